@@ -1,0 +1,1 @@
+"""Durable multi-stage jobs."""

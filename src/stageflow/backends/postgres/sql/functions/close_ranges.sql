@@ -1,0 +1,22 @@
+-- Promise: the unleased task ranges of a stage are closed as p_state (skipped or cancelled); returns how many tasks they held.
+-- The caller takes them off the stage's counters. A range that another transaction holds is left: who meets it closes it.
+-- Locks: the ranges, skipping locked ones. Errors: none.
+create or replace function stageflow.close_ranges(p_stage_id bigint, p_state text) returns integer
+language plpgsql volatile as $$
+declare
+    v_now timestamptz := stageflow.clock();
+    v_width integer;
+begin
+    with open as (
+        select r.range_id from stageflow.ranges r
+        where r.stage_id = p_stage_id and r.kind = 'task' and r.state in ('ready', 'waiting', 'held')
+        for update skip locked
+    ), closed as (
+        update stageflow.ranges r set state = p_state, closed_at = v_now, not_before = null
+        from open where r.range_id = open.range_id
+        returning r.last - r.first as width
+    )
+    select coalesce(sum(width), 0) into v_width from closed;
+    return v_width;
+end
+$$;

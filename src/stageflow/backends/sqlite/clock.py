@@ -1,0 +1,42 @@
+"""The store's time: microseconds since the epoch, movable by tests."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from stageflow.ports import Clock
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def to_micros(moment: datetime) -> int:
+    """Return an aware datetime as microseconds since the epoch, exactly."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Return microseconds since the epoch as an aware datetime in UTC, exactly."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+def span_micros(seconds: float) -> int:
+    """Return a duration in microseconds."""
+    return round(seconds * 1_000_000)
+
+
+class StoreClock:
+    """What the store goes by: the system's clock or a given one, plus an offset."""
+
+    def __init__(self, clock: Clock | None) -> None:
+        self._clock = clock
+        self._offset = 0
+
+    def micros(self) -> int:
+        """Return the time in microseconds since the epoch."""
+        base = time.time_ns() // 1000 if self._clock is None else to_micros(self._clock.now())
+        return base + self._offset
+
+    def move(self, seconds: float) -> None:
+        """Add to the offset."""
+        self._offset += span_micros(seconds)

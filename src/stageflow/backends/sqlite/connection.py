@@ -1,0 +1,252 @@
+"""Connections: one that writes, guarded by a lock, and some that read."""
+
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from stageflow.backends.sqlite.clock import StoreClock
+from stageflow.backends.sqlite.failure import is_busy, schema_missing, translate
+from stageflow.backends.sqlite.signal import Signals
+from stageflow.errors import StoreStateError, StoreUnreachableError, StoreUnsuitableError
+
+Row = tuple[Any, ...]
+Value = str | int | float | bytes | None
+
+MEMORY: Final = ":memory:"
+_OLDEST_SQLITE: Final = (3, 38, 0)
+_FIRST_PAUSE_SECONDS: Final = 0.000_5
+_LONGEST_PAUSE_SECONDS: Final = 0.02
+
+
+class Transaction:
+    """One open transaction, and what is to be told when it has committed.
+
+    Attributes:
+        now: The store's time in microseconds, the same throughout.
+        work_ready: A range became ready: wake whoever waits for work.
+        job_ended: A job became terminal: wake whoever waits for one.
+    """
+
+    __slots__ = ("_cursor", "job_ended", "now", "work_ready")
+
+    def __init__(self, cursor: sqlite3.Cursor, now: int) -> None:
+        self._cursor = cursor
+        self.now: Final = now
+        self.work_ready = False
+        self.job_ended = False
+
+    def rows(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """Run a statement to its end and return its rows."""
+        return self._cursor.execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, parameters: Sequence[Value] = ()) -> Row | None:
+        """Run a statement to its end and return its first row."""
+        rows = self._cursor.execute(sql, parameters).fetchall()
+        return rows[0] if rows else None
+
+    def run(self, sql: str, parameters: Sequence[Value] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+        return self._cursor.execute(sql, parameters).rowcount
+
+    def insert(self, sql: str, parameters: Sequence[Value]) -> int:
+        """Run an insert and return the row's id."""
+        identity = self._cursor.execute(sql, parameters).lastrowid
+        if identity is None:
+            msg = f"SQLite gave no id for an inserted row: {sql[:60]}; run `stageflow verify`"
+            raise StoreStateError(msg)
+        return identity
+
+    def run_many(self, sql: str, parameters: Iterable[Sequence[Value]]) -> None:
+        """Run a statement once for each row of parameters."""
+        self._cursor.executemany(sql, parameters)
+
+
+class Database:
+    """The file, or the memory, behind a store; safe to share between threads, not to inherit over a fork."""
+
+    def __init__(self, path: str | Path, clock: StoreClock, busy_seconds: float) -> None:
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            msg = f"SQLite {sqlite3.sqlite_version} is too old; use a Python that brings SQLite 3.38 or newer"
+            raise StoreUnsuitableError(msg)
+        self.in_memory: Final = str(path) == MEMORY
+        self.path: Final = Path(path) if self.in_memory else Path(path).absolute()
+        self.url: Final = f"sqlite:///{path}" if self.in_memory else f"sqlite:///{self.path.as_posix()}"
+        self.signals: Final = Signals()
+        self._clock = clock
+        self._busy_seconds = busy_seconds
+        self._lock = threading.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self._closed = False
+        self._process = os.getpid()
+
+    @contextmanager
+    def transaction(self, *, create: bool = False) -> Generator[Transaction]:
+        """Hold the write lock from beginning to commit; an error rolls everything back.
+
+        Args:
+            create: Make the file where it is missing.
+
+        Raises:
+            StoreUnreachableError: The file cannot be opened or written, or stayed locked.
+            StoreUnsuitableError: The file is no database, or read-only.
+            SchemaVersionError: The file or its tables are missing.
+        """
+        with self._lock:
+            try:
+                connection = self._writing_connection(create=create)
+                self._begin(connection)
+                try:
+                    transaction = Transaction(connection.cursor(), self._clock.micros())
+                    yield transaction
+                    if transaction.work_ready:
+                        transaction.run("update stageflow_counters set work_signal = work_signal + 1")
+                    connection.execute("commit")
+                except BaseException:
+                    _roll_back(connection)
+                    raise
+            except sqlite3.Error as error:
+                raise translate(error, self.url) from error
+        if transaction.work_ready or transaction.job_ended:
+            self.signals.fire()
+
+    @contextmanager
+    def reading(self) -> Generator[Transaction]:
+        """See one state of the database throughout; a file's readers neither wait for its writer nor hold it up."""
+        try:
+            if self.in_memory:
+                with self._lock:
+                    yield Transaction(self._writing_connection(create=False).cursor(), self._clock.micros())
+            else:
+                yield from self._reading_file()
+        except sqlite3.Error as error:
+            raise translate(error, self.url) from error
+
+    def _reading_file(self) -> Generator[Transaction]:
+        self._require_usable()
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self.open_reader()
+        try:
+            connection.execute("begin")
+            yield Transaction(connection.cursor(), self._clock.micros())
+        finally:
+            _roll_back(connection)
+            if self._closed:
+                connection.close()
+            else:
+                self._readers.append(connection)
+
+    @contextmanager
+    def inside(self, connection: object) -> Generator[Transaction]:
+        """Work in an application's own transaction, under a savepoint; it commits, and what is awake polls."""
+        if not isinstance(connection, sqlite3.Connection):
+            msg = f"connection must be a sqlite3.Connection to {self.url}, got {type(connection).__name__}; pass the one you write with"
+            raise StoreUnsuitableError(msg)
+        cursor = connection.cursor()
+        cursor.row_factory = None
+        try:
+            if not connection.in_transaction:
+                cursor.execute("begin immediate")
+            cursor.execute("savepoint stageflow")
+            try:
+                transaction = Transaction(cursor, self._clock.micros())
+                yield transaction
+                if transaction.work_ready:
+                    transaction.run("update stageflow_counters set work_signal = work_signal + 1")
+            except BaseException:
+                cursor.execute("rollback to stageflow")
+                raise
+            finally:
+                cursor.execute("release stageflow")
+        except sqlite3.Error as error:
+            raise translate(error, self.url) from error
+
+    def exists(self) -> bool:
+        """Return whether there is something to open."""
+        return self.in_memory or self.path.exists()
+
+    def open_reader(self) -> sqlite3.Connection:
+        """Open one more connection that cannot write; the caller closes it."""
+        connection = self._connect(create=False)
+        connection.execute("pragma query_only = on")
+        return connection
+
+    def close(self) -> None:
+        """Close all connections; the database cannot be used afterwards."""
+        with self._lock:
+            self._closed = True
+            while self._readers:
+                self._readers.pop().close()
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        self.signals.fire()
+
+    def _require_usable(self) -> None:
+        if self._closed:
+            msg = f"the store {self.url} was closed; open a new SqliteStore"
+            raise StoreUnreachableError(msg)
+        if os.getpid() != self._process:
+            msg = f"the store {self.url} was opened before a fork, which SQLite does not survive; open a new SqliteStore in the child"
+            raise StoreUnsuitableError(msg)
+
+    def _writing_connection(self, *, create: bool) -> sqlite3.Connection:
+        self._require_usable()
+        if self._writer is None:
+            connection = self._connect(create=create)
+            if connection.execute("pragma journal_mode").fetchone()[0] not in {"wal", "memory"}:
+                connection.execute("pragma journal_mode = wal")
+            # From here on waiting for other processes is done in _begin, with jitter, which SQLite's own handler lacks.
+            connection.execute("pragma busy_timeout = 0")
+            self._writer = connection
+        return self._writer
+
+    def _connect(self, *, create: bool) -> sqlite3.Connection:
+        if not self.in_memory and not create and not self.path.exists() and self.path.parent.is_dir():
+            raise schema_missing(self.url, "there is no such file")
+        address = "file::memory:" if self.in_memory else f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}"
+        connection = sqlite3.connect(
+            address,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=256,
+            timeout=max(self._busy_seconds, 0.001),
+        )
+        connection.execute("pragma synchronous = full")
+        connection.execute("pragma foreign_keys = on")
+        connection.execute("pragma cache_size = -16000")
+        return connection
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        give_up_at = time.monotonic() + self._busy_seconds
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                connection.execute("begin immediate")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                if time.monotonic() >= give_up_at:
+                    msg = (
+                        f"the store {self.url} was locked by another process for {self._busy_seconds:g} s; end what holds it, "
+                        f"or use PostgreSQL where many processes write"
+                    )
+                    raise StoreUnreachableError(msg) from error
+            else:
+                return
+            time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("rollback")

@@ -1,0 +1,1 @@
+"""The nouns: frozen, strict Pydantic models for every value that crosses a boundary."""

@@ -1,0 +1,117 @@
+"""The base of every contract, and the one way in and out of JSON."""
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, NoReturn, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from stageflow.errors import InvalidValueError
+
+type_name_pattern = r"^[a-z][a-z0-9_.-]{0,99}$"
+TypeName = Annotated[str, Field(pattern=type_name_pattern)]
+"""A job type or task type: a lower-case letter, then at most 99 of ``a-z 0-9 _ . -``."""
+
+JsonObject = dict[str, JsonValue]
+"""A JSON object whose keys are text; an ``int`` key is refused."""
+
+
+def _require_utc(value: datetime) -> datetime:
+    offset = value.utcoffset()
+    if offset is None:
+        msg = f"a datetime needs a time zone, got the naive {value.isoformat()}; pass datetime.now(UTC) or add tzinfo=UTC"
+        raise ValueError(msg)
+    if offset:
+        msg = f"a datetime must be in UTC, got {value.isoformat()}; pass value.astimezone(UTC)"
+        raise ValueError(msg)
+    return value.replace(tzinfo=UTC)
+
+
+UtcDatetime = Annotated[datetime, AfterValidator(_require_utc)]
+"""An aware datetime in UTC; naive values and other offsets are refused."""
+
+
+class Contract(BaseModel):
+    """A frozen, strict model for values that cross a boundary.
+
+    Unknown fields are refused, nothing is coerced, NaN and infinity are refused. Python values are checked as they are;
+    text becomes an enum or a datetime only when JSON text is read (:meth:`from_json`).
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        validate_default=True,
+    )
+
+    def to_json(self) -> str:
+        """Return the contract as JSON text that every store can hold.
+
+        Raises:
+            InvalidValueError: The text would hold NUL, NaN or infinity, which PostgreSQL or JSON cannot.
+        """
+        return checked_json(self.model_dump_json())
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Validate JSON text into the contract.
+
+        Raises:
+            pydantic.ValidationError: The text is not JSON or not this contract.
+        """
+        return cls.model_validate_json(text)
+
+
+def checked_json(text: str) -> str:
+    """Return ``text`` unchanged if every store can hold it.
+
+    The quick tests have false alarms only (a string that spells ``NaN``); the slow test behind them has none.
+
+    Raises:
+        InvalidValueError: The JSON holds NUL, NaN or infinity.
+    """
+    if "\\u0000" in text or "NaN" in text or "Infinity" in text:
+        _refuse_nul(json.loads(text, parse_constant=_refuse_constant))
+    return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    msg = f"the payload holds {name}, which JSON cannot express; replace it by None or leave the field out"
+    raise InvalidValueError(msg)
+
+
+def _refuse_nul(value: Any) -> None:
+    match value:
+        case str() if "\0" in value:
+            msg = f"the payload holds text with a NUL character, which PostgreSQL cannot store: {value[:40]!r}; remove it"
+            raise InvalidValueError(msg)
+        case list():
+            for item in value:
+                _refuse_nul(item)
+        case dict():
+            for key, item in value.items():
+                _refuse_nul(key)
+                _refuse_nul(item)
+        case _:
+            pass
+
+
+def canonical_json(model: BaseModel) -> str:
+    """Return the one JSON text of a model: keys sorted, no spaces, UTF-8, no NaN or infinity.
+
+    Equal models give equal text whatever the order in which their fields and keys were set.
+
+    Raises:
+        InvalidValueError: The model holds NUL, NaN, infinity or text that UTF-8 cannot express.
+    """
+    try:
+        value = model.model_dump(mode="json")
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError as error:
+        msg = f"{type(model).__name__} has no canonical JSON: {error}; remove NaN, infinity and lone surrogates"
+        raise InvalidValueError(msg) from error
+    return checked_json(text)

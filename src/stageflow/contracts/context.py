@@ -1,0 +1,135 @@
+"""What user code is given to know: typed, frozen contexts."""
+
+from typing import Generic, Protocol, Self, TypeVar
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from stageflow.contracts.base import Contract, TypeName
+from stageflow.contracts.ids import JobId, make_task_id, stage_key
+from stageflow.contracts.stage import StageResultContract
+from stageflow.errors import StageResultsMissingError, TaskCancelledError
+
+J = TypeVar("J", bound=Contract)
+
+
+class JobExecutionContext(Contract, Generic[J]):
+    """A job, as its controller's hooks see it.
+
+    Attributes:
+        parameters: The job's validated parameters.
+        stage_results: Results of the closed stages, under ``"1"``, ``"2"``, …; use :meth:`get_stage_result`.
+    """
+
+    job_id: JobId
+    job_type: TypeName
+    run: int = Field(default=1, ge=1)
+    total_stages: int = Field(ge=1)
+    parameters: J
+    stage_results: dict[str, StageResultContract] = Field(default_factory=dict)
+
+    @field_validator("stage_results")
+    @classmethod
+    def _keys_agree(cls, value: dict[str, StageResultContract]) -> dict[str, StageResultContract]:
+        for key, result in value.items():
+            if key != result.stage_key:
+                msg = f"stage_results[{key!r}] holds the result of stage {result.stage_number}"
+                raise ValueError(msg)
+        return value
+
+    def get_stage_result(self, stage_number: int) -> StageResultContract:
+        """Return the result of a closed stage.
+
+        Raises:
+            StageResultsMissingError: The stage has none; the message lists the stages that have.
+        """
+        key = stage_key(stage_number)
+        if key not in self.stage_results:
+            there = ", ".join(sorted(self.stage_results, key=int)) or "none"
+            msg = f"job {self.job_id[:12]} has no result of stage {stage_number}; stages with a result: {there}"
+            raise StageResultsMissingError(msg)
+        return self.stage_results[key]
+
+    def set_stage_result(self, stage_number: int, result: StageResultContract) -> Self:
+        """Return a context that also holds ``result``; this one stays as it is."""
+        fields = {name: value for name, value in self if name != "stage_results"}
+        return type(self)(**fields, stage_results={**self.stage_results, stage_key(stage_number): result})
+
+
+class StageExecutionContext(Contract):
+    """A stage, as the hooks that close it see it.
+
+    Attributes:
+        result: The stage's result as its counts and its policy give it, before any hook has spoken.
+    """
+
+    job_id: JobId
+    job_type: TypeName
+    run: int = Field(default=1, ge=1)
+    stage_number: int = Field(ge=1)
+    name: str
+    generation: int = Field(default=1, ge=1)
+    result: StageResultContract
+
+
+class StopSignal(Protocol):
+    """Tells a handler that its work is no longer wanted."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the job was cancelled or the lease was lost."""
+        ...
+
+
+class _NeverStopping:
+    @property
+    def stopping(self) -> bool:
+        return False
+
+
+_never = _NeverStopping()
+
+
+class TaskExecutionContext(Contract):
+    """A task, as its handler sees it.
+
+    Attributes:
+        attempt: From 1.
+        worker_id: The worker process that runs the handler.
+    """
+
+    job_id: JobId
+    job_type: TypeName
+    run: int = Field(default=1, ge=1)
+    stage_number: int = Field(ge=1)
+    task_index: int = Field(ge=0)
+    task_type: TypeName
+    attempt: int = Field(default=1, ge=1)
+    generation: int = Field(default=1, ge=1)
+    worker_id: str = "none"
+
+    _signal: StopSignal = PrivateAttr(default=_never)
+
+    @property
+    def task_id(self) -> str:
+        """``<job_id>-<stage_number>-<task_index>``."""
+        return make_task_id(self.job_id, self.stage_number, self.task_index)
+
+    def watching(self, signal: StopSignal) -> Self:
+        """Return this context, bound to the signal that tells its handler to stop."""
+        self._signal = signal
+        return self
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the handler should stop: the job was cancelled, or the lease was lost."""
+        return self._signal.stopping
+
+    def check(self) -> None:
+        """Do nothing while the work is wanted.
+
+        Raises:
+            TaskCancelledError: The job was cancelled or the lease was lost; let it pass.
+        """
+        if self._signal.stopping:
+            msg = f"task {self.task_index} of stage {self.stage_number} is no longer wanted; stop"
+            raise TaskCancelledError(msg)

@@ -1,0 +1,209 @@
+"""A job: submitted, stored, answered."""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, computed_field, model_validator
+
+from stageflow.contracts.base import Contract, JsonObject, TypeName, UtcDatetime
+from stageflow.contracts.ids import JobId
+from stageflow.contracts.stage import NewStage, StageDefinition, StageResultContract
+from stageflow.contracts.status import JobStatus, StatusValidator
+from stageflow.contracts.task import TaskResult
+
+
+class WorkflowDefinition(Contract):
+    """A workflow as registered: what a store and a person need to know of it, without its code.
+
+    Attributes:
+        version: Raised by the author when old and new workers must not share jobs.
+        parameters_model: Qualified name of the model of the job's parameters.
+    """
+
+    job_type: TypeName
+    version: int = Field(default=1, ge=1)
+    stages: tuple[StageDefinition, ...] = Field(min_length=1)
+    parameters_model: str
+
+    @computed_field  # type: ignore[prop-decorator]  # pydantic documents this order; mypy cannot type it
+    @property
+    def total_stages(self) -> int:
+        """How many stages there are."""
+        return len(self.stages)
+
+    def stage(self, stage_number: int) -> StageDefinition:
+        """Return the stage with this number, from 1."""
+        return self.stages[stage_number - 1]
+
+    def new_stage(
+        self,
+        stage_number: int,
+        *,
+        group: tuple[int, int] | None = None,
+        skipped: bool = False,
+    ) -> NewStage:
+        """Return what the store needs to open a stage, alone or in a parallel group (first and last number)."""
+        stage = self.stage(stage_number)
+        first, last = group or (stage_number, stage_number)
+        return NewStage(
+            stage_number=stage_number,
+            name=stage.name,
+            task_type=stage.task_type,
+            fail_fast=stage.policy.fail_fast,
+            minimum_success_rate=stage.policy.minimum_success_rate,
+            group_first=first,
+            group_last=last,
+            skipped=skipped,
+        )
+
+
+class JobRecord(Contract):
+    """A job as the store knows it.
+
+    Attributes:
+        stage: The current stage, from 1.
+        stage_results: Results of the closed stages of the present run, under ``"1"``, ``"2"``, ….
+        run: Raised by every resubmission.
+        not_before: Nothing of the job starts earlier, by the store's clock.
+        priority: Higher is claimed first.
+    """
+
+    job_id: JobId
+    job_type: TypeName
+    workflow_version: int = Field(default=1, ge=1)
+    status: JobStatus
+    run: int = Field(default=1, ge=1)
+    stage: int = Field(default=1, ge=1)
+    total_stages: int = Field(ge=1)
+    parameters: JsonObject
+    stage_results: dict[str, StageResultContract] = Field(default_factory=dict)
+    metadata: JsonObject = Field(default_factory=dict)
+    result_data: JsonObject | None = None
+    error_details: str | None = None
+    idempotency_key: str = ""
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    not_before: UtcDatetime | None = None
+    created_at: UtcDatetime
+    updated_at: UtcDatetime
+
+    @model_validator(mode="after")
+    def _stage_numbers_agree(self) -> Self:
+        if self.stage > self.total_stages:
+            msg = f"stage {self.stage} is beyond total_stages {self.total_stages}"
+            raise ValueError(msg)
+        for key, result in self.stage_results.items():
+            if key != result.stage_key:
+                msg = f"stage_results[{key!r}] holds the result of stage {result.stage_number}; its key must be {result.stage_key!r}"
+                raise ValueError(msg)
+        return self
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the job has ended."""
+        return StatusValidator.is_terminal(self.status)
+
+
+class NewJob(Contract):
+    """A job to be created, with its first stage.
+
+    Attributes:
+        parameters: The validated parameters as JSON text.
+    """
+
+    job_id: JobId
+    job_type: TypeName
+    workflow_version: int = Field(default=1, ge=1)
+    total_stages: int = Field(ge=1)
+    parameters: str
+    metadata: JsonObject = Field(default_factory=dict)
+    idempotency_key: str = ""
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    not_before: UtcDatetime | None = None
+    first_stage: NewStage
+
+
+class JobUpdate(Contract):
+    """Changes to a job besides its status; ``None`` leaves a field alone."""
+
+    metadata: JsonObject | None = None
+    result_data: JsonObject | None = None
+    error_details: str | None = None
+
+
+class TaskUpdate(Contract):
+    """What goes with an operator's change of a task's status; ``None`` leaves a field alone."""
+
+    error_details: str | None = None
+
+
+class JobEnding(Contract):
+    """How a job is to end without finishing its stages: failed or cancelled.
+
+    Attributes:
+        range_id: The control range whose holder decides this, with its ``token``; both ``None`` for an operator.
+        stage_result: Stored result of the stage that closed last, if it closed now.
+    """
+
+    job_id: JobId
+    status: JobStatus
+    error_details: str | None
+    range_id: int | None = None
+    token: int | None = None
+    stage_id: int | None = None
+    stage_status: str | None = None
+    stage_result: str | None = None
+
+
+class JobResult(Contract):
+    """The answer of a job that has ended."""
+
+    job_id: JobId
+    job_type: TypeName
+    status: JobStatus
+    run: int = Field(ge=1)
+    total_stages: int = Field(ge=1)
+    total_tasks: int = Field(ge=0)
+    successful_tasks: int = Field(ge=0)
+    failed_tasks: int = Field(ge=0)
+    stage_results: dict[str, StageResultContract]
+    result_data: JsonObject | None
+    error_details: str | None
+    created_at: UtcDatetime
+    completed_at: UtcDatetime
+
+
+class JobCompletionResult(Contract):
+    """The answer of ``check_job_completion``.
+
+    Attributes:
+        job_complete: Whether every stage of the job's present run is closed.
+        job_updated: Whether this call ended the job.
+        final_stage: The highest stage that is closed; 0 before the first.
+        total_tasks: Tasks over all closed stages.
+        task_results: Of the final stage only, up to the first 1,000.
+    """
+
+    job_id: JobId
+    job_complete: bool
+    job_updated: bool
+    status: JobStatus
+    final_stage: int = Field(ge=0)
+    total_tasks: int = Field(ge=0)
+    successful_tasks: int = Field(ge=0)
+    failed_tasks: int = Field(ge=0)
+    task_results: list[TaskResult] = Field(default_factory=list)
+
+
+class SubmitOutcome(StrEnum):
+    """What a submission met: nothing, the same job at work, or the same job ended."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Submission(Contract):
+    """The answer to ``submit``."""
+
+    job: JobRecord
+    outcome: SubmitOutcome

@@ -1,0 +1,66 @@
+"""The tasks of a stage on their way into the store, chunk by chunk."""
+
+import hashlib
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from stageflow.contracts.base import Contract
+
+
+class PlanChunk(Contract):
+    """Consecutive tasks of a stage under planning, written in one transaction.
+
+    Attributes:
+        first_index: Index of the first task; equals the stage's ``task_count`` before this chunk.
+        parameters: Task parameters as JSON text, in index order.
+        keys: Task keys, parallel to ``parameters``; empty when no task of the chunk has one.
+        digest: :func:`rolling_digest` after this chunk.
+        final: This is the last chunk: planning ends, and the barrier may fall.
+        claimable: The tasks may be claimed at once; otherwise when the final chunk is written.
+        range_count: How many ranges the new tasks start as.
+        replace: Tasks written before (by a planner that cannot repeat itself) are dropped first.
+    """
+
+    range_id: int
+    token: int
+    stage_id: int
+    first_index: int = Field(ge=0)
+    parameters: list[str]
+    keys: list[str | None] = Field(default_factory=list)
+    digest: str
+    final: bool
+    claimable: bool = True
+    range_count: int = Field(default=8, ge=1, le=10_000)
+    replace: bool = False
+
+    @model_validator(mode="after")
+    def _keys_are_parallel(self) -> Self:
+        if self.keys and len(self.keys) != len(self.parameters):
+            msg = f"{len(self.parameters)} tasks but {len(self.keys)} keys; give one per task, or none at all"
+            raise ValueError(msg)
+        return self
+
+
+class PlanOutcome(StrEnum):
+    """What the store did with a chunk. ``STALE``, ``PAUSED`` and ``JOB_ENDED``: nothing was written."""
+
+    RECORDED = "recorded"
+    STALE = "stale"
+    PAUSED = "paused"
+    JOB_ENDED = "job_ended"
+
+
+def rolling_digest(digest: str, parameters: list[str]) -> str:
+    """Return the digest of a plan after ``parameters`` were added to one whose digest was ``digest``.
+
+    A second planning compares it with the stored one, to know that it plans the same tasks again. SHA-256 over the
+    digest before and the length-framed texts.
+    """
+    running = hashlib.sha256(digest.encode())
+    for text in parameters:
+        encoded = text.encode()
+        running.update(len(encoded).to_bytes(8, "big"))
+        running.update(encoded)
+    return running.hexdigest()

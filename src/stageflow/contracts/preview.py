@@ -1,0 +1,72 @@
+"""The one redactor, and pictures of values that are short and safe enough for error messages."""
+
+import re
+import reprlib
+
+_shown = 80
+# Longer texts are cut before they are searched, so that an error about a huge value stays cheap.
+_searched = 4_000
+
+_secret_key = (
+    "password|passwd|passphrase|pwd|secret|api[_-]?key|account[_-]?key|access[_-]?key"
+    "|shared[_-]?access[_-]?signature|authorization"
+)
+_rules: list[tuple[re.Pattern[str], str]] = [
+    # scheme://user:SECRET@host. Up to the last "@" of the word: a raw "@" or "/" in a password must not show its rest.
+    (re.compile(r"(://[^\s:/?#]*:)\S*@"), r"\1***@"),
+    # key=SECRET, key: SECRET and 'key': SECRET; a quoted secret ends at its quote, cut off or not.
+    (
+        re.compile(
+            rf"""((?:{_secret_key})\\?['"]?\s*[:=]\s*\\?)(?:(['"])(?:\\.|(?!\2).)*(\2?)"""
+            r"""|(?:(?:bearer|basic|sharedkey)\s+)?(?:\\.|[^\s'";\\])+)""",
+            re.IGNORECASE | re.DOTALL,
+        ),
+        r"\1\2***\3",
+    ),
+    (re.compile(r"""(?<![a-z0-9_])(sig=)[^\s&;'"]+""", re.IGNORECASE), r"\1***"),
+    (re.compile(r"\b(bearer\s+)[a-z0-9._~+/=-]+", re.IGNORECASE), r"\1***"),
+]
+
+
+def redact(text: str) -> str:
+    """Return ``text`` with what looks like a secret replaced by ``***``.
+
+    Known are passwords in URLs, values of keys such as ``password``, ``AccountKey`` and ``SharedAccessSignature``, the
+    ``sig`` of signed URLs, and bearer tokens. In doubt more is hidden than needed. Redacting twice changes nothing.
+    """
+    for pattern, replacement in _rules:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class _Picture(reprlib.Repr):
+    """``reprlib`` that redacts before it shortens: half a secret is no longer recognised as one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = _shown
+        self.maxother = _shown
+
+    def repr_str(self, x: str, level: int) -> str:
+        return _shorten(repr(redact(x[:_searched])), self.maxstring)
+
+    def repr_instance(self, x: object, level: int) -> str:
+        return _shorten(redact(repr(x)[:_searched]), self.maxother)
+
+
+def _shorten(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def preview(value: object) -> str:
+    """Return a one-line picture of ``value``: at most 80 characters, printable, redacted.
+
+    Never raises: a value whose ``repr`` fails is shown by its type.
+    """
+    try:
+        text = _Picture().repr(value)
+    except Exception as error:  # noqa: BLE001 - somebody's repr may raise anything, and must not hide the error we report
+        text = f"<{type(value).__qualname__}, whose repr raises {type(error).__name__}>"
+    printable = "".join(letter if letter.isprintable() else " " for letter in text)
+    return _shorten(redact(" ".join(printable.split())), _shown)

@@ -1,0 +1,161 @@
+"""The states of jobs, stages and tasks, and the one table of transitions between them."""
+
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from stageflow.errors import InvalidTransitionError, MalformedRowError
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StageStatus(StrEnum):
+    """Where a stage stands."""
+
+    PENDING = "pending"
+    PLANNING = "planning"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+Status = JobStatus | StageStatus | TaskStatus
+S = TypeVar("S", JobStatus, StageStatus, TaskStatus)
+
+JOB_TRANSITIONS: Final[dict[JobStatus, frozenset[JobStatus]]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.PROCESSING, JobStatus.PAUSED, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.PROCESSING: frozenset(
+        {
+            JobStatus.PAUSED,
+            JobStatus.COMPLETED,
+            JobStatus.COMPLETED_WITH_ERRORS,
+            JobStatus.FAILED,
+            JobStatus.CANCELLED,
+        }
+    ),
+    JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.PROCESSING, JobStatus.FAILED, JobStatus.CANCELLED}),
+    JobStatus.COMPLETED: frozenset(),
+    JobStatus.COMPLETED_WITH_ERRORS: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+
+STAGE_TRANSITIONS: Final[dict[StageStatus, frozenset[StageStatus]]] = {
+    StageStatus.PENDING: frozenset(
+        {StageStatus.PLANNING, StageStatus.FAILED, StageStatus.SKIPPED, StageStatus.CANCELLED},
+    ),
+    StageStatus.PLANNING: frozenset(
+        {StageStatus.PROCESSING, StageStatus.FAILED, StageStatus.SKIPPED, StageStatus.CANCELLED},
+    ),
+    StageStatus.PROCESSING: frozenset(
+        {
+            StageStatus.COMPLETED,
+            StageStatus.COMPLETED_WITH_ERRORS,
+            StageStatus.FAILED,
+            StageStatus.SKIPPED,
+            StageStatus.CANCELLED,
+        }
+    ),
+    StageStatus.COMPLETED: frozenset(),
+    StageStatus.COMPLETED_WITH_ERRORS: frozenset(),
+    StageStatus.FAILED: frozenset(),
+    StageStatus.SKIPPED: frozenset(),
+    StageStatus.CANCELLED: frozenset(),
+}
+
+TASK_TRANSITIONS: Final[dict[TaskStatus, frozenset[TaskStatus]]] = {
+    TaskStatus.QUEUED: frozenset({TaskStatus.PROCESSING, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED}),
+    TaskStatus.PROCESSING: frozenset(
+        {TaskStatus.QUEUED, TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED},
+    ),
+    TaskStatus.COMPLETED: frozenset(),
+    TaskStatus.FAILED: frozenset(),
+    TaskStatus.SKIPPED: frozenset(),
+    TaskStatus.CANCELLED: frozenset(),
+}
+
+TERMINAL_JOB_STATUSES: Final = frozenset(status for status, following in JOB_TRANSITIONS.items() if not following)
+TERMINAL_STAGE_STATUSES: Final = frozenset(status for status, following in STAGE_TRANSITIONS.items() if not following)
+TERMINAL_TASK_STATUSES: Final = frozenset(status for status, following in TASK_TRANSITIONS.items() if not following)
+
+
+class StatusValidator:
+    """Answers whether one status may follow another; the SQL guards are tested equal to it.
+
+    The same status again is allowed and changes nothing. A terminal status is left only by an explicit resubmit or
+    repair, which start a new run or generation and are not transitions.
+    """
+
+    @staticmethod
+    def may_follow(current: S, new_status: S) -> bool:
+        """Return whether ``new_status`` may follow ``current``."""
+        return new_status == current or new_status in _following(current)
+
+    @staticmethod
+    def validate(current: S, new_status: S) -> None:
+        """Do nothing if ``new_status`` may follow ``current``.
+
+        Raises:
+            InvalidTransitionError: It may not; the message names what may.
+        """
+        if StatusValidator.may_follow(current, new_status):
+            return
+        following = _following(current)
+        allowed = ", ".join(sorted(following)) if following else "nothing: it is terminal, resubmit or repair the job instead"
+        msg = f"{type(current).__name__} {current} cannot become {new_status}; allowed: {allowed}"
+        raise InvalidTransitionError(msg)
+
+    @staticmethod
+    def is_terminal(status: Status) -> bool:
+        """Return whether nothing follows ``status``."""
+        return not _following(status)
+
+
+def _following(status: Status) -> frozenset[JobStatus] | frozenset[StageStatus] | frozenset[TaskStatus]:
+    match status:
+        case JobStatus():
+            return JOB_TRANSITIONS[status]
+        case StageStatus():
+            return STAGE_TRANSITIONS[status]
+        case TaskStatus():
+            return TASK_TRANSITIONS[status]
+
+
+E = TypeVar("E", bound=StrEnum)
+
+
+def status_from_text(kind: type[E], text: str) -> E:
+    """Turn stored text into its enum.
+
+    Raises:
+        MalformedRowError: The text is no value of the enum; the message names those that are.
+    """
+    try:
+        return kind(text)
+    except ValueError as error:
+        valid = ", ".join(kind)
+        msg = f"{text!r} is no {kind.__name__}; valid: {valid}. The row was written by something else: run `stageflow verify`."
+        raise MalformedRowError(msg) from error

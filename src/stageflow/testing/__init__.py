@@ -1,0 +1,1 @@
+"""The test kit: what users and our own tests use to try a workflow, a store or a queue."""

@@ -1,0 +1,164 @@
+"""A task: a plain function, with what its annotations say about it."""
+
+import inspect
+import re
+from collections.abc import Callable, Coroutine
+from functools import update_wrapper
+from types import NoneType
+from typing import Any, Final, Generic, TypeVar, overload
+
+from stageflow.contracts.base import Contract, type_name_pattern
+from stageflow.contracts.context import TaskExecutionContext
+from stageflow.contracts.retry import RetryPolicy
+from stageflow.errors import WorkflowDefinitionError
+from stageflow.workflow.annotations import (
+    RETURN,
+    is_contract,
+    parameter_names,
+    place_of,
+    place_of_caller,
+    require_annotations,
+    type_text,
+)
+
+P = TypeVar("P", bound=Contract)
+R = TypeVar("R", bound=Contract | None)
+
+_type_name = re.compile(type_name_pattern)
+
+
+class Task(Generic[P, R]):
+    """A handler and its contract; called like the function it was made of.
+
+    Attributes:
+        task_type: The name under which its tasks are stored.
+        function: The handler as written.
+        parameter_model: What the handler takes.
+        result_model: What it returns; ``None`` where it returns nothing.
+        is_async: Whether calling it gives a coroutine.
+        cpu_bound: Whether a worker may run it in another process.
+        retry: Its retry policy, where the stage declares none.
+        where: ``module:qualname, file:line``, for messages.
+    """
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(
+        self,
+        function: Callable[[P, TaskExecutionContext], R | Coroutine[Any, Any, R]],
+        task_type: str,
+        *,
+        retry: RetryPolicy | None,
+        cpu_bound: bool,
+    ) -> None:
+        self.where: Final = place_of(function)
+        self.task_type: Final = task_type
+        self.function: Final = function
+        self.is_async: Final = inspect.iscoroutinefunction(function)
+        self.cpu_bound: Final = cpu_bound
+        self.retry: Final = retry
+        parameter_model, result_model = _read_models(function, self.where)
+        self.parameter_model: Final[type[P]] = parameter_model
+        self.result_model: Final[type[R] | None] = result_model
+        if cpu_bound:
+            _require_process_ready(function, is_async=self.is_async, where=self.where)
+        update_wrapper(self, function)
+
+    def __call__(self, parameters: P, context: TaskExecutionContext) -> R | Coroutine[Any, Any, R]:
+        """Call the handler."""
+        return self.function(parameters, context)
+
+    def __repr__(self) -> str:
+        """Return the task type and where its handler is."""
+        return f"<task {self.task_type!r} ({self.where})>"
+
+    def __reduce__(self) -> str:
+        """Pickle as the name of the module's attribute, so that a process pool finds the task by import."""
+        return self.__qualname__
+
+
+class SyncTask(Task[P, R]):
+    """A task whose handler is a plain function."""
+
+    def __call__(self, parameters: P, context: TaskExecutionContext) -> R:
+        """Call the handler."""
+        return self.function(parameters, context)  # type: ignore[return-value]  # ``task`` makes it of plain functions only
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose handler is a coroutine function; it runs on the worker's event loop."""
+
+    def __call__(self, parameters: P, context: TaskExecutionContext) -> Coroutine[Any, Any, R]:
+        """Call the handler; the caller awaits it."""
+        return self.function(parameters, context)  # type: ignore[return-value]  # ``task`` makes it of coroutine functions only
+
+
+class TaskDecorator:
+    """What ``@task(…)`` returns: turns a handler into a :class:`Task`."""
+
+    def __init__(self, task_type: str, *, retry: RetryPolicy | None, cpu_bound: bool) -> None:
+        self._task_type = task_type
+        self._retry = retry
+        self._cpu_bound = cpu_bound
+
+    @overload
+    def __call__(self, handler: Callable[[P, TaskExecutionContext], Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, handler: Callable[[P, TaskExecutionContext], R]) -> SyncTask[P, R]: ...
+    def __call__(self, handler: Callable[[P, TaskExecutionContext], Any]) -> Task[P, Any]:
+        """Make the task.
+
+        Raises:
+            WorkflowDefinitionError: The handler's parameters or annotations are not those of a handler.
+        """
+        kind: type[Task[P, Any]] = AsyncTask if inspect.iscoroutinefunction(handler) else SyncTask
+        return kind(handler, self._task_type, retry=self._retry, cpu_bound=self._cpu_bound)
+
+
+def task(task_type: str, *, retry: RetryPolicy | None = None, cpu_bound: bool = False) -> TaskDecorator:
+    """Declare a function ``(parameters, context) -> result`` as the handler of a task type.
+
+    Args:
+        task_type: The name under which its tasks are stored; unique within a workflow.
+        retry: Policy for its tasks where their stage declares none.
+        cpu_bound: A worker may run it in another process; the handler must be a plain function at module level.
+
+    Raises:
+        WorkflowDefinitionError: The task type is no type name; or, at the handler, its signature is not a handler's.
+    """
+    if type(task_type) is not str or _type_name.fullmatch(task_type) is None:
+        msg = (
+            f"the task type at {place_of_caller()} must be a lower-case letter, then at most 99 of a-z 0-9 _ . - , "
+            f'but is {task_type!r}; write @task("a_name") above the handler'
+        )
+        raise WorkflowDefinitionError(msg)
+    return TaskDecorator(task_type, retry=retry, cpu_bound=cpu_bound)
+
+
+def _read_models(function: Callable[..., Any], where: str) -> tuple[Any, Any]:
+    names = parameter_names(function)
+    if len(names) != 2:  # noqa: PLR2004  the two that the next line names
+        msg = f"the handler {where} must take exactly (parameters, context), but takes ({', '.join(names)})"
+        raise WorkflowDefinitionError(msg)
+    hints = require_annotations(function, [*names, RETURN])
+    parameters, context, result = hints[names[0]], hints[names[1]], hints[RETURN]
+    if not is_contract(parameters):
+        msg = f"the first parameter of the handler {where} must be a Contract, but is {type_text(parameters)}"
+        raise WorkflowDefinitionError(msg)
+    if context is not TaskExecutionContext:
+        msg = f"the second parameter of the handler {where} must be TaskExecutionContext, but is {type_text(context)}"
+        raise WorkflowDefinitionError(msg)
+    if result is not NoneType and not is_contract(result):
+        msg = f"the handler {where} must return one Contract or None, but returns {type_text(result)}"
+        raise WorkflowDefinitionError(msg)
+    return parameters, None if result is NoneType else result
+
+
+def _require_process_ready(function: Callable[..., Any], *, is_async: bool, where: str) -> None:
+    if is_async:
+        msg = f"the handler {where} is async, so it cannot be cpu_bound; make it a plain function, or drop cpu_bound"
+        raise WorkflowDefinitionError(msg)
+    if function.__qualname__ != function.__name__:
+        msg = f"the cpu_bound handler {where} must stand at module level, where another process can import it"
+        raise WorkflowDefinitionError(msg)
