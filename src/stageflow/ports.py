@@ -359,7 +359,10 @@ class Queue(Protocol):
         ...
 
     def extend(self, message: ReceivedMessage, visibility_seconds: float) -> ReceivedMessage | None:
-        """Hide a message for longer; ``None`` where it was lost. The answer replaces the message."""
+        """Hide a message for so long from now, 0 to give it back at once; ``None`` where it was lost.
+
+        The answer replaces the message.
+        """
         ...
 
     def delete(self, message: ReceivedMessage) -> bool:
@@ -383,7 +386,11 @@ class BlobStore(Protocol):
     """Named bytes in containers."""
 
     def list_blobs(self, container: str, *, prefix: str = "") -> Iterator[BlobProperties]:
-        """Yield the blobs of a container whose name starts with ``prefix``, in name order."""
+        """Yield the blobs of a container whose name starts with ``prefix``, in name order.
+
+        Raises:
+            BlobNotFoundError: There is no such container; raised when the first blob is asked for.
+        """
         ...
 
     def read(self, container: str, name: str) -> bytes:
@@ -395,7 +402,7 @@ class BlobStore(Protocol):
         ...
 
     def write(self, container: str, name: str, content: bytes, *, content_type: str = "application/octet-stream") -> BlobProperties:
-        """Write a blob whole; replaces one of the same name."""
+        """Write a blob whole; replaces one of the same name, creates the container where it is missing."""
         ...
 
     def copy(self, container: str, name: str, target_container: str, target_name: str) -> BlobProperties:

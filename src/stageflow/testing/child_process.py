@@ -112,6 +112,10 @@ class ScratchFolder:
             except (BlockingIOError, FileNotFoundError, PermissionError):
                 continue  # in use, swept by another process just now, or another user's
 
+    def give_to(self, user: str) -> None:
+        """Make an unprivileged user the owner of the folder; root only."""
+        shutil.chown(self.path, user)
+
     def remove(self) -> None:
         """Remove the folder with all that is in it; a second time does nothing."""
         shutil.rmtree(self.path, ignore_errors=True)

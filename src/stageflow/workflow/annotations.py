@@ -8,6 +8,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext
+from stageflow.contracts.results import StageResults
 from stageflow.errors import WorkflowDefinitionError
 
 RETURN = "return"
@@ -67,7 +68,12 @@ def type_text(hint: object) -> str:
     """Return an annotation as its author would write it."""
     if hint is NoneType:
         return "None"
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    origin, arguments = get_origin(hint), [type_text(part) for part in get_args(hint)]
+    if origin in {Union, UnionType}:
+        return " | ".join(arguments)
+    if isinstance(origin, type):
+        return f"{origin.__name__}[{', '.join(arguments)}]"
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def is_contract(hint: object) -> bool:
@@ -89,17 +95,25 @@ def model_argument(hint: object, generic: type[Contract]) -> object | None:
     """Return ``X`` of ``generic[X]`` for a generic contract, ``None`` for anything else; bare ``generic`` reads as ``Any``."""
     if hint is generic:
         return Any
-    if isinstance(hint, type) and issubclass(hint, generic):
-        parameters = hint.__pydantic_generic_metadata__
-        if parameters["origin"] is generic:
-            argument: object = parameters["args"][0]
-            return argument
+    if isinstance(hint, type) and issubclass(hint, generic) and hint.__pydantic_generic_metadata__["origin"] is generic:
+        argument: object = hint.__pydantic_generic_metadata__["args"][0]
+        return argument
     return None
 
 
 def job_argument(hint: object) -> object | None:
     """Return ``J`` of ``JobExecutionContext[J]``, ``None`` for anything else."""
     return model_argument(hint, JobExecutionContext)
+
+
+def results_argument(hint: object) -> object | None:
+    """Return ``R`` of ``StageResults[R]``, ``None`` for anything else; bare ``StageResults`` reads as ``Any``."""
+    if hint is StageResults:
+        return Any
+    if get_origin(hint) is StageResults:
+        argument: object = get_args(hint)[0]
+        return argument
+    return None
 
 
 def without_none(hint: object) -> tuple[object, bool]:

@@ -13,6 +13,7 @@ from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, WorkflowDefinition
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.orchestration import OrchestrationDataContract
+from stageflow.contracts.preview import preview
 from stageflow.contracts.processing import ProcessingResult
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.stage import StageAggregate, StageResultContract
@@ -29,7 +30,7 @@ from stageflow.workflow.stage import Keyed, Stage
 J = TypeVar("J", bound=Contract)
 
 
-class BaseController(ABC, Generic[J]):  # noqa: B024  users inherit behaviour; every hook has a default
+class BaseController(ABC, Generic[J]):
     """A workflow's decisions. ``J`` is the model of its job parameters.
 
     Declare stages as class attributes and their planners as methods; or override a hook, whose default is what the
@@ -90,10 +91,11 @@ class BaseController(ABC, Generic[J]):  # noqa: B024  users inherit behaviour; e
             )
             raise OrchestrationError(msg)
         job = self._job_context(job_id, job_parameters)
-        planned = self._method(stage.planner)(job, *_results_for_planner(stage, previous_stage_results))
+        planner = self._method(stage.planner)
+        planned = planner(job, *_results_for_planner(stage, previous_stage_results))
         if not isinstance(planned, Iterable):
-            raise _violation(stage.planner, "Iterable", planned, path="return value")
-        return self._define(stage, job, planned)
+            raise _violation(planner, "Iterable", planned, path="return value")
+        return _define(stage, job, planned, planner)
 
     def create_tasks_from_orchestration(
         self,
@@ -112,7 +114,7 @@ class BaseController(ABC, Generic[J]):  # noqa: B024  users inherit behaviour; e
         """
         stage = declared_stage(type(self), stage_number)
         job = self._job_context(job_id, job_parameters)
-        return self._define(stage, job, _parameters_of_items(stage, orchestration))
+        return _define(stage, job, _parameters_of_items(stage, orchestration), self.create_tasks_from_orchestration)
 
     @enforce_contract(
         params={"job": JobExecutionContext, "stage": StageExecutionContext, "results": StageResults},
@@ -131,15 +133,17 @@ class BaseController(ABC, Generic[J]):  # noqa: B024  users inherit behaviour; e
         declared = declared_stage(type(self), stage.stage_number)
         metadata: JsonObject = {}
         if declared.aggregator is not None:
-            summary = self._method(declared.aggregator)(job, results)
+            aggregator = self._method(declared.aggregator)
+            summary = aggregator(job, results)
             if not isinstance(summary, Contract):
-                raise _violation(declared.aggregator, "Contract", summary, path="return value")
+                raise _violation(aggregator, "Contract", summary, path="return value")
             metadata = summary.model_dump(mode="json")
         if declared.orchestrator is None:
             return StageAggregate(metadata=metadata)
-        orchestration = self._method(declared.orchestrator)(job, results)
+        orchestrator = self._method(declared.orchestrator)
+        orchestration = orchestrator(job, results)
         if orchestration is not None and not isinstance(orchestration, OrchestrationDataContract):
-            raise _violation(declared.orchestrator, "OrchestrationDataContract | None", orchestration, path="return value")
+            raise _violation(orchestrator, "OrchestrationDataContract | None", orchestration, path="return value")
         return StageAggregate(metadata=metadata, orchestration=orchestration)
 
     @enforce_contract(params={"job": JobExecutionContext, "stage": StageExecutionContext}, returns=bool)
@@ -151,15 +155,16 @@ class BaseController(ABC, Generic[J]):  # noqa: B024  users inherit behaviour; e
         declared = declared_stage(type(self), stage.stage_number)
         if declared.judge is None:
             return stage.result.status is not StageStatus.FAILED
-        verdict = self._method(declared.judge)(job, stage)
+        judge = self._method(declared.judge)
+        verdict = judge(job, stage)
         if not isinstance(verdict, bool):
-            raise _violation(declared.judge, "bool", verdict, path="return value")
+            raise _violation(judge, "bool", verdict, path="return value")
         return verdict
 
     def aggregate_job_results(
         self,
-        job: JobExecutionContext[J],
-        stage_results: dict[int, StageResults[Any]],
+        job: JobExecutionContext[J],  # noqa: ARG002  for those who override it
+        stage_results: dict[int, StageResults[Any]],  # noqa: ARG002  for those who override it
     ) -> Contract | None:
         """Return the answer of a job whose stages are all closed, or nothing.
 
@@ -222,7 +227,8 @@ class BaseController(ABC, Generic[J]):  # noqa: B024  users inherit behaviour; e
             WorkflowDefinitionError: It is not registered.
         """
         if self._definition is None:
-            msg = f"{type(self).__qualname__} is not registered; put @workflow(…) above it and take the registry's instance of it"
+            name = type(self).__qualname__
+            msg = f"{name} is not registered; put @workflow(…) above it, and use the instance that the registry made"
             raise WorkflowDefinitionError(msg)
         return self._definition
 
@@ -237,7 +243,8 @@ class BaseController(ABC, Generic[J]):  # noqa: B024  users inherit behaviour; e
     @property
     def _engine(self) -> Engine:
         if self._bound_engine is None:
-            msg = f"{type(self).__qualname__} is bound to no app; create Stageflow(…) with its registry before you pass messages to it"
+            name = type(self).__qualname__
+            msg = f"{name} is bound to no app; create Stageflow(…) with its registry before you pass messages to it"
             raise UnboundControllerError(msg)
         return self._bound_engine
 
@@ -267,25 +274,26 @@ class BaseController(ABC, Generic[J]):  # noqa: B024  users inherit behaviour; e
             stage_results=current.stage_results,
         )
 
-    def _define(
-        self,
-        stage: Stage[Any, Any],
-        job: JobExecutionContext[J],
-        planned: Iterable[object],
-    ) -> Iterator[TaskDefinition[Any]]:
-        model, task_type, number = stage.task.parameter_model, stage.task.task_type, stage.definition.number
-        for index, item in enumerate(planned):
-            key, parameters = (item.key, item.parameters) if isinstance(item, Keyed) else (None, item)
-            if type(parameters) is not model:
-                raise _violation(stage.planner or stage.task.function, model.__name__, parameters, path=f"yielded[{index}]")
-            yield TaskDefinition(
-                job_id=job.job_id,
-                job_type=job.job_type,
-                task_type=task_type,
-                stage_number=number,
-                key=key,
-                parameters=parameters,
-            )
+
+def _define(
+    stage: Stage[Any, Any],
+    job: JobExecutionContext[Any],
+    planned: Iterable[object],
+    planner: Callable[..., Any],
+) -> Iterator[TaskDefinition[Any]]:
+    model, task_type, number = stage.task.parameter_model, stage.task.task_type, stage.definition.number
+    for index, item in enumerate(planned):
+        key, parameters = (item.key, item.parameters) if isinstance(item, Keyed) else (None, item)
+        if type(parameters) is not model:
+            raise _violation(planner, model.__name__, parameters, path=f"yielded[{index}]")
+        yield TaskDefinition(
+            job_id=job.job_id,
+            job_type=job.job_type,
+            task_type=task_type,
+            stage_number=number,
+            key=key,
+            parameters=parameters,
+        )
 
 
 def _results_for_planner(
@@ -311,7 +319,8 @@ def _parameters_of_items(stage: Stage[Any, Any], orchestration: OrchestrationDat
     for index, item in enumerate(orchestration.items):
         twice = sorted(shared.keys() & item.keys())
         if twice:
-            msg = f"item {index} for stage {stage.definition.number} and next_stage_parameters both hold {twice}; keep each in one"
+            number = stage.definition.number
+            msg = f"item {index} for stage {number} and next_stage_parameters both hold {twice}; keep each in one"
             raise OrchestrationError(msg)
         try:
             yield model.model_validate_json(json.dumps({**shared, **item}))
@@ -325,11 +334,12 @@ def _parameters_of_items(stage: Stage[Any, Any], orchestration: OrchestrationDat
 def _violation(function: Callable[..., Any], expected: str, value: object, *, path: str) -> ContractViolationError:
     actual = type(value).__name__
     return ContractViolationError(
-        f"{place_of(function)}: {path} must be {expected}, got {actual}. Correct the method or its stage's declaration.",
+        f"{place_of(function)}: {path} must be {expected}, got {actual}: {preview(value)}. "
+        "Correct the method or its stage's declaration.",
         function=function.__qualname__,
         parameter=None,
         expected=expected,
         actual=actual,
         path=path,
-        preview=f"<{actual}>",
+        preview=preview(value),
     )

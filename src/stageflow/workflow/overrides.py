@@ -33,7 +33,8 @@ def check_overrides(controller_class: type, base: type) -> None:
     """
     for name, value in vars(controller_class).items():
         if name in FINAL_METHODS:
-            msg = f"{controller_class.__qualname__}.{name} overrides {place_of(getattr(base, name))}, which is final; rename yours"
+            owner = f"{controller_class.__module__}:{controller_class.__qualname__}"
+            msg = f"{owner}.{name} overrides {place_of(getattr(base, name))}, which is final; rename yours"
             raise WorkflowDefinitionError(msg)
         if name in HOOKS:
             _check_hook(controller_class, name, value, getattr(base, name))

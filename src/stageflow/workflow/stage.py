@@ -1,7 +1,7 @@
 """A stage as an author declares it on a controller: what it runs, what it follows, and who plans and closes it."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Generic, Literal, TypeVar, TypeVarTuple, cast, overload
+from typing import Any, Concatenate, Final, Generic, Literal, TypeVar, TypeVarTuple, cast, overload
 
 from pydantic import Field, SerializeAsAny, ValidationError
 
@@ -27,6 +27,7 @@ Verdict = TypeVar("Verdict", bound=Callable[[Any, Any, StageExecutionContext], b
 Orchestration = TypeVar("Orchestration", bound=OrchestrationDataContract | None)
 Previous = TypeVarTuple("Previous")
 
+MOST_TYPED_RESULTS: Final = 3
 _ALL_MUST_SUCCEED: Final = FailurePolicy()
 
 
@@ -114,6 +115,10 @@ class Stage(Generic[P, R]):
             raise StageResultsMissingError(msg)
         return cast("StageResults[R]", stage_results[number])
 
+    def _set_planner(self, method: Callable[..., Iterable[Any]]) -> None:
+        self._refuse_second("plan", self.planner, method)
+        self.planner = method
+
     def _refuse_second(self, decorator: str, first: Callable[..., Any] | None, second: Callable[..., Any]) -> None:
         if first is not None:
             msg = (
@@ -141,8 +146,29 @@ class PlannedStage(Stage[P, R], Generic[P, R, *Previous]):
         method: Callable[[C, JobExecutionContext[J], *Previous], Iterable[Any]],
     ) -> Callable[[C, JobExecutionContext[J], *Previous], Iterable[Any]]:
         """Declare the method that yields the parameters of the stage's tasks, plain or each with a key."""
-        self._refuse_second("plan", self.planner, method)
-        self.planner = method
+        self._set_planner(method)
+        return method
+
+
+class FreelyPlannedStage(Stage[P, R]):
+    """A stage that follows more than three: a type checker no longer compares its planner's parameters, registration does."""
+
+    @overload
+    def plan(
+        self,
+        method: Callable[Concatenate[C, JobExecutionContext[J], ...], Iterable[P]],
+    ) -> Callable[Concatenate[C, JobExecutionContext[J], ...], Iterable[P]]: ...
+    @overload
+    def plan(
+        self,
+        method: Callable[Concatenate[C, JobExecutionContext[J], ...], Iterable[Keyed[P]]],
+    ) -> Callable[Concatenate[C, JobExecutionContext[J], ...], Iterable[Keyed[P]]]: ...
+    def plan(
+        self,
+        method: Callable[Concatenate[C, JobExecutionContext[J], ...], Iterable[Any]],
+    ) -> Callable[Concatenate[C, JobExecutionContext[J], ...], Iterable[Any]]:
+        """Declare the method that yields the parameters of the stage's tasks, plain or each with a key."""
+        self._set_planner(method)
         return method
 
 
@@ -247,7 +273,7 @@ def stage(
     planning_retry: RetryPolicy = ...,
     may_skip: bool = False,
     plan_atomically: bool = False,
-) -> PlannedStage[P, R, *tuple[Any, ...]]: ...
+) -> FreelyPlannedStage[P, R]: ...
 def stage(
     number: int,
     name: str,
@@ -259,7 +285,7 @@ def stage(
     planning_retry: RetryPolicy = NO_RETRY,
     may_skip: bool = False,
     plan_atomically: bool = False,
-) -> PlannedStage[P, R, *tuple[Any, ...]]:
+) -> PlannedStage[P, R, *tuple[Any, ...]] | FreelyPlannedStage[P, R]:
     """Declare a stage, as a class attribute of a controller.
 
     Args:
@@ -301,4 +327,6 @@ def stage(
         field = ".".join(str(part) for part in first["loc"])
         msg = f"stage {number!r} at {where} cannot be: {field}: {first['msg']}, got {first['input']!r}"
         raise WorkflowDefinitionError(msg) from error
-    return PlannedStage(definition, task, previous, where)
+    if len(previous) <= MOST_TYPED_RESULTS:
+        return PlannedStage(definition, task, previous, where)
+    return FreelyPlannedStage(definition, task, previous, where)

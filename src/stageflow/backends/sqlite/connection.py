@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stageflow.backends.sqlite.clock import StoreClock
 from stageflow.backends.sqlite.failure import is_busy, schema_missing, translate
-from stageflow.backends.sqlite.signal import Signals
+from stageflow.backends.sqlite.signals import Signals
 from stageflow.errors import StoreStateError, StoreUnreachableError, StoreUnsuitableError
 
 Row = tuple[Any, ...]

@@ -4,7 +4,7 @@ create or replace function stageflow.read_lease(p_range_id bigint) returns table
     range_id bigint, token bigint, kind text, job_id text, job_type text, workflow_version integer, run integer,
     stage_id bigint, stage_number integer, generation integer, task_type text, first integer, last integer,
     attempt integer, deaths integer, suspect boolean, tasks text[])
-language plpgsql volatile rows 1 as $$
+language plpgsql volatile strict rows 1 as $$
 #variable_conflict use_column
 begin
     return query

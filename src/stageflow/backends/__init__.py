@@ -1,0 +1,1 @@
+"""What plugs in: each package speaks to one technology, knows ports and contracts, and no sibling."""

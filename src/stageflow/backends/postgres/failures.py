@@ -1,0 +1,67 @@
+"""PostgreSQL's errors as stageflow's: the one place that knows SQLSTATEs."""
+
+from typing import Final
+
+import psycopg
+
+from stageflow.errors import (
+    IdempotencyConflictError,
+    InvalidTransitionError,
+    InvalidValueError,
+    IsolationLevelError,
+    SchemaVersionError,
+    StageflowError,
+    StoreError,
+    StoreStateError,
+    StoreUnreachableError,
+    StoreUnsuitableError,
+)
+
+_OWN: Final[dict[str, type[StageflowError]]] = {
+    "SF001": IsolationLevelError,
+    "SF002": StoreStateError,
+    "SF003": InvalidTransitionError,
+    "SF004": IdempotencyConflictError,
+    "SF005": InvalidValueError,
+}
+"""SQLSTATEs that the functions raise themselves, with a whole message."""
+
+_NO_SCHEMA: Final = frozenset({"3F000", "42P01", "42883", "42703", "42P02", "42704"})
+_ROLLED_BACK: Final = frozenset({"40001", "40P01", "55P03"})
+_INSUFFICIENT_PRIVILEGE: Final = "42501"
+
+
+def translated(error: psycopg.Error, url: str, secret: str | None = None) -> StageflowError:
+    """Return the stageflow error that a psycopg error stands for; its message never holds ``secret``."""
+    reason = reason_of(error, secret)
+    state = error.sqlstate or ""
+    if state in _OWN:
+        return _OWN[state](error.diag.message_primary or reason)
+    if state in _NO_SCHEMA:
+        return SchemaVersionError(f"the schema at {url} is not what this code needs ({reason}); run `stageflow migrate --store {url}`")
+    if state in _ROLLED_BACK:
+        return StoreError(f"PostgreSQL rolled the transaction back ({reason}); nothing was written, call again")
+    if state == _INSUFFICIENT_PRIVILEGE:
+        return StoreUnsuitableError(f"the user at {url} lacks a privilege ({reason}); grant it, or connect as the schema's owner")
+    match error:
+        case psycopg.IntegrityError():
+            return StoreStateError(f"a constraint of the schema refused the write ({reason}); run `stageflow verify --store {url}`")
+        case psycopg.DataError():
+            return InvalidValueError(f"PostgreSQL cannot hold a value that was given ({reason}); correct it")
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return unreachable(url, reason)
+        case _:
+            return StoreError(f"PostgreSQL at {url} refused a statement ({reason}); run `stageflow verify --store {url}`")
+
+
+def unreachable(url: str, reason: str) -> StoreUnreachableError:
+    """Return the error for a server that does not answer, refuses the credentials, or went away in the middle."""
+    return StoreUnreachableError(
+        f"PostgreSQL at {url} cannot be reached ({reason}); check that it runs, the address and the credentials, then try again"
+    )
+
+
+def reason_of(error: BaseException, secret: str | None = None) -> str:
+    """Return an error's own words on one line, without ``secret``."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.replace(secret, "***") if secret else text

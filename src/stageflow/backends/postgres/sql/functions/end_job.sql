@@ -1,0 +1,67 @@
+-- Fails or cancels a job.
+-- Promise: the job has ended, its open stages are closed, its unleased work too; leased work may still report, and nothing advances.
+-- With a token only the holder of that control lease can (and, with a beat, only while the lease has not been renewed since).
+-- Answers whether this call ended the job.
+-- Locks: the control range, the unleased ranges (skipping locked ones: who meets them closes them), the stages by id, the job.
+-- Errors: SF001, SF002 for another status.
+create or replace function stageflow.end_job(
+    p_job_id text, p_status text, p_error text, p_range_id bigint, p_token bigint, p_beat bigint,
+    p_stage_id bigint, p_stage_status text, p_stage_result text) returns boolean
+language plpgsql volatile as $$
+declare
+    v_now timestamptz := stageflow.clock();
+    v_stage_ids bigint[];
+    v_range_ids bigint[];
+    v_status text;
+begin
+    perform stageflow.require_read_committed();
+    if p_status not in ('failed', 'cancelled') then
+        raise exception using errcode = 'SF002',
+            message = format('a job is ended as failed or cancelled, not as %s; use check_job_completion for that.', p_status);
+    end if;
+    if p_token is not null then
+        perform 1 from stageflow.ranges r join stageflow.stages s on s.stage_id = r.stage_id
+        where r.range_id = p_range_id and r.token = p_token and r.state = 'leased' and s.job_id = p_job_id
+            and (p_beat is null or r.beat = p_beat)
+        for update of r;
+        if not found then
+            return false;
+        end if;
+    end if;
+    v_stage_ids := array(
+        select s.stage_id from stageflow.stages s join stageflow.jobs j on j.job_id = s.job_id and j.run = s.run
+        where s.job_id = p_job_id order by s.stage_id);
+    v_range_ids := array(
+        select r.range_id from stageflow.ranges r
+        where r.stage_id = any (v_stage_ids) and r.state in ('ready', 'waiting', 'held')
+        for update skip locked);
+    perform 1 from stageflow.stages s where s.stage_id = any (v_stage_ids) order by s.stage_id for no key update;
+    select j.status into v_status from stageflow.jobs j where j.job_id = p_job_id for no key update;
+    if p_token is not null then
+        delete from stageflow.ranges r where r.range_id = p_range_id;
+    end if;
+    if v_status is null or stageflow.is_ended_job(v_status) then
+        return false;
+    end if;
+    with closed as (
+        update stageflow.ranges r set state = 'cancelled', closed_at = v_now, not_before = null
+        where r.range_id = any (v_range_ids) and r.kind = 'task'
+        returning r.stage_id, r.last - r.first as width
+    ), widths as (
+        select c.stage_id, sum(c.width)::integer as width from closed c group by c.stage_id
+    )
+    update stageflow.stages s set
+        cancelled_tasks = s.cancelled_tasks + w.width, remaining = s.remaining - w.width, updated_at = v_now
+    from widths w where s.stage_id = w.stage_id;
+    delete from stageflow.ranges r where r.range_id = any (v_range_ids) and r.kind <> 'task';
+    update stageflow.stages s set
+        status = case when s.stage_id = p_stage_id then coalesce(p_stage_status, p_status) else 'cancelled' end,
+        stored_result = case when s.stage_id = p_stage_id then p_stage_result else s.stored_result end,
+        updated_at = v_now
+    where s.stage_id = any (v_stage_ids) and not stageflow.is_closed_stage(s.status);
+    update stageflow.jobs j set status = p_status, error_details = coalesce(p_error, j.error_details), updated_at = v_now
+    where j.job_id = p_job_id;
+    perform pg_notify('stageflow_jobs', p_job_id);
+    return true;
+end
+$$;

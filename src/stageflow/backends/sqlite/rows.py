@@ -1,0 +1,228 @@
+"""Rows on their way out: into the contracts."""
+
+from typing import Final, NamedTuple, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from stageflow.backends.sqlite.clock import from_micros
+from stageflow.backends.sqlite.connection import Row, Transaction
+from stageflow.contracts.base import Contract, JsonObject
+from stageflow.contracts.ids import make_task_id
+from stageflow.contracts.job import JobRecord
+from stageflow.contracts.results import ResultRow
+from stageflow.contracts.stage import StageRecord, StageResultContract
+from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
+from stageflow.contracts.task import TaskRecord, TaskResult
+from stageflow.errors import MalformedRowError
+
+_json_object: Final = TypeAdapter(JsonObject)
+
+STAGE: Final = (
+    "select stage_id, job_id, run, stage_number, generation, name, task_type, status, task_count, remaining, successful_tasks,"
+    " failed_tasks, skipped_tasks, cancelled_tasks, halted, plan_digest, group_first, group_last, stored_result, created_at,"
+    " updated_at from stageflow_stages "
+)
+JOB: Final = (
+    "select job_id, job_type, workflow_version, status, run, stage, total_stages, parameters, metadata, result_data,"
+    " error_details, idempotency_key, priority, not_before, created_at, updated_at from stageflow_jobs "
+)
+
+C = TypeVar("C", bound=Contract)
+
+
+class Outcome(NamedTuple):
+    """How one index of a stage ended: by a result, or by a range that was closed over it."""
+
+    task_index: int
+    generation: int
+    attempt: int
+    status: str
+    result: str | None
+    error_details: str | None
+    seconds: float
+    completed_at: int
+
+
+class StageKey(NamedTuple):
+    """What names the tasks of a stage."""
+
+    stage_id: int
+    job_id: str
+    job_type: str
+    stage_number: int
+    generation: int
+    task_type: str
+    task_count: int
+    created_at: int
+    updated_at: int
+
+
+def read_object(text: str, what: str) -> JsonObject:
+    """Validate stored text as a JSON object.
+
+    Raises:
+        MalformedRowError: It is none.
+    """
+    try:
+        return _json_object.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        msg = f"{what} is no JSON object: {first['msg']}. The row was written by something else: run `stageflow verify`."
+        raise MalformedRowError(msg) from error
+
+
+def _malformed(what: str, error: ValidationError) -> MalformedRowError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the whole"
+    return MalformedRowError(f"{what} is malformed at {field}: {first['msg']}; run `stageflow verify`")
+
+
+def to_stage_record(row: Row) -> StageRecord:
+    """Return a row of :data:`STAGE` as its contract.
+
+    Raises:
+        MalformedRowError: It is not what the contract says.
+    """
+    try:
+        return StageRecord(
+            stage_id=row[0],
+            job_id=row[1],
+            run=row[2],
+            stage_number=row[3],
+            generation=row[4],
+            name=row[5],
+            task_type=row[6],
+            status=status_from_text(StageStatus, row[7]),
+            task_count=row[8],
+            remaining=row[9],
+            successful_tasks=row[10],
+            failed_tasks=row[11],
+            skipped_tasks=row[12],
+            cancelled_tasks=row[13],
+            halted=bool(row[14]),
+            plan_digest=row[15],
+            group_first=row[16],
+            group_last=row[17],
+            stored_result=row[18],
+            created_at=from_micros(row[19]),
+            updated_at=from_micros(row[20]),
+        )
+    except ValidationError as error:
+        raise _malformed(f"stage {row[3]} of job {row[1]}", error) from error
+
+
+def to_job_record(row: Row, stage_results: dict[str, StageResultContract]) -> JobRecord:
+    """Return a row of :data:`JOB` with its stage results as the contract.
+
+    Raises:
+        MalformedRowError: It is not what the contract says.
+    """
+    what = f"job {row[0]}"
+    try:
+        return JobRecord(
+            job_id=row[0],
+            job_type=row[1],
+            workflow_version=row[2],
+            status=status_from_text(JobStatus, row[3]),
+            run=row[4],
+            stage=row[5],
+            total_stages=row[6],
+            parameters=read_object(row[7], f"parameters of {what}"),
+            metadata=read_object(row[8], f"metadata of {what}"),
+            result_data=None if row[9] is None else read_object(row[9], f"result_data of {what}"),
+            error_details=row[10],
+            idempotency_key=row[11],
+            priority=row[12],
+            not_before=None if row[13] is None else from_micros(row[13]),
+            created_at=from_micros(row[14]),
+            updated_at=from_micros(row[15]),
+            stage_results=stage_results,
+        )
+    except ValidationError as error:
+        raise _malformed(what, error) from error
+
+
+def to_result_row(outcome: Outcome) -> ResultRow:
+    """Return an outcome as text."""
+    return ResultRow(
+        task_index=outcome.task_index,
+        attempt=outcome.attempt,
+        status=status_from_text(TaskStatus, outcome.status),
+        result=outcome.result,
+        error_details=outcome.error_details,
+    )
+
+
+def to_task_result(stage: StageKey, outcome: Outcome) -> TaskResult:
+    """Return an outcome as the contract of a task's result.
+
+    Raises:
+        MalformedRowError: It is not what the contract says.
+    """
+    task_id = make_task_id(stage.job_id, stage.stage_number, outcome.task_index)
+    try:
+        return TaskResult(
+            task_id=task_id,
+            job_id=stage.job_id,
+            stage_number=stage.stage_number,
+            task_index=outcome.task_index,
+            attempt=outcome.attempt,
+            task_type=stage.task_type,
+            status=status_from_text(TaskStatus, outcome.status),
+            result_data=None if outcome.result is None else read_object(outcome.result, f"the result of task {task_id}"),
+            error_details=outcome.error_details,
+            execution_time_seconds=outcome.seconds,
+            completed_at=from_micros(outcome.completed_at),
+        )
+    except ValidationError as error:
+        raise _malformed(f"the result of task {task_id}", error) from error
+
+
+def to_task_record(  # noqa: PLR0913  one parameter per source
+    stage: StageKey,
+    task: tuple[int, str, str | None],
+    *,
+    status: TaskStatus,
+    attempt: int,
+    error_details: str | None,
+    outcome: Outcome | None,
+    heartbeat: int | None,
+) -> TaskRecord:
+    """Return a task with its derived status as the contract.
+
+    Raises:
+        MalformedRowError: It is not what the contract says.
+    """
+    task_index, parameters, key = task
+    task_id = make_task_id(stage.job_id, stage.stage_number, task_index)
+    result = None if outcome is None else outcome.result
+    try:
+        return TaskRecord(
+            task_id=task_id,
+            parent_job_id=stage.job_id,
+            job_type=stage.job_type,
+            task_type=stage.task_type,
+            status=status,
+            stage=stage.stage_number,
+            task_index=task_index,
+            key=key,
+            parameters=read_object(parameters, f"parameters of task {task_id}"),
+            result_data=None if result is None else read_object(result, f"the result of task {task_id}"),
+            error_details=error_details,
+            attempt=attempt,
+            heartbeat=None if heartbeat is None else from_micros(heartbeat),
+            created_at=from_micros(stage.created_at),
+            updated_at=from_micros(stage.updated_at if outcome is None else outcome.completed_at),
+        )
+    except ValidationError as error:
+        raise _malformed(f"task {task_id}", error) from error
+
+
+def get_stage_key(tx: Transaction, stage_id: int) -> StageKey | None:
+    """Return what names the tasks of a stage."""
+    row = tx.row(
+        "select s.stage_id, s.job_id, j.job_type, s.stage_number, s.generation, s.task_type, s.task_count, s.created_at, s.updated_at"
+        " from stageflow_stages s join stageflow_jobs j on j.job_id = s.job_id where s.stage_id = ?",
+        (stage_id,),
+    )
+    return None if row is None else StageKey._make(row)

@@ -1,0 +1,151 @@
+"""Stages, tasks and results, to be read."""
+
+from typing import NamedTuple
+
+from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.outcomes import list_failed, list_outcomes
+from stageflow.backends.sqlite.part import StorePart
+from stageflow.backends.sqlite.ranges import json_list
+from stageflow.backends.sqlite.rows import (
+    STAGE,
+    Outcome,
+    StageKey,
+    get_stage_key,
+    to_result_row,
+    to_stage_record,
+    to_task_record,
+    to_task_result,
+)
+from stageflow.contracts.results import ResultRow
+from stageflow.contracts.stage import StageRecord
+from stageflow.contracts.status import TaskStatus, status_from_text
+from stageflow.contracts.task import TaskRecord, TaskResult
+from stageflow.errors import MalformedRowError
+
+
+class _Span(NamedTuple):
+    first: int
+    last: int
+    generation: int
+    attempt: int
+    state: str
+    error_details: str | None
+    renewed_at: int | None
+
+
+class SqliteTasks(StorePart):
+    """Reads stages, tasks and results."""
+
+    def get_stage(self, stage_id: int) -> StageRecord | None:
+        """Return one stage."""
+        with self._database.reading() as tx:
+            row = tx.row(STAGE + "where stage_id = ?", (stage_id,))
+        return None if row is None else to_stage_record(row)
+
+    def list_stages(self, job_id: str, run: int) -> list[StageRecord]:
+        """Return the stages of a job's run that were opened, by number."""
+        with self._database.reading() as tx:
+            rows = tx.rows(STAGE + "where job_id = ? and run = ? order by stage_number", (job_id, run))
+        return [to_stage_record(row) for row in rows]
+
+    def list_tasks(self, job_id: str, run: int, stage_number: int, *, first_index: int, limit: int) -> list[TaskRecord]:
+        """Return tasks of a stage in index order, from an index on, each with its derived status."""
+        with self._database.reading() as tx:
+            stage = _find_stage(tx, job_id, run, stage_number)
+            if stage is None:
+                return []
+            tasks = tx.rows(
+                "select task_index, parameters, key from stageflow_tasks where stage_id = ? and task_index >= ?"
+                " order by task_index limit ?",
+                (stage.stage_id, first_index, limit),
+            )
+            if not tasks:
+                return []
+            outcomes = list_outcomes(tx, stage.stage_id, tasks[0][0], len(tasks))
+            spans = _list_spans(tx, stage.stage_id, tasks[0][0], tasks[-1][0])
+        ended = {outcome.task_index: outcome for outcome in outcomes}
+        open_spans = {index: span for span in spans for index in range(max(span.first, tasks[0][0]), min(span.last, tasks[-1][0] + 1))}
+        return [
+            _derive(stage, (index, parameters, key), ended[index] if index in ended else None, open_spans[index] if index in open_spans else None)
+            for index, parameters, key in tasks
+        ]
+
+    def list_failed_tasks(self, job_id: str, run: int, stage_number: int, *, first_index: int, limit: int) -> list[TaskRecord]:
+        """Return failed tasks of a stage in index order, from an index on."""
+        with self._database.reading() as tx:
+            stage = _find_stage(tx, job_id, run, stage_number)
+            if stage is None:
+                return []
+            failed = {outcome.task_index: outcome for outcome in list_failed(tx, stage.stage_id, first_index, limit)}
+            tasks = tx.rows(
+                "select t.task_index, t.parameters, t.key from json_each(?) asked cross join stageflow_tasks t"
+                " on t.stage_id = ? and t.task_index = asked.value order by t.task_index",
+                (json_list(list(failed)), stage.stage_id),
+            )
+        return [_derive(stage, (index, parameters, key), failed[index], None) for index, parameters, key in tasks]
+
+    def list_result_rows(self, stage_id: int, *, first_index: int, limit: int, failed_only: bool) -> list[ResultRow]:
+        """Return the newest result of each index, in index order, from an index on."""
+        with self._database.reading() as tx:
+            outcomes = (list_failed if failed_only else list_outcomes)(tx, stage_id, first_index, limit)
+        return [to_result_row(outcome) for outcome in outcomes]
+
+    def list_task_results(self, stage_id: int, *, first_index: int, limit: int) -> list[TaskResult]:
+        """Return the newest result of each index as contracts, in index order, from an index on."""
+        with self._database.reading() as tx:
+            return read_task_results(tx, stage_id, first_index=first_index, limit=limit)
+
+
+def read_task_results(tx: Transaction, stage_id: int, *, first_index: int, limit: int) -> list[TaskResult]:
+    """Return the newest result of each index as contracts, in index order, from an index on."""
+    stage = get_stage_key(tx, stage_id)
+    if stage is None:
+        return []
+    return [to_task_result(stage, outcome) for outcome in list_outcomes(tx, stage_id, first_index, limit)]
+
+
+def _find_stage(tx: Transaction, job_id: str, run: int, stage_number: int) -> StageKey | None:
+    row = tx.row(
+        "select stage_id from stageflow_stages where job_id = ? and run = ? and stage_number = ?",
+        (job_id, run, stage_number),
+    )
+    return None if row is None else get_stage_key(tx, row[0])
+
+
+def _list_spans(tx: Transaction, stage_id: int, lowest: int, highest: int) -> list[_Span]:
+    rows = tx.rows(
+        "select first, last, generation, attempt, state, error_details, case state when 'leased' then lease_renewed_at end"
+        " from stageflow_ranges where stage_id = ? and first <= ? and last > ? and kind = 'task'"
+        " and state in ('ready', 'leased', 'waiting', 'held')",
+        (stage_id, highest, lowest),
+    )
+    return [_Span._make(row) for row in rows]
+
+
+def _derive(stage: StageKey, task: tuple[int, str, str | None], outcome: Outcome | None, span: _Span | None) -> TaskRecord:
+    if outcome is not None and (span is None or outcome.generation >= span.generation):
+        return to_task_record(
+            stage,
+            task,
+            status=status_from_text(TaskStatus, outcome.status),
+            attempt=outcome.attempt,
+            error_details=outcome.error_details,
+            outcome=outcome,
+            heartbeat=None,
+        )
+    if span is None:
+        msg = (
+            f"task {task[0]} of stage {stage.stage_number} of job {stage.job_id} has neither a result nor a range; "
+            f"run `stageflow verify` and restore the rows that were deleted"
+        )
+        raise MalformedRowError(msg)
+    leased = span.state == "leased"
+    return to_task_record(
+        stage,
+        task,
+        status=TaskStatus.PROCESSING if leased else TaskStatus.QUEUED,
+        attempt=span.attempt,
+        error_details=span.error_details,
+        outcome=None,
+        heartbeat=span.renewed_at,
+    )

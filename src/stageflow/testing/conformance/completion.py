@@ -1,0 +1,471 @@
+"""Completions: recorded once, counted exactly, and one finisher of a stage is told that it was the last."""
+
+from typing import Final
+
+import pytest
+
+from stageflow.contracts.lease import CompletionOutcome, Lease, TaskCompletionResult, WorkKind
+from stageflow.contracts.status import TERMINAL_TASK_STATUSES, StageStatus, TaskStatus
+from stageflow.errors import StoreStateError
+from stageflow.testing.conformance.builders import (
+    BAD,
+    LEASE_SECONDS,
+    OK,
+    Again,
+    MovableStore,
+    all_types,
+    ask,
+    claim_all,
+    claim_one,
+    complete,
+    complete_ok,
+    complete_one,
+    control_type,
+    create,
+    finish,
+    give_back,
+    let_leases_expire,
+    new_job,
+    new_stage,
+    plan_all,
+    recover,
+    report,
+    start,
+    tasks_type,
+)
+from stageflow.testing.conformance.crowd import crowd
+from stageflow.testing.conformance.looking import get_rows, get_stage, get_statuses, get_tasks, snapshot
+from stageflow.testing.conformance.scenario import StoreScenarios
+
+_JOB: Final = new_job()
+_TASKS: Final = tasks_type(_JOB)
+
+
+class CompletionConformance(StoreScenarios):
+    """Reporting prefixes of a lease."""
+
+    def test_a_lease_is_reported_prefix_by_prefix(self, store: MovableStore) -> None:
+        """Each report moves the lease's first index, and only the one that empties the stage is the last."""
+        start(store, _JOB, 5)
+        lease = claim_one(store, _TASKS)
+        first = complete_one(store, complete_ok(lease, 2))
+        assert (first.outcome, first.task_updated, first.remaining_tasks) == (CompletionOutcome.RECORDED, True, 3)
+        assert (first.is_last_task_in_stage, first.advance, first.stage_halted) == (False, None, False)
+        assert get_statuses(store, _JOB) == [OK] * 2 + [TaskStatus.PROCESSING] * 3
+        second = complete_one(store, complete_ok(lease, 3, first=2))
+        assert (second.outcome, second.remaining_tasks, second.is_last_task_in_stage) == (CompletionOutcome.RECORDED, 0, True)
+        assert get_statuses(store, _JOB) == [OK] * 5
+
+    def test_a_result_is_stored_as_it_was_reported(self, store: MovableStore) -> None:
+        """The text of a result comes back byte for byte; nothing and an empty object are two things."""
+        texts = ['{"b":1,"a":"Ελ \\"x\\" 🛰","n":1.0}', None, "{}", '{"long":"' + "x" * 200_000 + '"}']
+        start(store, _JOB, len(texts))
+        done = complete_ok(claim_one(store, _TASKS)).model_copy(update={"results": texts})
+        complete_one(store, done)
+        rows = get_rows(store, get_stage(store, _JOB))
+        assert [row.result for row in rows] == texts
+        assert [(row.attempt, row.error_details) for row in rows] == [(1, None)] * len(texts)
+
+    def test_every_terminal_status_is_counted(self, store: MovableStore) -> None:
+        """Failed, skipped and cancelled tasks close the stage like completed ones."""
+        start(store, _JOB, 4)
+        answer = complete_one(store, report(claim_one(store, _TASKS), OK, BAD, TaskStatus.SKIPPED, TaskStatus.CANCELLED))
+        assert answer.is_last_task_in_stage
+        stage = get_stage(store, _JOB)
+        assert (stage.successful_tasks, stage.failed_tasks, stage.skipped_tasks, stage.cancelled_tasks) == (1, 1, 1, 1)
+        assert [task.error_details for task in get_tasks(store, _JOB)] == [
+            None,
+            "task 1 is failed",
+            "task 2 is skipped",
+            "task 3 is cancelled",
+        ]
+
+    def test_the_last_finisher_receives_the_advancement(self, store: MovableStore) -> None:
+        """Whoever empties the stage holds the lease on its advancement at once, and nobody else can claim it."""
+        start(store, _JOB, 2, range_count=2)
+        first, second = claim_all(store, _TASKS)
+        assert complete_one(store, complete_ok(second)).advance is None
+        lease = complete_one(store, complete_ok(first)).advance
+        assert lease is not None
+        assert (lease.kind, lease.job_id, lease.stage_number, lease.tasks) == (WorkKind.ADVANCE, _JOB.job_id, 1, [])
+        assert (lease.stage_id, lease.run, lease.attempt, lease.deaths) == (first.stage_id, 1, 1, 0)
+        assert lease.token > max(first.token, second.token)
+        assert claim_all(store, *all_types(_JOB)) == []
+        assert finish(store, lease).job_updated
+
+    def test_a_repeated_report_is_already_recorded(self, store: MovableStore) -> None:
+        """A worker that lost the reply to its commit repeats the report: it is answered, and counted once."""
+        start(store, _JOB, 4)
+        lease = claim_one(store, _TASKS)
+        parts = [complete_ok(lease, 2), report(lease, OK, BAD, first=2)]
+        for part in parts:
+            assert complete_one(store, part).outcome is CompletionOutcome.RECORDED
+            before = snapshot(store, _JOB)
+            again = complete_one(store, part)
+            assert (again.outcome, again.task_updated) == (CompletionOutcome.ALREADY_RECORDED, False)
+            assert (again.is_last_task_in_stage, again.advance) == (False, None)
+            assert snapshot(store, _JOB) == before
+        assert complete_one(store, parts[0]).outcome is CompletionOutcome.ALREADY_RECORDED
+
+    def test_a_repeated_report_with_a_retry_in_it_is_counted_once(self, store: MovableStore) -> None:
+        """The retry of a repeated report is not scheduled twice."""
+        start(store, _JOB, 3)
+        lease = claim_one(store, _TASKS)
+        part = report(lease, OK, Again(20.0))
+        assert complete_one(store, part).task_updated
+        before = snapshot(store, _JOB)
+        assert complete_one(store, part).outcome is CompletionOutcome.ALREADY_RECORDED
+        assert snapshot(store, _JOB) == before
+        retry = report(lease, Again(20.0), first=2)
+        assert complete_one(store, retry).task_updated
+        before = snapshot(store, _JOB)
+        assert not complete_one(store, retry).task_updated
+        assert snapshot(store, _JOB) == before
+
+    def test_a_repeat_by_another_holder_is_stale(self, store: MovableStore) -> None:
+        """A result that somebody else recorded is not mine to repeat."""
+        start(store, _JOB, 1)
+        old = claim_one(store, _TASKS)
+        let_leases_expire(store)
+        new = claim_one(store, _TASKS, worker="bob")
+        assert complete_one(store, complete_ok(new), worker="bob").outcome is CompletionOutcome.RECORDED
+        assert complete_one(store, complete_ok(old)).outcome is CompletionOutcome.STALE
+
+    def test_a_batch_answers_each_report_in_the_order_asked(self, store: MovableStore) -> None:
+        """One call carries reports of several jobs and stages; a stale one among them strands none of the others."""
+        start(store, _JOB, 3, range_count=3)
+        start(store, new_job("other"), 1)
+        leases = claim_all(store, _TASKS)
+        mine, (other,) = _of(leases, "job"), _of(leases, "other")
+        store.return_ranges([give_back(mine[1])])
+        asked = [complete_ok(lease) for lease in (mine[2], other, mine[1], mine[0])]
+        answers = complete(store, *asked)
+        assert [answer.outcome for answer in answers] == [
+            CompletionOutcome.RECORDED,
+            CompletionOutcome.RECORDED,
+            CompletionOutcome.STALE,
+            CompletionOutcome.RECORDED,
+        ]
+        assert [answer.job_id for answer in answers] == [_JOB.job_id, new_job("other").job_id, _JOB.job_id, _JOB.job_id]
+        assert [answer.is_last_task_in_stage for answer in answers] == [False, True, False, False]
+        assert get_statuses(store, _JOB) == [OK, TaskStatus.QUEUED, OK]
+
+    def test_one_batch_can_empty_several_stages(self, store: MovableStore) -> None:
+        """Each stage that a batch empties has one last report in it, with its own advancement."""
+        jobs = [new_job(str(number)) for number in range(3)]
+        for job in jobs:
+            start(store, job, 4, range_count=2)
+        answers = complete(store, *[complete_ok(lease) for lease in claim_all(store, _TASKS)])
+        last = [answer for answer in answers if answer.is_last_task_in_stage]
+        assert {answer.job_id for answer in last} == {job.job_id for job in jobs}
+        assert len(last) == 3
+        assert all(answer.advance is not None and answer.advance.job_id == answer.job_id for answer in last)
+
+    def test_an_empty_batch_is_answered_with_nothing(self, store: MovableStore) -> None:
+        """No report, no answer."""
+        assert complete(store) == []
+
+    def test_a_report_beyond_the_lease_is_refused_whole(self, store: MovableStore) -> None:
+        """A report that is longer than its lease is a bug: it is raised, and nothing of its batch is written."""
+        start(store, _JOB, 4, range_count=2)
+        first, second = claim_all(store, _TASKS)
+        before = snapshot(store, _JOB)
+        with pytest.raises(StoreStateError):
+            complete(store, complete_ok(first), complete_ok(second, 3))
+        assert snapshot(store, _JOB) == before
+
+    def test_a_report_of_an_unknown_stage_is_refused(self, store: MovableStore) -> None:
+        """A stage that does not exist cannot be answered about."""
+        start(store, _JOB, 1)
+        completion = complete_ok(claim_one(store, _TASKS)).model_copy(update={"stage_id": 987_654})
+        with pytest.raises(StoreStateError):
+            complete_one(store, completion)
+        assert get_statuses(store, _JOB) == [TaskStatus.PROCESSING]
+
+    def test_a_report_that_skips_tasks_writes_nothing(self, store: MovableStore) -> None:
+        """Tasks are reported in index order, from the lease's first on; a gap is not filled by guessing."""
+        start(store, _JOB, 4)
+        lease = claim_one(store, _TASKS)
+        before = snapshot(store, _JOB)
+        try:
+            assert not complete_one(store, complete_ok(lease, 2, first=1)).task_updated
+        except StoreStateError:
+            pass  # the other honest answer
+        assert snapshot(store, _JOB) == before
+
+
+class RetryConformance(StoreScenarios):
+    """Attempts that are to be repeated."""
+
+    def test_consecutive_retries_of_one_delay_go_back_together(self, store: MovableStore) -> None:
+        """A retry keeps its neighbours, its delay and its last error, and counts the attempt."""
+        start(store, _JOB, 6)
+        lease = claim_one(store, _TASKS)
+        outcomes = (Again(50.0, "no route"), Again(50.0, "no route"), OK, Again(50.0), Again(90.0), Again())
+        answer = complete_one(store, report(lease, *outcomes))
+        assert (answer.outcome, answer.remaining_tasks, answer.is_last_task_in_stage) == (CompletionOutcome.RECORDED, 5, False)
+        tasks = get_tasks(store, _JOB)
+        assert [task.attempt for task in tasks] == [2, 2, 1, 2, 2, 2]
+        assert [task.error_details for task in tasks[:2]] == ["no route"] * 2
+        assert [task.status for task in tasks] == [TaskStatus.QUEUED] * 2 + [OK] + [TaskStatus.QUEUED] * 3
+        assert _spans(claim_all(store, _TASKS)) == [(5, 6)]
+        store.move_clock(51)
+        assert _spans(claim_all(store, _TASKS)) == [(0, 2), (3, 4)]
+        store.move_clock(40)
+        assert _spans(claim_all(store, _TASKS)) == [(4, 5)]
+
+    def test_the_attempt_is_recorded_with_the_result(self, store: MovableStore) -> None:
+        """A result says which attempt it is of, and the error of an earlier attempt does not stick to it."""
+        start(store, _JOB, 1)
+        complete_one(store, report(claim_one(store, _TASKS), Again()))
+        complete_one(store, report(claim_one(store, _TASKS), Again()))
+        lease = claim_one(store, _TASKS)
+        assert lease.attempt == 3
+        assert complete_one(store, complete_ok(lease)).is_last_task_in_stage
+        (task,) = get_tasks(store, _JOB)
+        assert (task.status, task.attempt, task.error_details) == (OK, 3, None)
+        assert get_rows(store, get_stage(store, _JOB))[0].attempt == 3
+
+    def test_a_stage_whose_last_task_is_retried_stays_open(self, store: MovableStore) -> None:
+        """A retry is not an end."""
+        start(store, _JOB, 2)
+        answer = complete_one(store, report(claim_one(store, _TASKS), OK, Again(5.0)))
+        assert (answer.remaining_tasks, answer.is_last_task_in_stage, answer.advance) == (1, False, None)
+        assert ask(store, control_type(_JOB)).leases == []
+        store.move_clock(6)
+        assert complete_one(store, complete_ok(claim_one(store, _TASKS))).is_last_task_in_stage
+
+
+class BarrierConformance(StoreScenarios):
+    """Exactly one last."""
+
+    def test_of_many_finishers_at_once_exactly_one_is_the_last(self, store: MovableStore) -> None:
+        """However many workers report at the same moment, one of them is told, and only when everything has ended."""
+        start(store, _JOB, 64, range_count=64)
+        leases = claim_all(store, _TASKS, max_tasks=1)
+
+        def report_mine(number: int) -> list[TaskCompletionResult]:
+            return [complete_one(store, complete_ok(lease), worker=f"worker {number}") for lease in leases[number::8]]
+
+        answers = [answer for mine in crowd(8, report_mine) for answer in mine]
+        assert [answer.outcome for answer in answers] == [CompletionOutcome.RECORDED] * 64
+        last = [answer for answer in answers if answer.is_last_task_in_stage]
+        assert [answer.remaining_tasks for answer in last] == [0]
+        assert sorted(answer.remaining_tasks for answer in answers) == list(range(64))
+        assert last[0].advance is not None
+        assert finish(store, last[0].advance).job_updated
+
+    def test_of_many_batches_over_many_stages_one_report_a_stage_is_the_last(self, store: MovableStore) -> None:
+        """Batches that cross each other over several jobs neither deadlock nor tell two workers, or none."""
+        jobs = [new_job(str(number)) for number in range(6)]
+        for job in jobs:
+            start(store, job, 8, range_count=8)
+        leases = claim_all(store, _TASKS)
+
+        def report_mine(number: int) -> list[TaskCompletionResult]:
+            mine = leases[number::8]
+            return complete(store, *[complete_ok(lease) for lease in (mine if number % 2 else mine[::-1])])
+
+        answers = [answer for mine in crowd(8, report_mine) for answer in mine]
+        last = [answer.job_id for answer in answers if answer.is_last_task_in_stage]
+        assert sorted(last) == sorted(job.job_id for job in jobs)
+
+    def test_one_report_sent_by_many_is_recorded_once(self, store: MovableStore) -> None:
+        """A report that arrives many times at once is recorded by one of them."""
+        start(store, _JOB, 1)
+        completion = complete_ok(claim_one(store, _TASKS))
+        answers = crowd(6, lambda _: complete_one(store, completion))
+        assert sum(answer.outcome is CompletionOutcome.RECORDED for answer in answers) == 1
+        assert sum(answer.outcome is CompletionOutcome.ALREADY_RECORDED for answer in answers) == 5
+        assert sum(answer.is_last_task_in_stage for answer in answers) == 1
+
+    def test_reports_and_recovery_at_once_lose_nothing(self, store: MovableStore) -> None:
+        """A holder that reports while it is taken for dead either wins or is refused; the task ends once."""
+        start(store, _JOB, 48, range_count=48)
+        leases = claim_all(store, _TASKS)
+        store.move_clock(LEASE_SECONDS + 1)
+
+        def act(number: int) -> list[CompletionOutcome]:
+            if number == 0:
+                recover(store, limit=20)
+                recover(store)
+                return []
+            return [complete_one(store, complete_ok(lease)).outcome for lease in leases[number - 1 :: 3]]
+
+        outcomes = [outcome for mine in crowd(4, act) for outcome in mine]
+        recorded = outcomes.count(CompletionOutcome.RECORDED)
+        assert recorded + outcomes.count(CompletionOutcome.STALE) == 48
+        assert get_stage(store, _JOB).successful_tasks == recorded
+
+
+class PolicyConformance(StoreScenarios):
+    """Stages that give up."""
+
+    def test_the_first_failure_halts_a_fail_fast_stage(self, store: MovableStore) -> None:
+        """Waiting tasks are skipped at once, running ones may still report, and the last of those is the last."""
+        job = new_job(first_stage=new_stage(1, fail_fast=True))
+        start(store, job, 6, range_count=3)
+        failing, running = claim_all(store, _TASKS, max_leases=2)
+        answer = complete_one(store, report(failing, BAD))
+        assert (answer.stage_halted, answer.is_last_task_in_stage) == (True, False)
+        assert get_stage(store, job).halted
+        assert get_statuses(store, job)[4:] == [TaskStatus.SKIPPED] * 2
+        second = complete_one(store, report(running, OK, OK))
+        assert (second.stage_halted, second.is_last_task_in_stage) == (True, False)
+        third = complete_one(store, report(failing, OK, first=1))
+        assert (third.is_last_task_in_stage, third.advance is not None) == (True, True)
+        assert get_stage(store, job).skipped_tasks == 2
+
+    def test_a_failure_that_halts_can_be_the_last(self, store: MovableStore) -> None:
+        """Where nothing else runs, the failure that skips the rest also closes the stage."""
+        job = new_job(first_stage=new_stage(1, fail_fast=True))
+        start(store, job, 5, range_count=5)
+        answer = complete_one(store, report(claim_one(store, _TASKS), BAD))
+        assert (answer.stage_halted, answer.remaining_tasks, answer.is_last_task_in_stage) == (True, 0, True)
+        assert answer.advance is not None
+        assert get_statuses(store, job) == [BAD, *[TaskStatus.SKIPPED] * 4]
+
+    def test_a_halt_skips_retries_that_wait_for_their_time(self, store: MovableStore) -> None:
+        """Delayed work is waiting work."""
+        job = new_job(first_stage=new_stage(1, fail_fast=True))
+        start(store, job, 2, range_count=2)
+        first, second = claim_all(store, _TASKS)
+        complete_one(store, report(first, Again(600.0)))
+        assert complete_one(store, report(second, BAD)).is_last_task_in_stage
+        assert get_statuses(store, job) == [TaskStatus.SKIPPED, BAD]
+
+    def test_a_stage_halts_when_its_rate_is_out_of_reach(self, store: MovableStore) -> None:
+        """A minimum success rate trips as soon as it cannot be met any more, and not before."""
+        job = new_job(first_stage=new_stage(1, minimum_success_rate=70.0))
+        start(store, job, 10, range_count=10)
+        leases = claim_all(store, _TASKS, max_leases=5)
+        answers = [complete_one(store, report(lease, BAD)) for lease in leases[:4]]
+        assert [answer.stage_halted for answer in answers] == [False, False, False, True]
+        assert get_statuses(store, job)[5:] == [TaskStatus.SKIPPED] * 5
+        assert complete_one(store, complete_ok(leases[4])).is_last_task_in_stage
+
+    def test_a_stage_without_policy_never_halts(self, store: MovableStore) -> None:
+        """Failures are collected unless the stage says otherwise."""
+        start(store, _JOB, 3, range_count=3)
+        answers = complete(store, *[report(lease, BAD) for lease in claim_all(store, _TASKS)])
+        assert [answer.stage_halted for answer in answers] == [False] * 3
+        assert not get_stage(store, _JOB).halted
+
+    def test_a_policy_counts_its_own_stage_only(self, store: MovableStore) -> None:
+        """A halt does not spread to other jobs."""
+        start(store, new_job("halting", first_stage=new_stage(1, fail_fast=True)), 2, range_count=2)
+        failing = claim_one(store, _TASKS)
+        start(store, new_job("other", first_stage=new_stage(1, fail_fast=True)), 2)
+        complete_one(store, report(failing, BAD))
+        assert get_statuses(store, new_job("other")) == [TaskStatus.QUEUED] * 2
+
+    def test_tasks_end_only_once(self, store: MovableStore) -> None:
+        """After a stage is closed every task has exactly one result, and a processing stage waits for its advancement."""
+        start(store, _JOB, 3)
+        assert complete_one(store, report(claim_one(store, _TASKS), OK, BAD, OK)).is_last_task_in_stage
+        assert TERMINAL_TASK_STATUSES.issuperset(get_statuses(store, _JOB))
+        assert get_stage(store, _JOB).status is StageStatus.PROCESSING
+
+
+class CloseTaskConformance(StoreScenarios):
+    """An operator's hand on one task."""
+
+    def test_one_waiting_task_is_ended_among_its_neighbours(self, store: MovableStore) -> None:
+        """Only the named task ends, with the operator's reason; the tasks on both sides go on."""
+        start(store, _JOB, 5)
+        assert store.close_task(_JOB.job_id, 1, 2, TaskStatus.FAILED, "broken input")
+        task = get_tasks(store, _JOB)[2]
+        assert (task.status, task.error_details) == (BAD, "broken input")
+        assert _spans(claim_all(store, _TASKS)) == [(0, 2), (3, 5)]
+
+    @pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED])
+    def test_ending_the_last_task_closes_the_stage(self, store: MovableStore, status: TaskStatus) -> None:
+        """An operator's ending goes through the barrier like any other."""
+        start(store, _JOB, 2)
+        complete_one(store, complete_ok(claim_one(store, _TASKS, max_tasks=1)))
+        assert store.close_task(_JOB.job_id, 1, 1, status, "by hand")
+        assert get_statuses(store, _JOB) == [OK, status]
+        assert claim_one(store, control_type(_JOB)).kind is WorkKind.ADVANCE
+
+    def test_an_operators_failure_counts_for_the_policy(self, store: MovableStore) -> None:
+        """A task failed by hand halts a fail-fast stage."""
+        job = new_job(first_stage=new_stage(1, fail_fast=True))
+        start(store, job, 3)
+        assert store.close_task(job.job_id, 1, 1, TaskStatus.FAILED, "by hand")
+        assert get_statuses(store, job) == [TaskStatus.SKIPPED, BAD, TaskStatus.SKIPPED]
+        assert claim_one(store, control_type(job)).kind is WorkKind.ADVANCE
+
+    @pytest.mark.parametrize("status", [TaskStatus.QUEUED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED])
+    def test_an_ended_task_stays_ended(self, store: MovableStore, status: TaskStatus) -> None:
+        """No hand revives or rewrites a result."""
+        start(store, _JOB, 2)
+        complete_one(store, report(claim_one(store, _TASKS, max_tasks=1), BAD))
+        before = snapshot(store, _JOB)
+        assert not store.close_task(_JOB.job_id, 1, 0, status, "again")
+        assert snapshot(store, _JOB) == before
+
+    def test_a_running_task_is_taken_from_its_holder(self, store: MovableStore) -> None:
+        """The holder of a lease keeps what comes before the task, and its report on the rest is refused."""
+        start(store, _JOB, 5)
+        lease = claim_one(store, _TASKS)
+        assert store.close_task(_JOB.job_id, 1, 2, TaskStatus.SKIPPED, "not wanted")
+        assert get_statuses(store, _JOB)[2] is TaskStatus.SKIPPED
+        assert complete_one(store, complete_ok(lease, 2)).outcome is CompletionOutcome.RECORDED
+        assert _spans(claim_all(store, _TASKS)) == [(3, 5)]
+
+    def test_the_task_that_runs_now_costs_its_holder_the_lease(self, store: MovableStore) -> None:
+        """Ending the very task that a worker is at makes that worker's report stale, and frees the rest."""
+        start(store, _JOB, 4)
+        lease = claim_one(store, _TASKS)
+        complete_one(store, complete_ok(lease, 1))
+        assert store.close_task(_JOB.job_id, 1, 1, TaskStatus.CANCELLED, "hangs")
+        assert complete_one(store, complete_ok(lease, 3, first=1)).outcome is CompletionOutcome.STALE
+        assert get_statuses(store, _JOB)[:2] == [OK, TaskStatus.CANCELLED]
+        assert _spans(claim_all(store, _TASKS)) == [(2, 4)]
+
+    def test_a_running_task_is_requeued_by_hand(self, store: MovableStore) -> None:
+        """Requeueing takes a task from its holder, for its next attempt."""
+        start(store, _JOB, 3)
+        lease = claim_one(store, _TASKS)
+        assert store.close_task(_JOB.job_id, 1, 0, TaskStatus.QUEUED, None)
+        assert complete_one(store, complete_ok(lease, 1)).outcome is CompletionOutcome.STALE
+        tasks = get_tasks(store, _JOB)
+        assert [(task.status, task.attempt) for task in tasks] == [
+            (TaskStatus.QUEUED, 2),
+            (TaskStatus.QUEUED, 1),
+            (TaskStatus.QUEUED, 1),
+        ]
+
+    def test_requeueing_a_queued_task_changes_nothing(self, store: MovableStore) -> None:
+        """A task that waits already waits."""
+        start(store, _JOB, 3)
+        before = snapshot(store, _JOB)
+        assert store.close_task(_JOB.job_id, 1, 1, TaskStatus.QUEUED, None)
+        assert [task.attempt for task in get_tasks(store, _JOB)] == [1, 1, 1]
+        assert snapshot(store, _JOB).stages[0].remaining == before.stages[0].remaining
+
+    def test_a_delayed_task_is_ended_by_hand(self, store: MovableStore) -> None:
+        """A task that waits for its next attempt can be ended before it."""
+        start(store, _JOB, 1)
+        complete_one(store, report(claim_one(store, _TASKS), Again(600.0)))
+        assert store.close_task(_JOB.job_id, 1, 0, TaskStatus.SKIPPED, "enough")
+        assert claim_one(store, control_type(_JOB)).kind is WorkKind.ADVANCE
+        assert get_tasks(store, _JOB)[0].attempt == 2
+
+    def test_the_last_holder_is_not_told_last_twice(self, store: MovableStore) -> None:
+        """A task that an operator ended is not reported by its holder as the last one."""
+        create(store, _JOB)
+        plan_all(store, _JOB, 1)
+        lease = claim_one(store, _TASKS)
+        assert store.close_task(_JOB.job_id, 1, 0, TaskStatus.FAILED, "by hand")
+        answer = complete_one(store, complete_ok(lease))
+        assert (answer.outcome, answer.is_last_task_in_stage) == (CompletionOutcome.STALE, False)
+        assert len(claim_all(store, control_type(_JOB))) == 1
+
+
+def _of(leases: list[Lease], name: str) -> list[Lease]:
+    return sorted((lease for lease in leases if lease.job_id == new_job(name).job_id), key=lambda lease: lease.first)
+
+
+def _spans(leases: list[Lease]) -> list[tuple[int, int]]:
+    return sorted((lease.first, lease.last) for lease in leases)
