@@ -1,14 +1,23 @@
 """Azure Blob Storage passes the suite, on the emulator."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import pytest
 from azure.storage.blob import BlobServiceClient
 
 from stageflow.backends.azure import AzureBlobStore
 from stageflow.ports import BlobStore
-from stageflow.testing.azurite import Azurite
 from stageflow.testing.conformance.blobs import BlobStoreConformance
+
+
+class Azurite(Protocol):
+    """What is needed of the emulator."""
+
+    @property
+    def connection_string(self) -> str:
+        """The connection string of its account."""
+        ...
 
 
 class TestAzureBlobs(BlobStoreConformance):

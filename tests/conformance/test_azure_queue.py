@@ -3,7 +3,7 @@
 import uuid
 from base64 import b64decode
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import pytest
 from azure.storage.queue import QueueServiceClient
@@ -11,8 +11,16 @@ from azure.storage.queue import QueueServiceClient
 from stageflow.backends.azure import AzureStorageQueue
 from stageflow.backends.azure.queue import MAX_BODY_BYTES
 from stageflow.ports import Queue
-from stageflow.testing.azurite import Azurite
 from stageflow.testing.conformance.queue import QueueConformance
+
+
+class Azurite(Protocol):
+    """What is needed of the emulator."""
+
+    @property
+    def connection_string(self) -> str:
+        """The connection string of its account."""
+        ...
 
 
 class TestAzureQueue(QueueConformance):

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,9 @@ class TestFileBlobs(BlobStoreConformance):
     """The suite of the port."""
 
     @pytest.fixture
-    def blobs(self, tmp_path: Path) -> Iterator[BlobStore]:
+    def blobs(self, tmp_path: Path) -> BlobStore:
         """Give a store on a folder that does not exist yet."""
-        store: BlobStore = FileBlobStore(tmp_path / "not yet" / "there")
-        yield store
+        return FileBlobStore(tmp_path / "not yet" / "there")
 
 
 @pytest.fixture

@@ -1,14 +1,19 @@
 """What is Azure Storage Queue's alone: its wire form, its credentials, its limits, and its failures."""
 
 import json
+import ssl
 import traceback
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
 from socket import create_server
 from threading import Thread
 from time import monotonic
+from typing import Protocol
 
 import pytest
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential, AzureSasCredential
@@ -19,16 +24,28 @@ from azure.storage.queue import (
     TextBase64DecodePolicy,
     generate_account_sas,
 )
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from stageflow.backends.azure import AzureStorageQueue
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.queue import ReceivedMessage
 from stageflow.errors import InvalidValueError, QueueUnreachableError, StageflowError
-from stageflow.testing.azurite import Azurite
 from stageflow.testing.conformance.queue import job_message, receive, receive_one, task_message
 
 KEY = "c2VjcmV0c2VjcmV0c2VjcmV0"
 SIGNATURE = "c2lnbmVkc2lnbmVkc2lnbmVk"
+
+
+class Azurite(Protocol):
+    """What is needed of the emulator."""
+
+    @property
+    def connection_string(self) -> str:
+        """The connection string of its account."""
+        ...
 
 
 class Account:
@@ -182,6 +199,67 @@ def test_a_token_never_travels_unencrypted() -> None:
     AzureStorageQueue.from_credential("https://acme.queue.core.windows.net", FixedToken()).close()
 
 
+class _Empty(BaseHTTPRequestHandler):
+    """Answers a bearer of the token with an empty queue, and nobody else."""
+
+    def do_GET(self) -> None:
+        """Answer a request to receive."""
+        allowed = self.headers["Authorization"] == f"Bearer {KEY}"
+        answer = b'<?xml version="1.0" encoding="utf-8"?><QueueMessagesList />' if allowed else b""
+        self.send_response(200 if allowed else 403)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base's
+        """Keep quiet."""
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """Serve on a free port of this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """Give a certificate for this machine that the SDK trusts during the test."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(hours=1), now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem = tmp_path / "certificate.pem"
+    pem.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+def test_a_token_credential_opens_the_queues(tls: ssl.SSLContext) -> None:
+    """The token that the object gives goes with each request."""
+    with serving(_Empty, tls) as port:
+        queue = AzureStorageQueue.from_credential(f"https://127.0.0.1:{port}/acme", FixedToken())
+        assert receive(queue) == []
+        queue.close()
+
+
 @pytest.mark.parametrize("credential", [None, KEY, {"account_key": KEY}])
 def test_what_is_no_credential_object_is_refused_without_showing_it(credential: object) -> None:
     """A key as text belongs into a connection string, and into no message."""
@@ -255,13 +333,11 @@ class _Busy(BaseHTTPRequestHandler):
     """Answers as the service does under too much load."""
 
     def do_GET(self) -> None:
-        """Refuse for now."""
+        """Refuse for now; receiving is a GET."""
         self.send_response(503)
         self.send_header("x-ms-error-code", "ServerBusy")
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-    do_POST = do_PUT = do_DELETE = do_GET
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base's
         """Keep quiet."""
@@ -269,14 +345,8 @@ class _Busy(BaseHTTPRequestHandler):
 
 def test_a_server_that_is_too_busy_is_an_error_within_seconds() -> None:
     """Its own code is in the message."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            assert_fails(signed_queue(server.server_port), "HTTP 503 ServerBusy.*try again")
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Busy) as port:
+        assert_fails(signed_queue(port), "HTTP 503 ServerBusy.*try again")
 
 
 def test_sending_many_messages_to_a_server_that_is_down_stops_at_the_first_error() -> None:

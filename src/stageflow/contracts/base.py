@@ -115,3 +115,18 @@ def canonical_json(model: BaseModel) -> str:
         msg = f"{type(model).__name__} has no canonical JSON: {error}; remove NaN, infinity and lone surrogates"
         raise InvalidValueError(msg) from error
     return checked_json(text)
+
+
+def json_object_text(value: JsonObject) -> str:
+    """Return an object that was read from JSON as JSON text again; never for models, which have :meth:`Contract.to_json`.
+
+    Raises:
+        InvalidValueError: It holds NUL, NaN, infinity or text that UTF-8 cannot express.
+    """
+    try:
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError as error:
+        msg = f"the object cannot be written as JSON: {error}; remove NaN, infinity and lone surrogates"
+        raise InvalidValueError(msg) from error
+    return checked_json(text)

@@ -1,12 +1,14 @@
 """A job: submitted, stored, answered."""
 
+import json
 from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, computed_field, model_validator
 
 from stageflow.contracts.base import Contract, JsonObject, TypeName, UtcDatetime
-from stageflow.contracts.ids import JobId
+from stageflow.contracts.ids import JobId, stage_key
+from stageflow.contracts.orchestration import OrchestrationDataContract
 from stageflow.contracts.stage import NewStage, StageDefinition, StageResultContract
 from stageflow.contracts.status import JobStatus, StatusValidator
 from stageflow.contracts.task import TaskResult
@@ -96,6 +98,29 @@ class JobRecord(Contract):
                 msg = f"stage_results[{key!r}] holds the result of stage {result.stage_number}; its key must be {result.stage_key!r}"
                 raise ValueError(msg)
         return self
+
+    @classmethod
+    def from_new_job(cls, job: "NewJob", created_at: UtcDatetime) -> Self:
+        """Return the queued job that a store makes of ``job``."""
+        return cls(
+            job_id=job.job_id,
+            job_type=job.job_type,
+            workflow_version=job.workflow_version,
+            status=JobStatus.QUEUED,
+            total_stages=job.total_stages,
+            parameters=json.loads(job.parameters),
+            metadata=job.metadata,
+            idempotency_key=job.idempotency_key,
+            priority=job.priority,
+            not_before=job.not_before,
+            created_at=created_at,
+            updated_at=created_at,
+        )
+
+    def orchestration_before(self, stage_number: int) -> OrchestrationDataContract | None:
+        """Return what the stage before ``stage_number`` decided about what follows it, if anything."""
+        key = stage_key(stage_number - 1)
+        return self.stage_results[key].orchestration if key in self.stage_results else None
 
     @property
     def is_terminal(self) -> bool:

@@ -215,11 +215,19 @@ class LeaseExtension(Contract):
 
 
 class RangeReturn(Contract):
-    """The unstarted tail ``[first, …)`` of a leased range goes back; the whole of it if ``first`` is its first."""
+    """The unstarted tail ``[first, …)`` of a leased range goes back; the whole of it if ``first`` is its first.
+
+    Attributes:
+        retry_delay_seconds: ``None`` for work that was not tried. Otherwise the whole range was tried and failed: it goes
+            back with its next attempt, to be claimed after this delay (a planner under its planning retry).
+        error_details: Why it failed.
+    """
 
     range_id: int
     token: int
     first: int = Field(ge=0)
+    retry_delay_seconds: float | None = Field(default=None, ge=0)
+    error_details: str | None = None
 
 
 class Recovery(Contract):

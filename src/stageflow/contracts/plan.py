@@ -16,7 +16,7 @@ class PlanChunk(Contract):
         first_index: Index of the first task; equals the stage's ``task_count`` before this chunk.
         parameters: Task parameters as JSON text, in index order.
         keys: Task keys, parallel to ``parameters``; empty when no task of the chunk has one.
-        digest: :func:`rolling_digest` after this chunk.
+        digest: :class:`PlanDigest` after this chunk.
         final: This is the last chunk: planning ends, and the barrier may fall.
         claimable: The tasks may be claimed at once; otherwise when the final chunk is written.
         range_count: How many ranges the new tasks start as.
@@ -52,15 +52,19 @@ class PlanOutcome(StrEnum):
     JOB_ENDED = "job_ended"
 
 
-def rolling_digest(digest: str, parameters: list[str]) -> str:
-    """Return the digest of a plan after ``parameters`` were added to one whose digest was ``digest``.
+class PlanDigest:
+    """A running SHA-256 over the length-framed task parameters of a plan, in order.
 
-    A second planning compares it with the stored one, to know that it plans the same tasks again. SHA-256 over the
-    digest before and the length-framed texts.
+    A second planning after a crash compares it with the stored one, to know that it plans the same tasks again. Where the
+    chunks were cut does not matter.
     """
-    running = hashlib.sha256(digest.encode())
-    for text in parameters:
-        encoded = text.encode()
-        running.update(len(encoded).to_bytes(8, "big"))
-        running.update(encoded)
-    return running.hexdigest()
+
+    def __init__(self) -> None:
+        self._running = hashlib.sha256()
+
+    def update(self, parameters: list[str]) -> str:
+        """Add tasks and return the digest of the plan so far."""
+        for text in parameters:
+            encoded = text.encode()
+            self._running.update(b"%d:%b" % (len(encoded), encoded))
+        return self._running.hexdigest()

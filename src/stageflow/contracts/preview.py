@@ -7,25 +7,32 @@ _shown = 80
 # Longer texts are cut before they are searched, so that an error about a huge value stays cheap.
 _searched = 4_000
 
-_secret_key = (
-    "password|passwd|passphrase|pwd|secret|api[_-]?key|account[_-]?key|access[_-]?key"
-    "|shared[_-]?access[_-]?signature|authorization"
+# scheme://user:SECRET@host. Up to the last "@" of the word: a raw "@" or "/" in a password must not show its rest.
+_url = re.compile(r"(://[^\s:/?#]*:)\S{0,1000}@")
+# key=SECRET, key: SECRET, 'key': SECRET, 'key': b'SECRET', key=Wrapped('SECRET'); a quoted secret may have lost its end,
+# and an unquoted one may hold a quote.
+_pair = r"""
+    (?P<key> (?:{keys}) \\?['"]? \s* [:=] \s* )
+    (?:
+        (?P<open> \\? (?: [bru]{{0,2}} | [\w.]*[(\[{{]+ ) (?P<quote>['"]) ) (?: \\. | (?!(?P=quote)). )* (?P<close>(?P=quote)?)
+        | {plain}
+    )
+"""
+_flags = re.IGNORECASE | re.DOTALL | re.VERBOSE
+_plain = r"""(?: (?:bearer|basic)\s+ )? (?: [^\s'"] | ['"](?! [\s,;:)}\]] | $ ) )+"""
+_password = re.compile(
+    _pair.format(keys="password|passwd|passphrase|pwd|secret|api[_-]?key|authorization", plain=_plain), _flags
 )
-_rules: list[tuple[re.Pattern[str], str]] = [
-    # scheme://user:SECRET@host. Up to the last "@" of the word: a raw "@" or "/" in a password must not show its rest.
-    (re.compile(r"(://[^\s:/?#]*:)\S*@"), r"\1***@"),
-    # key=SECRET, key: SECRET and 'key': SECRET; a quoted secret ends at its quote, cut off or not.
-    (
-        re.compile(
-            rf"""((?:{_secret_key})\\?['"]?\s*[:=]\s*\\?)(?:(['"])(?:\\.|(?!\2).)*(\2?)"""
-            r"""|(?:(?:bearer|basic|sharedkey)\s+)?(?:\\.|[^\s'";\\])+)""",
-            re.IGNORECASE | re.DOTALL,
-        ),
-        r"\1\2***\3",
-    ),
-    (re.compile(r"""(?<![a-z0-9_])(sig=)[^\s&;'"]+""", re.IGNORECASE), r"\1***"),
-    (re.compile(r"\b(bearer\s+)[a-z0-9._~+/=-]+", re.IGNORECASE), r"\1***"),
-]
+# The keys of Azure's connection strings, where ";" ends a value.
+_azure = re.compile(
+    _pair.format(keys="account[_-]?key|access[_-]?key|shared[_-]?access[_-]?signature", plain=r"""[^\s'";]+"""), _flags
+)
+_signature = re.compile(r"""(?<![a-z0-9_])(sig=)[^\s&;'"]+""", re.IGNORECASE)
+_bearer = re.compile(r"\b(bearer\s+)[a-z0-9._~+/=-]+", re.IGNORECASE)
+
+
+def _hide_value(found: re.Match[str]) -> str:
+    return f"{found['key']}{found['open'] or ''}***{found['close'] or ''}"
 
 
 def redact(text: str) -> str:
@@ -34,9 +41,11 @@ def redact(text: str) -> str:
     Known are passwords in URLs, values of keys such as ``password``, ``AccountKey`` and ``SharedAccessSignature``, the
     ``sig`` of signed URLs, and bearer tokens. In doubt more is hidden than needed. Redacting twice changes nothing.
     """
-    for pattern, replacement in _rules:
-        text = pattern.sub(replacement, text)
-    return text
+    text = _url.sub(r"\1***@", text)
+    text = _password.sub(_hide_value, text)
+    text = _azure.sub(_hide_value, text)
+    text = _signature.sub(r"\1***", text)
+    return _bearer.sub(r"\1***", text)
 
 
 class _Picture(reprlib.Repr):

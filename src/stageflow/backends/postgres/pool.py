@@ -1,9 +1,9 @@
 """Connections: opened, checked, pooled, and replaced when the server went away."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Lock
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, cast
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
@@ -14,6 +14,7 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from stageflow.backends.postgres.failures import reason_of, translated, unreachable
+from stageflow.backends.postgres.sql_text import query
 from stageflow.errors import InvalidValueError, StageflowError, StoreError, StoreUnsuitableError
 
 ConnectionFactory = Callable[[], psycopg.Connection[Any]]
@@ -163,6 +164,11 @@ class Database:
             return self._run(statement, parameters)
         except _ConnectionLostError as lost:
             raise self.connector.translated(lost.cause) from lost.cause
+
+    def now(self) -> datetime:
+        """Return the store's time."""
+        ((time,),) = self.read(query("now"))
+        return cast("datetime", time).astimezone(UTC)
 
     def close(self) -> None:
         """Close all connections."""

@@ -2,16 +2,12 @@
 
 from typing import Final
 
-import pytest
-
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.stage import AdvanceOutcome, StageAdvancementResult
-from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
+from stageflow.contracts.stage import AdvanceOutcome
+from stageflow.contracts.status import JobStatus, StageStatus
 from stageflow.testing.conformance.builders import (
-    BAD,
-    OK,
     MovableStore,
     advance,
     all_types,
@@ -19,17 +15,12 @@ from stageflow.testing.conformance.builders import (
     cancel,
     chunk,
     claim_advance,
-    claim_all,
     claim_one,
-    complete_ok,
-    complete_one,
-    control_type,
     finish,
     let_leases_expire,
     new_job,
     new_stage,
     pause,
-    report,
     resume,
     run_all,
     start,
@@ -43,7 +34,6 @@ from stageflow.testing.conformance.looking import (
     get_leases,
     get_stage,
     get_status,
-    get_statuses,
     snapshot,
 )
 from stageflow.testing.conformance.scenario import StoreScenarios

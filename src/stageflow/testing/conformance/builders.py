@@ -25,7 +25,7 @@ from stageflow.contracts.lease import (
     TaskCompletionResult,
     WorkKind,
 )
-from stageflow.contracts.plan import PlanChunk, PlanOutcome, rolling_digest
+from stageflow.contracts.plan import PlanChunk, PlanOutcome
 from stageflow.contracts.stage import (
     HYDRATED_RESULTS,
     NewStage,
@@ -225,6 +225,14 @@ def parameters_of(index: int) -> str:
     return f'{{"index":{index}}}'
 
 
+def rolling_digest(digest_before: str, parameters: Sequence[str]) -> str:
+    """Return a digest that does not depend on where chunks were cut; a store keeps what it is given."""
+    digest = digest_before
+    for text in parameters:
+        digest = hashlib.sha256((digest + text).encode()).hexdigest()
+    return digest
+
+
 def chunk(
     plan: Lease,
     count: int,
@@ -308,7 +316,9 @@ def complete_one(store: MovableStore, completion: RangeCompletion, *, worker: st
 
 def run_all(store: MovableStore, job: NewJob, *, worker: str = "ada") -> Lease:
     """Complete every claimable task of a job, and return the advance lease that the last one gave."""
-    answers = [complete_one(store, complete_ok(lease), worker=worker) for lease in claim_all(store, tasks_type(job), worker=worker)]
+    answers = [
+        complete_one(store, complete_ok(lease), worker=worker) for lease in claim_all(store, tasks_type(job), worker=worker)
+    ]
     advances = [answer.advance for answer in answers if answer.advance is not None]
     assert len(advances) == 1
     return advances[0]

@@ -120,7 +120,11 @@ class JobStatusConformance(StoreScenarios):
         update = JobUpdate(metadata={"by": "hand"}, result_data={"partial": 1}, error_details="the disk is full")
         record = store.change_job_status(_JOB.job_id, JobStatus.FAILED, update)
         assert record is not None
-        assert (record.metadata, record.result_data, record.error_details) == ({"by": "hand"}, {"partial": 1}, "the disk is full")
+        assert (record.metadata, record.result_data, record.error_details) == (
+            {"by": "hand"},
+            {"partial": 1},
+            "the disk is full",
+        )
         assert get_job(store, _JOB) == record
 
     @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS])

@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, WorkKind
-from stageflow.contracts.plan import PlanOutcome, rolling_digest
+from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.status import StageStatus, TaskStatus
 from stageflow.errors import InvalidValueError, StoreStateError
 from stageflow.testing.conformance.builders import (
@@ -31,6 +31,7 @@ from stageflow.testing.conformance.builders import (
     parameters_of,
     plan_all,
     report,
+    rolling_digest,
     start,
     tasks_type,
 )

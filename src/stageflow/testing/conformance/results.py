@@ -6,6 +6,7 @@ import pytest
 
 from stageflow.contracts.ids import make_task_id
 from stageflow.contracts.lease import WorkKind
+from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import StageStatus, TaskStatus
 from stageflow.errors import StageResultsInvalidError
@@ -126,7 +127,7 @@ class ResultConformance(StoreScenarios):
         """Pages of any size give each result once, in order, across closed ranges."""
         stage = _closed_in_the_middle(store)
         whole = store.list_result_rows(stage.stage_id, first_index=0, limit=100, failed_only=False)
-        paged = []
+        paged: list[ResultRow] = []
         while page := store.list_result_rows(
             stage.stage_id,
             first_index=paged[-1].task_index + 1 if paged else 0,

@@ -12,6 +12,7 @@ declare
     v_now timestamptz := stageflow.clock();
     v_types text[] := p_work_types;
     v_limits integer[] := p_max_tasks;
+    v_due timestamptz;
     v_head record;
     v_range stageflow.ranges;
     v_guard record;
@@ -74,8 +75,10 @@ begin
     elsif v_busy then
         return query select null::bigint, 'busy', null::double precision;
     else
-        return query select null::bigint, 'empty',
-            greatest(0, extract(epoch from stageflow.next_due(p_work_types) - v_now))::double precision;
+        v_due := stageflow.next_due(p_work_types);
+        return query select null::bigint, 'empty', extract(epoch from greatest(v_due, v_now) - v_now)::double precision
+        where v_due is not null
+        union all select null, 'empty', null where v_due is null;
     end if;
 end
 $$;

@@ -26,6 +26,7 @@ begin
         ) with ordinality as a (
             job_id, job_type, version, total_stages, parameters, metadata, key, priority, start,
             stage_name, task_type, fail_fast, rate, place)
+        order by a.job_id  -- neighbours in the indexes go in one after the other
     ), made as (
         insert into stageflow.jobs (
             job_id, job_type, workflow_version, status, total_stages, parameters, metadata, idempotency_key, priority,

@@ -19,7 +19,8 @@ begin
         for update of r
     ), extended as (
         update stageflow.ranges r set
-            beat = r.beat + 1, lease_expires_at = v_now + make_interval(secs => p_lease_seconds), current_index = held.index,
+            beat = r.beat + 1, lease_expires_at = v_now + make_interval(secs => p_lease_seconds), renewed_at = v_now,
+            current_index = held.index,
             current_since = case when r.current_index is distinct from held.index then v_now else r.current_since end
         from held where r.range_id = held.range_id
         returning r.token, r.stage_id, r.kind

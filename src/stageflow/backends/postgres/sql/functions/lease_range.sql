@@ -13,6 +13,7 @@ begin
     if p_first = p_range.first and p_last = p_range.last then
         update stageflow.ranges r set
             state = 'leased', token = nextval('stageflow.lease_token'), worker_id = p_worker_id, lease_expires_at = v_expires,
+            renewed_at = v_now,
             not_before = null, current_index = p_first, current_since = v_now, beat = 0
         where r.range_id = p_range.range_id;
         return p_range.range_id;
@@ -35,11 +36,11 @@ begin
     end if;
     insert into stageflow.ranges (
         stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn, suspect, error_details,
-        token, worker_id, lease_expires_at, current_index, current_since, created_at)
+        token, worker_id, lease_expires_at, renewed_at, current_index, current_since, created_at)
     values (
         p_range.stage_id, p_range.kind, p_range.work_type, p_range.generation, p_first, p_last, p_range.attempt,
         'leased', p_range.priority, p_range.turn, p_range.suspect, p_range.error_details,
-        nextval('stageflow.lease_token'), p_worker_id, v_expires, p_first, v_now, v_now)
+        nextval('stageflow.lease_token'), p_worker_id, v_expires, v_now, p_first, v_now, v_now)
     returning ranges.range_id into v_range_id;
     return v_range_id;
 end

@@ -28,9 +28,10 @@ begin
     end if;
     insert into stageflow.ranges (
         stage_id, kind, work_type, generation, first, last, state, priority,
-        token, worker_id, lease_expires_at, current_index, current_since, created_at)
+        token, worker_id, lease_expires_at, renewed_at, current_index, current_since, created_at)
     select p_stage.stage_id, 'advance', v_job.work_type, p_stage.generation, 0, 1, v_state, v_job.priority,
-        nextval('stageflow.lease_token'), p_worker_id, v_now + make_interval(secs => p_lease_seconds), 0, v_now, v_now
+        nextval('stageflow.lease_token'), p_worker_id, v_now + make_interval(secs => p_lease_seconds), v_now, 0, v_now,
+        v_now
     where v_state = 'leased'
     returning ranges.range_id into o_range_id;
     if v_state <> 'leased' then

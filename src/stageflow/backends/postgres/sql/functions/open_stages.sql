@@ -35,11 +35,11 @@ begin
         continue when v_next.skipped_result is not null;
         if v_range_id is null then
             insert into stageflow.ranges (
-                stage_id, kind, work_type, first, last, state, priority, token, worker_id, lease_expires_at, current_index,
-                current_since, created_at)
+                stage_id, kind, work_type, first, last, state, priority, token, worker_id, lease_expires_at, renewed_at,
+                current_index, current_since, created_at)
             values (
                 v_stage_id, 'plan', v_work_type, 0, 1, 'leased', v_job.priority, nextval('stageflow.lease_token'), p_worker_id,
-                v_now + make_interval(secs => p_lease_seconds), 0, v_now, v_now)
+                v_now + make_interval(secs => p_lease_seconds), v_now, 0, v_now, v_now)
             returning ranges.range_id into v_range_id;
         else
             perform stageflow.wake_workers(v_work_type);

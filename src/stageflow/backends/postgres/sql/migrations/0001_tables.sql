@@ -5,7 +5,7 @@
 -- JSON is kept as text: it is validated by its contract when read, compared byte by byte, and never decoded by a driver.
 
 create table stageflow.jobs (
-    job_id text primary key check (job_id ~ '^[0-9a-f]{64}$'),
+    job_id text primary key,
     job_type text not null,
     workflow_version integer not null check (workflow_version >= 1),
     status text not null,
@@ -21,6 +21,8 @@ create table stageflow.jobs (
     not_before timestamptz,
     created_at timestamptz not null,
     updated_at timestamptz not null,
+    -- 64 lower-case hexadecimal digits; a regular expression would cost as much as the rest of the insert.
+    constraint jobs_job_id check (octet_length(job_id) = 64 and encode(decode(job_id, 'hex'), 'hex') = job_id),
     constraint jobs_status check (
         status in ('queued', 'processing', 'paused', 'completed', 'completed_with_errors', 'failed', 'cancelled')),
     constraint jobs_stage check (stage <= total_stages)
@@ -113,6 +115,7 @@ create table stageflow.ranges (
     token bigint,
     worker_id text,
     lease_expires_at timestamptz,
+    renewed_at timestamptz,
     beat bigint not null default 0,
     current_index integer,
     current_since timestamptz,

@@ -1,0 +1,95 @@
+"""The answers of jobs that have ended."""
+
+import json
+import time
+from typing import Any, Union, get_args, get_origin, get_type_hints
+from types import UnionType
+
+from stageflow.contracts.base import Contract
+from stageflow.contracts.job import JobRecord, JobResult
+from stageflow.contracts.status import JobStatus
+from stageflow.errors import JobCancelledError, JobFailedError, WaitTimeoutError, WorkflowDefinitionError
+from stageflow.repositories import Repositories
+from stageflow.workflow.controller import BaseController
+from stageflow.workflow.registry import JobRegistry
+
+_LOOK_AGAIN_SECONDS = 1.0
+
+
+def wait_for_end(repositories: Repositories, job_id: str, timeout: float | None) -> JobResult:
+    """Return how a job ended, as soon as it has.
+
+    Raises:
+        JobNotFoundError: There is no such job.
+        WaitTimeoutError: It had not ended after ``timeout`` seconds.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    job = repositories.jobs.require_job(job_id)
+    if job.is_terminal:
+        return to_job_result(job)
+    wakeup = repositories.store.job_wakeup(job_id)
+    try:
+        while not (job := repositories.jobs.require_job(job_id)).is_terminal:
+            patience = _LOOK_AGAIN_SECONDS if deadline is None else min(_LOOK_AGAIN_SECONDS, deadline - time.monotonic())
+            if patience <= 0:
+                msg = f"job {job_id} is {job.status} at stage {job.stage} after {timeout} s; is a worker running? wait longer"
+                raise WaitTimeoutError(msg)
+            wakeup.wait(patience)
+    finally:
+        wakeup.close()
+    return to_job_result(job)
+
+
+def to_job_result(job: JobRecord) -> JobResult:
+    """Return the answer of a job that has ended."""
+    results = job.stage_results.values()
+    return JobResult(
+        job_id=job.job_id,
+        job_type=job.job_type,
+        status=job.status,
+        run=job.run,
+        total_stages=job.total_stages,
+        total_tasks=sum(result.task_count for result in results),
+        successful_tasks=sum(result.successful_tasks for result in results),
+        failed_tasks=sum(result.failed_tasks for result in results),
+        stage_results=job.stage_results,
+        result_data=job.result_data,
+        error_details=job.error_details,
+        created_at=job.created_at,
+        completed_at=job.updated_at,
+    )
+
+
+def answer_of(registry: JobRegistry, job: JobRecord, result: JobResult) -> Contract | None:
+    """Return the job's stored answer as the model that ``aggregate_job_results`` is annotated to return.
+
+    Raises:
+        JobFailedError: The job failed.
+        JobCancelledError: The job was cancelled.
+    """
+    match result.status:
+        case JobStatus.FAILED:
+            msg = f"job {job.job_id} failed: {result.error_details}"
+            raise JobFailedError(msg)
+        case JobStatus.CANCELLED:
+            msg = f"job {job.job_id} was cancelled: {result.error_details}"
+            raise JobCancelledError(msg)
+        case _:
+            pass
+    if result.result_data is None:
+        return None
+    controller = registry.get(job.job_type, job.workflow_version).controller
+    return _answer_model(type(controller)).from_json(json.dumps(result.result_data))
+
+
+def _answer_model(controller: type[BaseController[Any]]) -> type[Contract]:
+    annotation = get_type_hints(controller.aggregate_job_results)["return"]
+    parts = get_args(annotation) if get_origin(annotation) in {Union, UnionType} else (annotation,)
+    models = [part for part in parts if isinstance(part, type) and issubclass(part, Contract) and part is not Contract]
+    if len(models) != 1:
+        msg = (
+            f"{controller.__qualname__}.aggregate_job_results must be annotated with the one model that it returns, "
+            f"it says {annotation}; write -> YourModel"
+        )
+        raise WorkflowDefinitionError(msg)
+    return models[0]

@@ -1,0 +1,100 @@
+"""The single way to obtain stores, queues and repositories; backends are imported when they are asked for."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from stageflow.contracts.preview import redact
+from stageflow.errors import InvalidValueError
+from stageflow.ports import Queue, Store
+from stageflow.repositories import Repositories
+
+DEFAULT_STORE: Final = "sqlite:stageflow.db"
+
+ConnectionFactory = Callable[[], Any]
+"""Returns a new ``psycopg.Connection``; called for each connection, so that expiring cloud tokens work."""
+
+
+class RepositoryFactory:
+    """Makes repositories for a store's URL."""
+
+    @staticmethod
+    def create_repositories(
+        store: str = DEFAULT_STORE,
+        *,
+        connection_factory: ConnectionFactory | None = None,
+        pool_size: int = 10,
+    ) -> Repositories:
+        """Return the repositories of a store; nothing is connected yet, and the schema is not touched.
+
+        Args:
+            store: ``sqlite:PATH``, ``sqlite::memory:`` or ``postgresql://…``.
+            connection_factory: Makes PostgreSQL connections in place of the URL.
+            pool_size: The most PostgreSQL connections at a time.
+
+        Raises:
+            InvalidValueError: The URL names no store that there is.
+        """
+        return Repositories.over(_create_store(store, connection_factory, pool_size))
+
+
+class RepositoryRegistry:
+    """Keeps one set of repositories per store URL in a process, so that pools are shared."""
+
+    _default: ClassVar["RepositoryRegistry | None"] = None
+
+    def __init__(self) -> None:
+        self._known: dict[str, Repositories] = {}
+
+    @classmethod
+    def instance(cls) -> "RepositoryRegistry":
+        """Return the default registry, the same one every time."""
+        if RepositoryRegistry._default is None:
+            RepositoryRegistry._default = RepositoryRegistry()
+        return RepositoryRegistry._default
+
+    def get(self, store: str) -> Repositories:
+        """Return the repositories of a store, made at the first call."""
+        if store not in self._known:
+            self._known[store] = RepositoryFactory.create_repositories(store)
+        return self._known[store]
+
+    def close(self) -> None:
+        """Close all stores and forget them."""
+        for repositories in self._known.values():
+            repositories.store.close()
+        self._known.clear()
+
+
+def create_queue(url: str, *, credential: object | None = None) -> Queue:
+    """Return the external queue that a URL names.
+
+    Args:
+        url: ``azure:CONNECTION_STRING`` or ``azure:https://ACCOUNT.queue.core.windows.net`` with a credential.
+        credential: An Azure credential object, for the second form.
+
+    Raises:
+        InvalidValueError: The URL names no queue that there is.
+    """
+    if not url.startswith("azure:"):
+        msg = f"queue {redact(url)!r} is not known; use azure:CONNECTION_STRING, or leave it out for the database queue"
+        raise InvalidValueError(msg)
+    try:
+        from stageflow.backends.azure import queue_from_url  # noqa: PLC0415  the SDK is an extra
+    except ImportError as error:
+        msg = "the Azure SDK is not installed; install stageflow[azure]"
+        raise InvalidValueError(msg) from error
+    return queue_from_url(url, credential=credential)
+
+
+def _create_store(url: str, connection_factory: ConnectionFactory | None, pool_size: int) -> Store:
+    if connection_factory is not None or url.startswith(("postgresql://", "postgres://")):
+        from stageflow.backends.postgres import PostgresStore  # noqa: PLC0415  psycopg is loaded on first need
+
+        return PostgresStore(connection_factory or url, pool_size=pool_size)
+    if url.startswith("sqlite:"):
+        from stageflow.backends.sqlite import SqliteStore  # noqa: PLC0415  loaded on first need, like its sibling
+
+        path = url.removeprefix("sqlite:")
+        return SqliteStore(path.removeprefix("//") if path.startswith("//") else path)
+    msg = f"store {redact(url)!r} is not known; use sqlite:PATH, sqlite::memory: or postgresql://USER@HOST/DATABASE"
+    raise InvalidValueError(msg)

@@ -1,0 +1,251 @@
+"""The app: what a host application holds in its hands."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+from stageflow.app.answers import answer_of, wait_for_end
+from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
+from stageflow.contracts.base import Contract
+from stageflow.contracts.job import JobRecord, JobResult, Submission
+from stageflow.contracts.maintenance import Maintenance
+from stageflow.contracts.schema import SchemaReport
+from stageflow.engine.outbox import relay_announcements
+from stageflow.engine.recover import DEATH_BUDGET, recover_work
+from stageflow.engine.submit import cancel_job, submit_jobs
+from stageflow.insights import JobProgress, job_progress
+from stageflow.ports import Queue
+from stageflow.repositories import Repositories
+from stageflow.telemetry import Telemetry
+from stageflow.worker import Dispatcher, Worker, WorkerOptions
+from stageflow.worker.handlers import HandlerRunner
+from stageflow.worker.messages import MessageProcessor
+from stageflow.worker.worker import new_worker_id
+from stageflow.workflow.controller import BaseController
+from stageflow.workflow.registry import JobRegistry
+
+WorkflowRef = type[BaseController[Any]] | str
+"""A controller class, or the job type under which it is registered."""
+
+
+class Stageflow:
+    """Connects registered workflows to a store and, if there is one, an external queue.
+
+    Thread-safe. From async code call it in a thread (``await asyncio.to_thread(app.submit, ...)``).
+
+    Args:
+        store: ``sqlite:PATH`` (made and migrated when missing), ``sqlite::memory:`` or ``postgresql://…``.
+        registry: The workflows; the default registry when left out.
+        queue: ``azure:…`` or a :class:`~stageflow.ports.Queue`; the database queue when left out.
+        credential: An Azure credential object, where ``queue`` names an account only.
+        connection_factory: Makes PostgreSQL connections in place of the URL.
+        options: How boundary methods and workers of this app work.
+    """
+
+    def __init__(
+        self,
+        store: str = DEFAULT_STORE,
+        *,
+        registry: JobRegistry | None = None,
+        queue: str | Queue | None = None,
+        credential: object | None = None,
+        connection_factory: ConnectionFactory | None = None,
+        options: WorkerOptions | None = None,
+    ) -> None:
+        self.registry: Final = registry if registry is not None else JobRegistry.instance()
+        self.options: Final = options if options is not None else WorkerOptions()
+        self.telemetry: Final = Telemetry()
+        self.repositories: Final[Repositories] = RepositoryFactory.create_repositories(
+            store,
+            connection_factory=connection_factory,
+        )
+        self.queue: Final[Queue | None] = create_queue(queue, credential=credential) if isinstance(queue, str) else queue
+        if self.repositories.store.url.startswith("sqlite:"):
+            self.repositories.store.migrate()
+        self._handlers = HandlerRunner(self.options.processes)
+        self._worker_id = new_worker_id()
+        self._bind_controllers()
+
+    def submit(
+        self,
+        workflow: WorkflowRef,
+        parameters: Contract,
+        *,
+        idempotency_key: str = "",
+        new_run: bool = False,
+        priority: int = 0,
+        not_before: datetime | None = None,
+        connection: object = None,
+    ) -> Submission:
+        """Create a job, or find the one that the same request made before.
+
+        Args:
+            workflow: The controller class or its job type.
+            parameters: An instance of the workflow's parameter model.
+            idempotency_key: Distinguishes requests that are equal otherwise; the same key means the same job.
+            new_run: Make a job of its own in any case.
+            priority: -1000 to 1000; higher is claimed first.
+            not_before: Start no earlier, by the store's clock.
+            connection: The application's own connection with a transaction open: the job commits with it or not at all.
+
+        Raises:
+            UnknownWorkflowError: The workflow is not registered.
+            ContractViolationError: The parameters are not its model.
+            IdempotencyConflictError: The key was used with other parameters.
+        """
+        found = self.registry.find(workflow)
+        submissions = submit_jobs(
+            found,
+            [parameters],
+            self.repositories,
+            self.telemetry,
+            idempotency_key=idempotency_key,
+            new_run=new_run,
+            priority=priority,
+            not_before=not_before,
+            connection=connection,
+        )
+        return submissions[0]
+
+    def submit_many(
+        self,
+        workflow: WorkflowRef,
+        requests: Sequence[Contract],
+        *,
+        new_run: bool = False,
+        priority: int = 0,
+        not_before: datetime | None = None,
+    ) -> list[Submission]:
+        """Create a job for each request, all in one transaction; otherwise as :meth:`submit`."""
+        found = self.registry.find(workflow)
+        return submit_jobs(
+            found,
+            requests,
+            self.repositories,
+            self.telemetry,
+            new_run=new_run,
+            priority=priority,
+            not_before=not_before,
+        )
+
+    def job(self, job_id: str) -> JobRecord:
+        """Return a job with its stage results.
+
+        Raises:
+            JobNotFoundError: There is none with this id.
+        """
+        return self.repositories.jobs.require_job(job_id)
+
+    def progress(self, job_id: str) -> JobProgress:
+        """Return how far a job is."""
+        return job_progress(self.repositories, self.job(job_id))
+
+    def wait(self, job_id: str, *, timeout: float | None = None) -> JobResult:
+        """Return how a job ended, as soon as it has; something must be working on it.
+
+        Args:
+            job_id: The job.
+            timeout: Seconds to wait at most; ``None`` waits for ever.
+
+        Raises:
+            WaitTimeoutError: It had not ended by then.
+        """
+        return wait_for_end(self.repositories, job_id, timeout)
+
+    def result(self, job_id: str, *, timeout: float | None = None) -> Contract | None:
+        """Return what the workflow's ``aggregate_job_results`` returned for a job, as its model.
+
+        Raises:
+            JobFailedError: The job failed.
+            JobCancelledError: The job was cancelled.
+            WaitTimeoutError: It had not ended within ``timeout`` seconds.
+        """
+        return answer_of(self.registry, self.job(job_id), self.wait(job_id, timeout=timeout))
+
+    def cancel(self, job_id: str, *, reason: str = "cancelled by an operator") -> JobRecord:
+        """Cancel a job at once: nothing of it starts any more, and running handlers are told."""
+        return cancel_job(job_id, reason, self.repositories, self.telemetry)
+
+    def worker(self, options: WorkerOptions | None = None) -> Worker:
+        """Return a worker for all registered workflows, not started yet.
+
+        Raises:
+            SchemaVersionError: The store's schema is missing or of another version.
+        """
+        self.repositories.store.check_schema()
+        return Worker(
+            self.registry,
+            self.repositories,
+            self.telemetry,
+            queue=self.queue,
+            options=options if options is not None else self.options,
+        )
+
+    def run(self, workflow: WorkflowRef, parameters: Contract, *, timeout: float | None = None) -> JobResult:
+        """Submit a job, work on it in this process, and return how it ended."""
+        job_id = self.submit(workflow, parameters).job.job_id
+        with self.worker():
+            return self.wait(job_id, timeout=timeout)
+
+    def maintain(self) -> Maintenance:
+        """Do the upkeep of a worker once, for hosts that have only timers.
+
+        Recovers expired leases by the store's clock, opens delayed work that is due, and announces ready work on the queue.
+        """
+        recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=DEATH_BUDGET)
+        announced = 0
+        if self.queue is not None:
+            while sent := relay_announcements(self.repositories, self.queue, self.telemetry):
+                announced += sent
+        return Maintenance(recovery=recovery, announced=announced)
+
+    def migrate(self) -> SchemaReport:
+        """Bring the store's schema to this version, and create the queues where they are missing."""
+        report = self.repositories.store.migrate()
+        if self.queue is not None:
+            self.queue.create()
+        return report
+
+    def verify(self) -> SchemaReport:
+        """Compare the store's schema with what the migrations make; changes nothing."""
+        return self.repositories.store.verify()
+
+    def close(self) -> None:
+        """Close all connections; the app cannot be used afterwards."""
+        self._handlers.close()
+        if self.queue is not None:
+            self.queue.close()
+        self.repositories.store.close()
+
+    def __enter__(self) -> Self:
+        """Return the app."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the app."""
+        self.close()
+
+    def _bind_controllers(self) -> None:
+        dispatcher = Dispatcher(
+            self.registry,
+            self.repositories,
+            self.telemetry,
+            self._handlers.run,
+            worker_id=self._worker_id,
+            lease_seconds=self.options.lease_seconds,
+        )
+        processor = MessageProcessor(
+            self.registry,
+            self.repositories,
+            dispatcher,
+            worker_id=self._worker_id,
+            lease_seconds=self.options.lease_seconds,
+        )
+        for workflow in self.registry.workflows():
+            workflow.controller.bind(processor)

@@ -1,0 +1,180 @@
+"""Fan-in: the three atomic operations, and the operator's hand on one task."""
+
+from collections.abc import Sequence
+
+from stageflow.backends.postgres.arrays import dense_array, number_array, packed
+from stageflow.backends.postgres.rows import lease_from_row
+from stageflow.backends.postgres.sql_text import query
+from stageflow.backends.postgres.tasks import Tasks
+from stageflow.contracts.job import JobCompletionResult
+from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCompletionResult
+from stageflow.contracts.stage import (
+    HYDRATED_RESULTS,
+    AdvanceOutcome,
+    NewStage,
+    StageAdvancementResult,
+    StageResultContract,
+    StageResultsFormatter,
+)
+from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
+from stageflow.errors import JobNotFoundError
+
+
+class Completions(Tasks):
+    """Satisfies ``stageflow.ports.CompletionStore``."""
+
+    def complete_tasks(
+        self, completions: Sequence[RangeCompletion], *, worker_id: str, lease_seconds: float
+    ) -> list[TaskCompletionResult]:
+        """Record the results of range prefixes and take them off the stages' counters."""
+        if not completions:
+            return []
+        rows = self._database.write(query("complete_tasks"), (*_reports(completions), worker_id, lease_seconds))
+        return [
+            TaskCompletionResult(
+                outcome=CompletionOutcome(row[0]),
+                task_updated=row[0] == CompletionOutcome.RECORDED,
+                is_last_task_in_stage=row[1],
+                job_id=row[2],
+                stage_number=row[3],
+                remaining_tasks=row[4],
+                stage_halted=row[5],
+                advance=None if row[6] is None else lease_from_row(row[6:]),
+            )
+            for row in rows
+        ]
+
+    def close_task(
+        self, job_id: str, stage_number: int, task_index: int, status: TaskStatus, error_details: str | None
+    ) -> bool:
+        """End or requeue one unfinished task by an operator's hand; ``False`` where it has ended."""
+        ((closed,),) = self._database.write(
+            query("close_task"), (job_id, stage_number, task_index, status.value, error_details)
+        )
+        return bool(closed)
+
+    def advance_job_stage(
+        self,
+        *,
+        range_id: int,
+        token: int,
+        stage_id: int,
+        stage_status: str,
+        stage_result: str,
+        next_stages: Sequence[NewStage],
+        worker_id: str,
+        lease_seconds: float,
+    ) -> StageAdvancementResult:
+        """Store a stage's result and open what follows it; compare-and-set on the current stage and on processing."""
+        opened = self._openings(next_stages)
+        ((outcome, new_stage, is_final, *plan),) = self._database.write(
+            query("advance_job_stage"),
+            (range_id, token, stage_id, stage_status, stage_result, *opened, worker_id, lease_seconds),
+        )
+        return StageAdvancementResult(
+            outcome=AdvanceOutcome(outcome),
+            job_updated=outcome == AdvanceOutcome.ADVANCED,
+            new_stage=new_stage,
+            is_final_stage=is_final,
+            plan=None if plan[0] is None else lease_from_row(tuple(plan)),
+        )
+
+    def check_job_completion(
+        self,
+        *,
+        job_id: str,
+        range_id: int | None,
+        token: int | None,
+        stage_id: int | None,
+        stage_status: str | None,
+        stage_result: str | None,
+        result_data: str | None,
+        skipped: Sequence[NewStage],
+    ) -> JobCompletionResult:
+        """Under the job's row lock: store the last stage's result, and end the job if every stage is closed."""
+        opened = self._openings(skipped)
+        ((complete, updated, status, final_stage, final_stage_id, total, successful, failed),) = self._database.write(
+            query("check_job_completion"),
+            (job_id, range_id, token, stage_id, stage_status, stage_result, result_data, *opened),
+        )
+        if status is None:
+            msg = f"there is no job {job_id}; use the job_id that submit returned"
+            raise JobNotFoundError(msg)
+        results = [] if final_stage_id is None else self.list_task_results(final_stage_id, first_index=0, limit=HYDRATED_RESULTS)
+        return JobCompletionResult(
+            job_id=job_id,
+            job_complete=complete,
+            job_updated=updated,
+            status=JobStatus(status),
+            final_stage=final_stage,
+            total_tasks=total,
+            successful_tasks=successful,
+            failed_tasks=failed,
+            task_results=results,
+        )
+
+    def _openings(self, stages: Sequence[NewStage]) -> list[object]:
+        """Return the stages as parallel lists; a skipped one brings its stored result along."""
+        return [
+            dense_array([stage.stage_number for stage in stages]),
+            [stage.name for stage in stages],
+            [stage.task_type for stage in stages],
+            [stage.fail_fast for stage in stages],
+            number_array([stage.minimum_success_rate for stage in stages]),
+            dense_array([stage.group_first for stage in stages]),
+            dense_array([stage.group_last for stage in stages]),
+            [self._skipped_result(stage) if stage.skipped else None for stage in stages],
+        ]
+
+    def _skipped_result(self, stage: NewStage) -> str:
+        return StageResultsFormatter.to_stored(
+            StageResultContract(
+                stage_number=stage.stage_number,
+                status=StageStatus.SKIPPED,
+                task_count=0,
+                successful_tasks=0,
+                failed_tasks=0,
+                success_rate=100.0,
+                completed_at=self._database.now(),
+            )
+        )
+
+
+def _reports(completions: Sequence[RangeCompletion]) -> list[object]:
+    """Return the reports as the parallel lists of ``stageflow.complete_tasks``; all-null ones are left empty."""
+    statuses: list[TaskStatus] = []
+    results: list[str | None] = []
+    errors: list[str | None] = []
+    seconds: list[float] = []
+    times: list[float] = []
+    delays: list[float | None] = []
+    for completion in completions:
+        statuses += completion.statuses
+        results += completion.results
+        seconds += completion.seconds
+        times += [time.timestamp() for time in completion.completed_at]
+        if completion.retries:
+            of_index = {retry.task_index: retry for retry in completion.retries}
+            places = range(completion.first, completion.first + len(completion.statuses))
+            errors += [
+                of_index[index].error_details if index in of_index else error
+                for index, error in zip(places, completion.errors, strict=True)
+            ]
+            delays += [of_index[index].delay_seconds if index in of_index else None for index in places]
+        else:
+            errors += completion.errors
+            delays += [None] * len(completion.statuses)
+    all_completed = statuses.count(TaskStatus.COMPLETED) == len(statuses)
+    separator, texts = packed([] if all_completed else statuses, results, errors if any(errors) else [])
+    return [
+        separator,
+        dense_array([completion.range_id for completion in completions]),
+        dense_array([completion.token for completion in completions]),
+        dense_array([completion.stage_id for completion in completions]),
+        dense_array([completion.first for completion in completions]),
+        dense_array([len(completion.statuses) for completion in completions]),
+        *texts,
+        number_array(delays) if any(completion.retries for completion in completions) else "{}",
+        dense_array(seconds),
+        dense_array(times),
+    ]

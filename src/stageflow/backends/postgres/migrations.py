@@ -1,0 +1,159 @@
+"""Versioned, forward-only migrations, and the functions that go with the newest of them."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from stageflow.backends.postgres.pool import Connection
+from stageflow.backends.postgres.sql_text import named_texts, query
+from stageflow.contracts.schema import SCHEMA_VERSION, SchemaState
+from stageflow.errors import SchemaVersionError
+
+SCHEMA: Final = "stageflow"
+
+_LOCK: Final = 7_235_419_016_287_103
+"""Key of the advisory lock under which one process migrates at a time; any number would do."""
+
+BOOKKEEPING: Final[LiteralString] = """
+create table if not exists stageflow.migrations (
+    version integer primary key, name text not null, checksum text not null, applied_at timestamptz not null default now());
+create table if not exists stageflow.functions (
+    name text primary key, checksum text not null, source_hash text not null, applied_at timestamptz not null default now());
+"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """A migration file ``<version>_<name>.sql``."""
+
+    version: int
+    name: str
+    text: LiteralString
+
+    @property
+    def checksum(self) -> str:
+        """Tells whether the file is still what was applied."""
+        return checksum(self.text)
+
+
+def checksum(text: str) -> str:
+    """Return the SHA-256 of a file's text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def migrations() -> list[Migration]:
+    """Return all migrations, oldest first."""
+    split = [(stem.partition("_"), text) for stem, text in named_texts("migrations")]
+    return [Migration(version=int(number), name=name, text=text) for (number, _, name), text in split]
+
+
+def functions() -> dict[str, LiteralString]:
+    """Return the functions' texts by name."""
+    return dict(named_texts("functions"))
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a database says was applied to it.
+
+    Attributes:
+        checksums: Of the migrations, by version.
+        stale_functions: Functions that are not (or no longer) what this code brings.
+    """
+
+    checksums: dict[int, str]
+    stale_functions: list[str]
+
+    @property
+    def version(self) -> int:
+        """Version of the newest applied migration; 0 where there is none."""
+        return max(self.checksums, default=0)
+
+    @property
+    def state(self) -> SchemaState:
+        """How the schema relates to this code."""
+        if not self.checksums:
+            return SchemaState.MISSING
+        if self.version > SCHEMA_VERSION:
+            return SchemaState.NEWER
+        return SchemaState.CURRENT if self.version == SCHEMA_VERSION else SchemaState.OLDER
+
+    def changed_migrations(self) -> list[Migration]:
+        """Return migrations whose text is not what was applied."""
+        return [item for item in migrations() if self.checksums.get(item.version) not in {None, item.checksum}]
+
+
+def read_applied(connection: Connection) -> Applied:
+    """Read the bookkeeping of a database."""
+    cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
+    if cursor.execute(query("has_bookkeeping")).fetchone() != (True,):
+        return Applied(checksums={}, stale_functions=sorted(functions()))
+    checksums = dict(cursor.execute(query("list_migrations")).fetchall())
+    recorded = {name: (text, intact) for name, text, intact in cursor.execute(query("list_functions")).fetchall()}
+    stale = [name for name, text in functions().items() if recorded.get(name) != (checksum(text), True)]
+    return Applied(checksums=checksums, stale_functions=sorted(stale))
+
+
+def apply(connection: Connection) -> Applied:
+    """Bring a database to the newest version, in one transaction; does nothing where it is there.
+
+    Raises:
+        SchemaVersionError: The database is newer than this code, or a migration was changed after it was applied.
+    """
+    with connection.transaction():
+        connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
+        before = read_applied(connection)
+        if before.state is SchemaState.NEWER:
+            msg = f"the schema has version {before.version}, this code knows {SCHEMA_VERSION}; upgrade stageflow"
+            raise SchemaVersionError(msg)
+        if changed := before.changed_migrations():
+            names = ", ".join(f"{item.version} ({item.name})" for item in changed)
+            msg = f"migration {names} was applied with another text; install the release that the database was made with"
+            raise SchemaVersionError(msg)
+        missing = [item for item in migrations() if item.version not in before.checksums]
+        if missing or before.stale_functions:
+            connection.execute("create schema if not exists stageflow")
+            connection.execute(BOOKKEEPING)
+        for item in missing:
+            connection.execute(item.text)
+            connection.execute(
+                "insert into stageflow.migrations (version, name, checksum) values (%s, %s, %s)",
+                (item.version, item.name, item.checksum),
+            )
+        for name in before.stale_functions:
+            _replace_function(connection, name, functions()[name])
+        return read_applied(connection)
+
+
+def _replace_function(connection: Connection, name: str, text: LiteralString) -> None:
+    """Create a function or replace it; with other arguments or results it is dropped first."""
+    if not _replaced_in_place(connection, name, text):
+        connection.execute(sql.SQL("drop function {}").format(sql.Identifier(SCHEMA, name)))
+        connection.execute(text)
+    connection.execute(
+        "insert into stageflow.functions (name, checksum, source_hash)"
+        " select %s, %s, md5(p.prosrc) from pg_catalog.pg_proc p"
+        " where p.proname = %s and p.pronamespace = 'stageflow'::regnamespace"
+        " on conflict (name) do update set"
+        " checksum = excluded.checksum, source_hash = excluded.source_hash, applied_at = excluded.applied_at",
+        (name, checksum(text), name),
+    )
+
+
+def _replaced_in_place(connection: Connection, name: str, text: LiteralString) -> bool:
+    """Try ``create or replace``, which keeps the function's identity for callers that are running; undone where it cannot."""
+    count = "select count(*) from pg_catalog.pg_proc p where p.proname = %s and p.pronamespace = 'stageflow'::regnamespace"
+    replaced = False
+    try:
+        with connection.transaction() as attempt:
+            connection.execute(text)
+            replaced = connection.execute(count, (name,)).fetchone() == (1,)
+            if not replaced:
+                raise psycopg.Rollback(attempt)
+    except psycopg.errors.InvalidFunctionDefinition:
+        return False
+    return replaced

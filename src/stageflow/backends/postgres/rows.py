@@ -1,0 +1,238 @@
+"""Rows as contracts: text becomes an enum, a datetime or an object here, or fails and says which row."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from psycopg.rows import TupleRow
+from pydantic import TypeAdapter, ValidationError
+
+from stageflow.contracts.base import JsonObject
+from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
+from stageflow.contracts.ids import make_task_id
+from stageflow.contracts.job import JobRecord
+from stageflow.contracts.lease import Lease, WorkKind
+from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
+from stageflow.contracts.outbox import Announcement
+from stageflow.contracts.results import ResultRow
+from stageflow.contracts.stage import StageRecord, StageResultContract
+from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
+from stageflow.contracts.task import TaskRecord, TaskResult
+from stageflow.contracts.worker import WorkerRecord
+from stageflow.errors import MalformedRowError
+
+T = TypeVar("T")
+
+_object: Final[TypeAdapter[JsonObject]] = TypeAdapter(JsonObject)
+
+
+def json_object(text: str | None) -> JsonObject | None:
+    """Read a stored JSON object."""
+    return None if text is None else _object.validate_json(text, strict=True)
+
+
+def _required_object(text: str) -> JsonObject:
+    return _object.validate_json(text, strict=True)
+
+
+def _from_row(noun: str, key: object, build: Callable[[], T]) -> T:
+    try:
+        return build()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "a JSON column"
+        msg = f"the row of {noun} {key} is malformed at {field}: {first['msg']}; run `stageflow verify`"
+        raise MalformedRowError(msg) from error
+
+
+def lease_from_row(row: tuple[Any, ...]) -> Lease:
+    """Read the columns of ``stageflow.read_lease``."""
+    return Lease(
+        range_id=row[0],
+        token=row[1],
+        kind=WorkKind(row[2]),
+        job_id=row[3],
+        job_type=row[4],
+        workflow_version=row[5],
+        run=row[6],
+        stage_id=row[7],
+        stage_number=row[8],
+        generation=row[9],
+        task_type=row[10],
+        first=row[11],
+        last=row[12],
+        attempt=row[13],
+        deaths=row[14],
+        suspect=row[15],
+        tasks=row[16],
+    )
+
+
+def job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract]) -> JobRecord:
+    """Read the 16 columns of a job."""
+    return _from_row(
+        "job",
+        row[0],
+        lambda: JobRecord(
+            job_id=row[0],
+            job_type=row[1],
+            workflow_version=row[2],
+            status=status_from_text(JobStatus, row[3]),
+            run=row[4],
+            stage=row[5],
+            total_stages=row[6],
+            parameters=_required_object(row[7]),
+            stage_results=stage_results,
+            metadata=_required_object(row[8]),
+            result_data=json_object(row[9]),
+            error_details=row[10],
+            idempotency_key=row[11],
+            priority=row[12],
+            not_before=row[13],
+            created_at=row[14],
+            updated_at=row[15],
+        ),
+    )
+
+
+def stage_from_row(row: TupleRow) -> StageRecord:
+    """Read the 21 columns of a stage."""
+    return _from_row(
+        "stage",
+        row[0],
+        lambda: StageRecord(
+            stage_id=row[0],
+            job_id=row[1],
+            run=row[2],
+            stage_number=row[3],
+            generation=row[4],
+            name=row[5],
+            task_type=row[6],
+            status=status_from_text(StageStatus, row[7]),
+            task_count=row[8],
+            remaining=row[9],
+            successful_tasks=row[10],
+            failed_tasks=row[11],
+            skipped_tasks=row[12],
+            cancelled_tasks=row[13],
+            halted=row[14],
+            plan_digest=row[15],
+            group_first=row[16],
+            group_last=row[17],
+            stored_result=row[18],
+            created_at=row[19],
+            updated_at=row[20],
+        ),
+    )
+
+
+def task_from_row(row: TupleRow, job_id: str, stage_number: int) -> TaskRecord:
+    """Read the 12 columns of a task."""
+    task_id = make_task_id(job_id, stage_number, row[0])
+    return _from_row(
+        "task",
+        task_id,
+        lambda: TaskRecord(
+            task_id=task_id,
+            parent_job_id=job_id,
+            job_type=row[4],
+            task_type=row[3],
+            status=status_from_text(TaskStatus, row[6]),
+            stage=stage_number,
+            task_index=row[0],
+            key=row[1],
+            parameters=_required_object(row[2]),
+            result_data=json_object(row[8]),
+            error_details=row[9],
+            attempt=row[7],
+            heartbeat=row[10],
+            created_at=row[5],
+            updated_at=row[11],
+        ),
+    )
+
+
+def task_result_from_row(row: tuple[Any, ...], job_id: str, stage_number: int, task_type: str) -> TaskResult:
+    """Read the 7 columns of a result."""
+    task_id = make_task_id(job_id, stage_number, row[0])
+    return _from_row(
+        "the result of task",
+        task_id,
+        lambda: TaskResult(
+            task_id=task_id,
+            job_id=job_id,
+            stage_number=stage_number,
+            task_index=row[0],
+            attempt=row[1],
+            task_type=task_type,
+            status=status_from_text(TaskStatus, row[2]),
+            result_data=json_object(row[3]),
+            error_details=row[4],
+            execution_time_seconds=row[5],
+            completed_at=row[6],
+        ),
+    )
+
+
+def result_row_from_row(row: TupleRow) -> ResultRow:
+    """Read the first 5 columns of a result, its JSON left as text."""
+    return ResultRow(
+        task_index=row[0],
+        attempt=row[1],
+        status=TaskStatus(row[2]),
+        result=row[3],
+        error_details=row[4],
+    )
+
+
+def announcement_from_row(row: TupleRow) -> Announcement:
+    """Read the 10 columns of a ready range."""
+    range_id, kind, job_id, job_type, run, stage_number, task_type, generation, first, last = row
+    message: JobQueueMessage | TaskQueueMessage
+    if WorkKind(kind) is WorkKind.TASK:
+        message = TaskQueueMessage(
+            job_id=job_id,
+            job_type=job_type,
+            run=run,
+            stage_number=stage_number,
+            task_type=task_type,
+            generation=generation,
+            first=first,
+            last=last,
+        )
+    else:
+        message = JobQueueMessage(job_id=job_id, job_type=job_type, run=run, stage_number=stage_number)
+    return Announcement(range_id=range_id, message=message)
+
+
+def dead_letter_from_row(row: TupleRow) -> DeadLetter:
+    """Read the 8 columns of a parked message."""
+    return DeadLetter(
+        queue=row[0],
+        message_id=row[1],
+        body=bytes(row[2]),
+        reason=row[3],
+        delivery_count=row[4],
+        letter_id=row[5],
+        state=status_from_text(DeadLetterState, row[6]),
+        created_at=row[7],
+    )
+
+
+def worker_from_row(row: TupleRow) -> WorkerRecord:
+    """Read the 7 columns of a worker."""
+    return WorkerRecord(
+        worker_id=row[0],
+        host=row[1],
+        pid=row[2],
+        slots=row[3],
+        work_types=row[4],
+        started_at=row[5],
+        seen_at=row[6],
+    )
+
+
+def time_from_row(row: TupleRow) -> datetime:
+    """Read one time."""
+    time: datetime = row[0]
+    return time

@@ -1,0 +1,3 @@
+select c.outcome, c.next_due_seconds, l.*
+from stageflow.claim($1::text, $2::text[], $3::integer[], $4::integer, $5::double precision) c
+left join lateral stageflow.read_lease(c.range_id) l on true

@@ -1,0 +1,8 @@
+-- One row a job and closed stage of its present run; the stage's columns are null where none is closed.
+select j.job_id, j.job_type, j.workflow_version, j.status, j.run, j.stage, j.total_stages, j.parameters, j.metadata, j.result_data,
+    j.error_details, j.idempotency_key, j.priority, j.not_before, j.created_at, j.updated_at,
+    s.stage_id, s.stage_number, s.task_type, s.task_count, s.stored_result
+from unnest($1::text[]) with ordinality as asked (job_id, place)
+join stageflow.jobs j on j.job_id = asked.job_id
+left join stageflow.stages s on s.job_id = j.job_id and s.run = j.run and s.stored_result is not null
+order by asked.place, s.stage_number

@@ -1,0 +1,1 @@
+select to_regclass('stageflow.migrations') is not null and to_regclass('stageflow.functions') is not null

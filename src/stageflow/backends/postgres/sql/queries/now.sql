@@ -1,0 +1,1 @@
+select stageflow.clock()

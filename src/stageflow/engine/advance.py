@@ -1,0 +1,251 @@
+"""Close a finished stage: its results, the controller's verdict, then the next stage or the end of the job (fan-in)."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from stageflow.contracts.base import Contract
+from stageflow.contracts.context import JobExecutionContext, StageExecutionContext
+from stageflow.contracts.job import JobEnding, JobRecord
+from stageflow.contracts.lease import Lease
+from stageflow.contracts.orchestration import OrchestrationAction
+from stageflow.contracts.preview import redact
+from stageflow.contracts.results import StageResults
+from stageflow.contracts.stage import (
+    HYDRATED_RESULTS,
+    AdvanceOutcome,
+    NewStage,
+    StageAggregate,
+    StageRecord,
+    StageResultContract,
+    StageResultsFormatter,
+)
+from stageflow.contracts.status import JobStatus, StageStatus
+from stageflow.engine.hooks import call_hook
+from stageflow.engine.reading import job_context, results_by_stage, results_of
+from stageflow.engine.route import EndJob, OpenStages, Route, choose_route
+from stageflow.errors import HookError, InvalidValueError, StageResultsInvalidError, StageResultsMissingError
+from stageflow.repositories import Repositories
+from stageflow.telemetry import Telemetry
+from stageflow.workflow.registry import Workflow
+
+
+@dataclass(frozen=True)
+class Advanced:
+    """What advancing did.
+
+    Attributes:
+        stage_closed: The stage's result was stored by this call.
+        plan: The lease on planning what follows, if it was handed over.
+        job_ended: This call ended the job.
+    """
+
+    stage_closed: bool
+    plan: Lease | None = None
+    job_ended: bool = False
+
+
+@dataclass(frozen=True)
+class _Closing:
+    """A stage that is being closed, and everything needed for it."""
+
+    lease: Lease
+    workflow: Workflow
+    job: JobRecord
+    stage: StageRecord
+    context: JobExecutionContext[Any]
+    repositories: Repositories
+    telemetry: Telemetry
+    worker_id: str
+    lease_seconds: float
+
+
+def advance_stage(
+    lease: Lease,
+    workflow: Workflow,
+    repositories: Repositories,
+    telemetry: Telemetry,
+    *,
+    worker_id: str,
+    lease_seconds: float,
+) -> Advanced:
+    """Turn the finished stage that an advance lease names into the next one, or into the end of the job.
+
+    The only place where that happens. What a hook raises fails the job; a crash anywhere leaves the lease to be recovered,
+    and the second try finds what the first one stored.
+    """
+    try:
+        job = repositories.jobs.require_job(lease.job_id)
+        stage = repositories.stages.require_stage(lease.stage_id)
+        closing = _Closing(
+            lease=lease,
+            workflow=workflow,
+            job=job,
+            stage=stage,
+            context=job_context(workflow, job),
+            repositories=repositories,
+            telemetry=telemetry,
+            worker_id=worker_id,
+            lease_seconds=lease_seconds,
+        )
+        result = _stage_result(closing)
+        route = choose_route(workflow.definition, stage, result)
+        return _follow(closing, result, route)
+    except (StageResultsInvalidError, StageResultsMissingError) as error:
+        reason = f"Cannot close stage {lease.stage_number} - stage results invalid: {error}"
+    except (HookError, InvalidValueError) as error:
+        reason = f"Closing stage {lease.stage_number} failed: {error}"
+    return _end(lease, repositories, telemetry, reason=reason, result=None)
+
+
+def _stage_result(closing: _Closing) -> StageResultContract:
+    """Build, validate and complete the stage's result; one that is stored already is read instead."""
+    stage, context, controller = closing.stage, closing.context, closing.workflow.controller
+    if stage.stored_result is not None:
+        return context.get_stage_result(stage.stage_number)
+    wide = stage.task_count > HYDRATED_RESULTS
+    stages = closing.repositories.stages
+    task_results = [] if wide else stages.list_task_results(stage.stage_id, 0, HYDRATED_RESULTS)
+    counted = StageResultContract.from_stage_record(stage, task_results, closing.repositories.store.now())
+    policy = closing.workflow.definition.stage(stage.stage_number).policy
+    passes = not stage.halted and policy.passes(successful=counted.successful_tasks, total=counted.task_count)
+    by_policy = counted.model_copy(update={"status": _verdict(counted, passes=passes)})
+    seen = StageExecutionContext(
+        job_id=stage.job_id,
+        job_type=closing.job.job_type,
+        run=stage.run,
+        stage_number=stage.stage_number,
+        name=stage.name,
+        generation=stage.generation,
+        result=by_policy,
+    )
+    results: StageResults[Any] = results_of(closing.repositories, closing.workflow, stage)
+    added = call_hook(
+        context,
+        "aggregate_stage_results",
+        partial(controller.aggregate_stage_results, context, seen, results),
+        (StageAggregate,),
+    )
+    advances = call_hook(
+        context,
+        "should_advance_stage",
+        partial(controller.should_advance_stage, context, seen),
+        (bool,),
+    )
+    fields = {name: value for name, value in counted if name != "stage_key"}
+    fields.update(
+        status=_verdict(counted, passes=advances),
+        metadata=added.metadata,
+        orchestration=added.orchestration,
+    )
+    return StageResultContract(**fields)
+
+
+def _verdict(counted: StageResultContract, *, passes: bool) -> StageStatus:
+    """Return the status of a stage whose job goes on or fails: ``failed`` if and only if it stops the job."""
+    if not passes:
+        return StageStatus.FAILED
+    if counted.successful_tasks == counted.task_count:
+        return StageStatus.COMPLETED
+    return StageStatus.COMPLETED_WITH_ERRORS
+
+
+def _follow(closing: _Closing, result: StageResultContract, route: Route) -> Advanced:
+    alone = closing.stage.group_first == closing.stage.group_last
+    match route:
+        case EndJob(fails=True, reason=reason) if alone:
+            return _end(closing.lease, closing.repositories, closing.telemetry, reason=reason, result=result)
+        case EndJob(skipped=skipped) if alone:
+            return _finish(closing, result, skipped)
+        case EndJob(fails=True):
+            failed = result.model_copy(update={"status": StageStatus.FAILED})
+            return _advance(closing, failed, [])
+        case EndJob():
+            return _advance(closing, result, [])
+        case OpenStages(stages=stages):
+            return _advance(closing, result, stages)
+
+
+def _advance(closing: _Closing, result: StageResultContract, next_stages: list[NewStage]) -> Advanced:
+    answer = closing.repositories.completion.advance_job_stage(
+        closing.lease,
+        result,
+        next_stages,
+        closing.worker_id,
+        closing.lease_seconds,
+    )
+    details = {"stage": closing.stage.stage_number, "outcome": str(answer.outcome)}
+    match answer.outcome:
+        case AdvanceOutcome.ADVANCED | AdvanceOutcome.SIBLINGS_OPEN:
+            closing.telemetry.emit("stage_advanced", closing.job.job_id, **details)
+            return Advanced(stage_closed=True, plan=answer.plan)
+        case AdvanceOutcome.GROUP_CLOSED:
+            return _finish_group(closing)
+        case AdvanceOutcome.GROUP_FAILED:
+            reason = f"a stage of the parallel group {closing.stage.group_first} to {closing.stage.group_last} failed"
+            return _end(closing.lease, closing.repositories, closing.telemetry, reason=reason, result=None)
+        case AdvanceOutcome.PAUSED | AdvanceOutcome.JOB_ENDED | AdvanceOutcome.STALE | AdvanceOutcome.ALREADY_ADVANCED:
+            closing.telemetry.emit("advance_refused", closing.job.job_id, **details)
+            return Advanced(stage_closed=False)
+
+
+def _finish_group(closing: _Closing) -> Advanced:
+    """End the job after a parallel group: read it again, now that every sibling's result is stored."""
+    job = closing.repositories.jobs.require_job(closing.job.job_id)
+    whole = _Closing(
+        lease=closing.lease,
+        workflow=closing.workflow,
+        job=job,
+        stage=closing.stage,
+        context=job_context(closing.workflow, job),
+        repositories=closing.repositories,
+        telemetry=closing.telemetry,
+        worker_id=closing.worker_id,
+        lease_seconds=closing.lease_seconds,
+    )
+    return _finish(whole, whole.context.get_stage_result(closing.stage.stage_number), [])
+
+
+def _finish(closing: _Closing, result: StageResultContract, skipped: list[NewStage]) -> Advanced:
+    """Ask the controller for the job's answer, and end the job with it."""
+    number = closing.stage.stage_number
+    context = closing.context.set_stage_result(number, result)
+    by_stage = results_by_stage(closing.repositories, closing.workflow, closing.job, also=number)
+    answer = call_hook(
+        context,
+        "aggregate_job_results",
+        partial(closing.workflow.controller.aggregate_job_results, context, by_stage),
+        (Contract, type(None)),
+    )
+    result_data = None if answer is None else answer.to_json()
+    completion = closing.repositories.completion.complete_job(closing.lease, result, result_data, skipped)
+    if completion.job_updated:
+        closing.telemetry.emit("stage_advanced", closing.job.job_id, stage=number, outcome="final")
+        closing.telemetry.emit("job_completed", closing.job.job_id, status=str(completion.status))
+    else:
+        closing.telemetry.emit("advance_refused", closing.job.job_id, stage=number, outcome=str(completion.status))
+    return Advanced(stage_closed=completion.job_updated, job_ended=completion.job_updated)
+
+
+def _end(
+    lease: Lease,
+    repositories: Repositories,
+    telemetry: Telemetry,
+    *,
+    reason: str,
+    result: StageResultContract | None,
+) -> Advanced:
+    """Fail the job, and store the closing stage's result with it where there is one."""
+    ending = JobEnding(
+        job_id=lease.job_id,
+        status=JobStatus.FAILED,
+        error_details=redact(reason),
+        range_id=lease.range_id,
+        token=lease.token,
+        stage_id=lease.stage_id,
+        stage_status=StageStatus.FAILED if result is None else result.status,
+        stage_result=None if result is None else StageResultsFormatter.to_stored(result),
+    )
+    ended = repositories.jobs.end_job(ending)
+    telemetry.emit("job_failed" if ended else "advance_refused", lease.job_id, stage=lease.stage_number)
+    return Advanced(stage_closed=ended and result is not None, job_ended=ended)

@@ -1,0 +1,192 @@
+"""Run the tasks of a lease: handler by handler in index order, reported in prefixes."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
+
+from pydantic import ValidationError
+
+from stageflow.contracts.base import Contract
+from stageflow.contracts.context import StopSignal, TaskExecutionContext
+from stageflow.contracts.lease import Lease, RangeCompletion, Retry
+from stageflow.contracts.preview import preview
+from stageflow.contracts.retry import RetryPolicy
+from stageflow.contracts.status import TaskStatus
+from stageflow.engine.hooks import error_text
+from stageflow.errors import ContractViolationError, PermanentTaskError
+from stageflow.workflow.registry import Workflow
+from stageflow.workflow.task import Task
+
+FLUSH_TASKS: Final = 1000
+FLUSH_SECONDS: Final = 0.2
+
+RunHandler = Callable[[Task[Any, Any], Contract, TaskExecutionContext], object]
+"""Calls a handler where it belongs: in this thread, on the event loop, or in another process."""
+
+
+class LeaseMonitor(StopSignal, Protocol):
+    """What the executor tells its heartbeat, and hears from it."""
+
+    @property
+    def last(self) -> int:
+        """Where this lease ends; lowered when the unstarted tail was given back."""
+        ...
+
+    def start(self, task_index: int) -> bool:
+        """Note that a task starts; ``False`` if it may not: the lease ends before it, or was lost."""
+        ...
+
+
+class Report:
+    """The ended tasks of a lease that the store does not know yet."""
+
+    def __init__(self, lease: Lease, first: int) -> None:
+        self._lease = lease
+        self.first: Final = first
+        self._statuses: list[TaskStatus] = []
+        self._results: list[str | None] = []
+        self._errors: list[str | None] = []
+        self._seconds: list[float] = []
+        self._completed_at: list[datetime] = []
+        self._retries: list[Retry] = []
+        self._opened = time.monotonic()
+
+    def __len__(self) -> int:
+        """Return how many tasks it reports."""
+        return len(self._statuses)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it should be flushed: many tasks, or the first of them ended a while ago."""
+        return len(self) >= FLUSH_TASKS or time.monotonic() - self._opened >= FLUSH_SECONDS
+
+    def completed(self, result: str | None, seconds: float) -> None:
+        """Add a task that completed."""
+        self._add(TaskStatus.COMPLETED, result, None, seconds)
+
+    def failed(self, error: str, seconds: float) -> None:
+        """Add a task that failed for good."""
+        self._add(TaskStatus.FAILED, None, error, seconds)
+
+    def retried(self, delay_seconds: float, error: str, seconds: float) -> None:
+        """Add a task that goes back for another attempt."""
+        index = self.first + len(self)
+        self._retries.append(Retry(task_index=index, delay_seconds=delay_seconds, error_details=error))
+        self._add(TaskStatus.QUEUED, None, error, seconds)
+
+    def to_completion(self) -> RangeCompletion:
+        """Return what the store is to be told."""
+        return RangeCompletion(
+            range_id=self._lease.range_id,
+            token=self._lease.token,
+            stage_id=self._lease.stage_id,
+            first=self.first,
+            statuses=self._statuses,
+            results=self._results,
+            errors=self._errors,
+            seconds=self._seconds,
+            completed_at=self._completed_at,
+            retries=self._retries,
+        )
+
+    def _add(self, status: TaskStatus, result: str | None, error: str | None, seconds: float) -> None:
+        self._statuses.append(status)
+        self._results.append(result)
+        self._errors.append(error)
+        self._seconds.append(seconds)
+        self._completed_at.append(datetime.now(UTC))
+
+
+def execute_range(
+    lease: Lease,
+    workflow: Workflow,
+    monitor: LeaseMonitor,
+    run_handler: RunHandler,
+    *,
+    worker_id: str,
+) -> Iterator[RangeCompletion]:
+    """Run the tasks of a lease in index order and yield reports of consecutive prefixes, each when it is due.
+
+    Stops before the next task when the lease was lost, its tail was given back, or its work is no longer wanted. The tasks
+    of a range that killed a worker are reported one by one.
+    """
+    task = workflow.task(lease.stage_number)
+    policy = workflow.definition.stage(lease.stage_number).retry
+    report = Report(lease, lease.first)
+    for index, parameters in enumerate(lease.tasks, start=lease.first):
+        if not monitor.start(index):
+            break
+        context = TaskExecutionContext(
+            job_id=lease.job_id,
+            job_type=lease.job_type,
+            run=lease.run,
+            stage_number=lease.stage_number,
+            task_index=index,
+            task_type=lease.task_type,
+            attempt=lease.attempt,
+            generation=lease.generation,
+            worker_id=worker_id,
+        ).watching(monitor)
+        _run_task(task, parameters, context, run_handler, policy, report)
+        if lease.suspect or report.is_due:
+            yield report.to_completion()
+            report = Report(lease, index + 1)
+    if len(report):
+        yield report.to_completion()
+
+
+def _run_task(
+    task: Task[Any, Any],
+    parameters: str,
+    context: TaskExecutionContext,
+    run_handler: RunHandler,
+    policy: RetryPolicy,
+    report: Report,
+) -> None:
+    started = time.perf_counter()
+    try:
+        result = run_handler(task, _decode(task, parameters), context)
+        text = _encode(task, result)
+    except BaseException as error:  # noqa: BLE001  sys.exit in a handler ends its task, not the worker's slot
+        seconds = time.perf_counter() - started
+        if policy.allows(context.attempt, error):
+            delay = policy.delay_seconds(context.attempt, random.random())  # noqa: S311  jitter, not a secret
+            report.retried(delay, error_text(error), seconds)
+        else:
+            report.failed(error_text(error), seconds)
+    else:
+        report.completed(text, time.perf_counter() - started)
+
+
+def _decode(task: Task[Any, Any], parameters: str) -> Contract:
+    try:
+        model: Contract = task.parameter_model.model_validate_json(parameters)
+    except ValidationError as error:
+        msg = f"the stored parameters of the task are no {task.parameter_model.__name__}: {error}"
+        raise PermanentTaskError(msg) from error
+    return model
+
+
+def _encode(task: Task[Any, Any], result: object) -> str | None:
+    """Return a handler's result as JSON text, after the check that it is exactly what its annotation says."""
+    if task.result_model is None:
+        if result is None:
+            return None
+    elif type(result) is task.result_model:
+        return task.result_model.to_json(result)
+    expected = "None" if task.result_model is None else task.result_model.__name__
+    msg = (
+        f"task {task.task_type!r} must return {expected}, it returned {type(result).__name__}: {preview(result)}; "
+        f"correct the handler ({task.where})"
+    )
+    raise ContractViolationError(
+        msg,
+        function=task.task_type,
+        parameter=None,
+        expected=expected,
+        actual=type(result).__name__,
+        path="return value",
+        preview=preview(result),
+    )

@@ -1,0 +1,232 @@
+"""Start a stage: the controller plans its tasks, the store takes them chunk by chunk (fan-out)."""
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+from stageflow.contracts.job import JobEnding, JobRecord
+from stageflow.contracts.lease import Lease, RangeReturn
+from stageflow.contracts.orchestration import OrchestrationAction
+from stageflow.contracts.plan import PlanChunk, PlanDigest, PlanOutcome
+from stageflow.contracts.preview import redact
+from stageflow.contracts.stage import StageRecord
+from stageflow.contracts.status import JobStatus
+from stageflow.contracts.task import TaskDefinition
+from stageflow.engine.hooks import RetryPlanningError, read_plan
+from stageflow.engine.reading import job_context, results_by_stage
+from stageflow.errors import (
+    HookError,
+    InvalidValueError,
+    PlannerNotDeterministicError,
+    StageResultsInvalidError,
+    StageResultsMissingError,
+)
+from stageflow.repositories import Repositories
+from stageflow.telemetry import Telemetry
+from stageflow.workflow.registry import Workflow
+
+CHUNK_TASKS: Final = 5000
+CHUNK_SECONDS: Final = 0.05
+
+
+class Planned(StrEnum):
+    """How planning ended. ``REFUSED``: the lease was lost, or the job is paused or ended; nothing more to do here."""
+
+    PLANNED = "planned"
+    JOB_FAILED = "job_failed"
+    RETRY = "retry"
+    REFUSED = "refused"
+
+
+@dataclass
+class _Chunk:
+    """Tasks that wait to be written."""
+
+    first_index: int
+    parameters: list[str] = field(default_factory=list)
+    keys: list[str | None] = field(default_factory=list)
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, definition: TaskDefinition[Any]) -> None:
+        self.parameters.append(definition.parameters.to_json())
+        self.keys.append(definition.key)
+
+    @property
+    def is_due(self) -> bool:
+        return len(self.parameters) >= CHUNK_TASKS or time.monotonic() - self.started >= CHUNK_SECONDS
+
+
+def plan_stage(
+    lease: Lease,
+    workflow: Workflow,
+    repositories: Repositories,
+    telemetry: Telemetry,
+    *,
+    range_count: int,
+) -> Planned:
+    """Plan the stage that a plan lease names.
+
+    Commits in chunks whose tasks may be claimed at once, while the planning mark holds the barrier open. A second try
+    after a crash runs the planner again and goes on after what is there. What a hook raises fails the job.
+    """
+    try:
+        job = repositories.jobs.require_job(lease.job_id)
+        stage = repositories.stages.require_stage(lease.stage_id)
+        definitions = _definitions(lease, workflow, job, repositories)
+        outcome = _write(lease, workflow, stage, definitions, repositories, range_count)
+    except RetryPlanningError as error:
+        return _retry_or_fail(lease, workflow, repositories, telemetry, error)
+    except (StageResultsInvalidError, StageResultsMissingError) as error:
+        reason = f"Cannot process stage {lease.stage_number} - previous stage results invalid: {error}"
+        return _fail(lease, repositories, telemetry, reason)
+    except (HookError, InvalidValueError) as error:
+        return _fail(lease, repositories, telemetry, f"Planning stage {lease.stage_number} failed: {error}")
+    if outcome is not PlanOutcome.RECORDED:
+        telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=outcome)
+        return Planned.REFUSED
+    telemetry.emit("stage_planned", lease.job_id, stage=lease.stage_number)
+    return Planned.PLANNED
+
+
+def _definitions(
+    lease: Lease,
+    workflow: Workflow,
+    job: JobRecord,
+    repositories: Repositories,
+) -> Iterator[TaskDefinition[Any]]:
+    context = job_context(workflow, job)
+    number, controller = lease.stage_number, workflow.controller
+    orchestration = job.orchestration_before(number)
+    if orchestration is not None and orchestration.action is OrchestrationAction.CREATE_TASKS:
+        name = "create_tasks_from_orchestration"
+        hook = partial(
+            controller.create_tasks_from_orchestration,
+            number,
+            job.job_id,
+            context.parameters,
+            orchestration,
+        )
+    else:
+        name = "create_stage_tasks"
+        previous = results_by_stage(repositories, workflow, job)
+        hook = partial(controller.create_stage_tasks, number, job.job_id, context.parameters, previous)
+    return read_plan(
+        context,
+        name,
+        hook,
+        stage_number=number,
+        model=workflow.task(number).parameter_model,
+        task_type=lease.task_type,
+    )
+
+
+def _write(
+    lease: Lease,
+    workflow: Workflow,
+    stage: StageRecord,
+    definitions: Iterator[TaskDefinition[Any]],
+    repositories: Repositories,
+    range_count: int,
+) -> PlanOutcome:
+    atomically = workflow.definition.stage(lease.stage_number).plan_atomically
+    digest = PlanDigest()
+    already = 0 if atomically else stage.task_count
+    _skip_planned(definitions, already, digest, stage)
+    chunk = _Chunk(first_index=already)
+    replace = atomically and stage.task_count > 0
+
+    def flush(*, final: bool) -> PlanOutcome:
+        return repositories.stages.add_tasks(
+            PlanChunk(
+                range_id=lease.range_id,
+                token=lease.token,
+                stage_id=lease.stage_id,
+                first_index=chunk.first_index,
+                parameters=chunk.parameters,
+                keys=chunk.keys if any(chunk.keys) else [],
+                digest=digest.update(chunk.parameters),
+                final=final,
+                claimable=not atomically,
+                range_count=range_count,
+                replace=replace,
+            )
+        )
+
+    for definition in definitions:
+        chunk.add(definition)
+        if chunk.is_due:
+            outcome = flush(final=False)
+            if outcome is not PlanOutcome.RECORDED:
+                return outcome
+            chunk = _Chunk(first_index=chunk.first_index + len(chunk.parameters))
+            replace = False
+    return flush(final=True)
+
+
+def _skip_planned(
+    definitions: Iterator[TaskDefinition[Any]],
+    already: int,
+    digest: PlanDigest,
+    stage: StageRecord,
+) -> None:
+    if already == 0:
+        return
+    planned = 0
+    now = ""
+    while planned < already:
+        page = islice(definitions, min(CHUNK_TASKS, already - planned))
+        texts = [definition.parameters.to_json() for definition in page]
+        if not texts:
+            break
+        planned += len(texts)
+        now = digest.update(texts)
+    if planned < already or now != stage.plan_digest:
+        msg = (
+            f"the planner of stage {stage.stage_number} planned other tasks when it was run again after a crash; make it "
+            "depend on its arguments only, or declare plan_atomically=True"
+        )
+        raise PlannerNotDeterministicError(msg)
+
+
+def _retry_or_fail(
+    lease: Lease,
+    workflow: Workflow,
+    repositories: Repositories,
+    telemetry: Telemetry,
+    error: RetryPlanningError,
+) -> Planned:
+    policy = workflow.definition.stage(lease.stage_number).planning_retry
+    if not policy.allows(lease.attempt, error.cause):
+        return _fail(lease, repositories, telemetry, f"Planning stage {lease.stage_number} failed: {error}")
+    delay = policy.delay_seconds(lease.attempt, random.random())  # noqa: S311  jitter, not a secret
+    going_back = RangeReturn(
+        range_id=lease.range_id,
+        token=lease.token,
+        first=0,
+        retry_delay_seconds=delay,
+        error_details=str(error),
+    )
+    repositories.leases.return_ranges([going_back])
+    telemetry.emit("planning_retried", lease.job_id, stage=lease.stage_number, attempt=lease.attempt, delay_seconds=delay)
+    return Planned.RETRY
+
+
+def _fail(lease: Lease, repositories: Repositories, telemetry: Telemetry, reason: str) -> Planned:
+    ending = JobEnding(
+        job_id=lease.job_id,
+        status=JobStatus.FAILED,
+        error_details=redact(reason),
+        range_id=lease.range_id,
+        token=lease.token,
+        stage_id=lease.stage_id,
+        stage_status="failed",
+    )
+    if repositories.jobs.end_job(ending):
+        telemetry.emit("job_failed", lease.job_id, stage=lease.stage_number)
+        return Planned.JOB_FAILED
+    return Planned.REFUSED

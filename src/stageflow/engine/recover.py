@@ -1,0 +1,27 @@
+"""Bring back what died: expired leases, delayed work that is due, leftovers of ended jobs."""
+
+from stageflow.contracts.lease import Recovery, SeenLease
+from stageflow.repositories import Repositories
+from stageflow.telemetry import Telemetry
+
+DEATH_BUDGET = 3
+RECOVERY_BATCH = 500
+
+
+def recover_work(
+    repositories: Repositories,
+    telemetry: Telemetry,
+    *,
+    expired: list[SeenLease] | None,
+    death_budget: int = DEATH_BUDGET,
+) -> Recovery:
+    """Do one round of recovery; safe from any number of processes at once.
+
+    Args:
+        expired: Leases whose beat a resident recoverer saw stand still for a full lease; ``None`` goes by the store's clock.
+        death_budget: How many workers may die over one task before it is failed.
+    """
+    recovery = repositories.leases.recover(expired, death_budget, RECOVERY_BATCH)
+    if recovery != Recovery():
+        telemetry.emit("work_recovered", **recovery.model_dump())
+    return recovery

@@ -1,0 +1,146 @@
+"""Submit and cancel jobs."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from secrets import token_hex
+from typing import Any
+
+from stageflow.contracts.base import Contract
+from stageflow.contracts.ids import make_job_id
+from stageflow.contracts.job import JobRecord, JobUpdate, NewJob, Submission, SubmitOutcome
+from stageflow.contracts.preview import preview
+from stageflow.contracts.status import JobStatus
+from stageflow.errors import ContractViolationError, InvalidValueError, PayloadTooLargeError
+from stageflow.repositories import Repositories
+from stageflow.telemetry import Telemetry
+from stageflow.workflow.registry import Workflow
+
+INLINE_BYTES = 1_048_576
+
+
+def submit_jobs(
+    workflow: Workflow,
+    requests: Sequence[Contract],
+    repositories: Repositories,
+    telemetry: Telemetry,
+    *,
+    idempotency_key: str = "",
+    new_run: bool = False,
+    priority: int = 0,
+    not_before: datetime | None = None,
+    connection: object = None,
+) -> list[Submission]:
+    """Create one job per request, in one transaction; a request that was made before finds its job.
+
+    Raises:
+        ContractViolationError: A request is not the workflow's parameter model.
+        InvalidValueError: A request cannot be stored; nothing is created.
+        IdempotencyConflictError: The key was used with other parameters; nothing is created.
+    """
+    _check_key(idempotency_key, new_run=new_run)
+    jobs = [
+        _new_job(
+            workflow,
+            request,
+            idempotency_key=token_hex(16) if new_run else idempotency_key,
+            priority=priority,
+            not_before=not_before,
+        )
+        for request in requests
+    ]
+    created = repositories.jobs.create_jobs(jobs, connection)
+    for job, is_new in zip(jobs, created, strict=True):
+        if is_new:
+            telemetry.emit("job_created", job.job_id, job_type=job.job_type)
+    if connection is not None:
+        return [_unread(job, repositories.store.now(), is_new=is_new) for job, is_new in zip(jobs, created, strict=True)]
+    found = {job.job_id: job for job in repositories.jobs.get_jobs([job.job_id for job in jobs])}
+    return [_answer(found[job.job_id], is_new=is_new) for job, is_new in zip(jobs, created, strict=True)]
+
+
+def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: Telemetry) -> JobRecord:
+    """Cancel a job: nothing of it starts any more, running handlers are told, late results are recorded.
+
+    Raises:
+        JobNotFoundError: There is no such job.
+        InvalidTransitionError: It has ended otherwise.
+    """
+    update = JobUpdate(error_details=reason)
+    job = repositories.jobs.update_job_status_with_validation(job_id, JobStatus.CANCELLED, update)
+    telemetry.emit("job_cancelled", job_id)
+    return job
+
+
+def _new_job(
+    workflow: Workflow,
+    request: Contract,
+    *,
+    idempotency_key: str,
+    priority: int,
+    not_before: datetime | None,
+) -> NewJob:
+    parameters = _validated(workflow, request)
+    text = parameters.to_json()
+    size = len(text.encode())
+    if size > INLINE_BYTES:
+        msg = f"the job's parameters have {size} bytes, at most {INLINE_BYTES} are stored; pass a reference to a blob instead"
+        raise PayloadTooLargeError(msg)
+    return NewJob(
+        job_id=make_job_id(workflow.job_type, parameters, idempotency_key),
+        job_type=workflow.job_type,
+        workflow_version=workflow.version,
+        total_stages=workflow.definition.total_stages,
+        parameters=text,
+        idempotency_key=idempotency_key,
+        priority=priority,
+        not_before=not_before,
+        first_stage=workflow.definition.new_stage(1),
+    )
+
+
+def _validated(workflow: Workflow, request: Contract) -> Contract:
+    if type(request) is not workflow.parameters_model:
+        raise _wrong_model(workflow, request, "parameters", request)
+    checked: Any = workflow.controller.validate_job_parameters(request)
+    if type(checked) is not workflow.parameters_model:
+        raise _wrong_model(workflow, request, "validate_job_parameters", checked)
+    answer: Contract = checked
+    return answer
+
+
+def _wrong_model(workflow: Workflow, request: object, parameter: str, value: object) -> ContractViolationError:
+    expected = workflow.parameters_model.__name__
+    msg = (
+        f"submit({workflow.job_type!r}): {parameter} must be {expected}, got {type(value).__name__}: {preview(value)}; "
+        f"pass {expected}(...)"
+    )
+    return ContractViolationError(
+        msg,
+        function="submit",
+        parameter=parameter,
+        expected=expected,
+        actual=type(value).__name__,
+        path=parameter,
+        preview=preview(request),
+    )
+
+
+def _check_key(idempotency_key: str, *, new_run: bool) -> None:
+    if new_run and idempotency_key:
+        msg = "new_run makes a key of its own; pass either new_run=True or an idempotency_key"
+        raise InvalidValueError(msg)
+    if idempotency_key and (not idempotency_key.strip() or "\0" in idempotency_key):
+        msg = f"an idempotency key needs visible text without NUL, got {idempotency_key!r}; leave it out or name the request"
+        raise InvalidValueError(msg)
+
+
+def _answer(job: JobRecord, *, is_new: bool) -> Submission:
+    if is_new:
+        return Submission(job=job, outcome=SubmitOutcome.CREATED)
+    return Submission(job=job, outcome=SubmitOutcome.ENDED if job.is_terminal else SubmitOutcome.RUNNING)
+
+
+def _unread(job: NewJob, now: datetime, *, is_new: bool) -> Submission:
+    """Answer for a job that only the application's own, open transaction can read."""
+    record = JobRecord.from_new_job(job, now)
+    return Submission(job=record, outcome=SubmitOutcome.CREATED if is_new else SubmitOutcome.RUNNING)

@@ -1,0 +1,68 @@
+"""Read-only questions for front doors: the only read model."""
+
+from stageflow.contracts.base import Contract
+from stageflow.contracts.job import JobRecord
+from stageflow.contracts.status import JobStatus, StageStatus
+from stageflow.repositories import Repositories
+
+
+class StageProgress(Contract):
+    """How far a stage is.
+
+    Attributes:
+        planned: Whether all its tasks are known.
+    """
+
+    stage_number: int
+    name: str
+    status: StageStatus
+    planned: bool
+    task_count: int
+    completed: int
+    failed: int
+    skipped: int
+    cancelled: int
+    remaining: int
+
+
+class JobProgress(Contract):
+    """How far a job is."""
+
+    job_id: str
+    job_type: str
+    status: JobStatus
+    stage: int
+    total_stages: int
+    stages: list[StageProgress]
+
+    @property
+    def total_tasks(self) -> int:
+        """Tasks that are known so far."""
+        return sum(stage.task_count for stage in self.stages)
+
+
+def job_progress(repositories: Repositories, job: JobRecord) -> JobProgress:
+    """Return how far a job is, from the counters of its stages; nothing is counted over rows."""
+    stages = repositories.stages.list_stages(job.job_id, job.run)
+    return JobProgress(
+        job_id=job.job_id,
+        job_type=job.job_type,
+        status=job.status,
+        stage=job.stage,
+        total_stages=job.total_stages,
+        stages=[
+            StageProgress(
+                stage_number=stage.stage_number,
+                name=stage.name,
+                status=stage.status,
+                planned=stage.status not in {StageStatus.PENDING, StageStatus.PLANNING},
+                task_count=stage.task_count,
+                completed=stage.successful_tasks,
+                failed=stage.failed_tasks,
+                skipped=stage.skipped_tasks,
+                cancelled=stage.cancelled_tasks,
+                remaining=stage.remaining,
+            )
+            for stage in stages
+        ],
+    )

@@ -1,0 +1,17 @@
+"""What the engine stores and asks, decorated once; nothing here decides what happens next."""
+
+from stageflow.repositories.completion import StageCompletionRepository
+from stageflow.repositories.job import JobRepository
+from stageflow.repositories.lease import LeaseRepository
+from stageflow.repositories.repositories import Repositories
+from stageflow.repositories.stage import StageRepository
+from stageflow.repositories.task import TaskRepository
+
+__all__ = [
+    "JobRepository",
+    "LeaseRepository",
+    "Repositories",
+    "StageCompletionRepository",
+    "StageRepository",
+    "TaskRepository",
+]

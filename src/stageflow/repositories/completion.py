@@ -1,0 +1,125 @@
+"""Fan-in: the three atomic operations. They store and answer; what happens next is decided above."""
+
+
+
+from stageflow.contracts.base import json_object_text
+from stageflow.contracts.enforce import enforce_contract
+from stageflow.contracts.ids import validate_job_id
+from stageflow.contracts.job import JobCompletionResult
+from stageflow.contracts.lease import Lease, RangeCompletion, TaskCompletionResult
+from stageflow.contracts.stage import NewStage, StageAdvancementResult, StageResultContract, StageResultsFormatter
+from stageflow.contracts.task import TaskResult
+from stageflow.ports import Store
+
+
+class StageCompletionRepository:
+    """Atomic data operations on the barrier of a stage."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @enforce_contract
+    def complete_tasks_and_check_stages(
+        self,
+        completions: list[RangeCompletion],
+        worker_id: str,
+        lease_seconds: float,
+    ) -> list[TaskCompletionResult]:
+        """Record prefixes of leased ranges; of all finishers of a stage exactly one is told that it was the last.
+
+        That one also gets the lease on the stage's advancement. A repeated, late or stale report is a typed no-op.
+        """
+        return self._store.complete_tasks(completions, worker_id=worker_id, lease_seconds=lease_seconds)
+
+    @enforce_contract
+    def complete_task_and_check_stage(
+        self,
+        lease: Lease,
+        result: TaskResult,
+        worker_id: str,
+        lease_seconds: float,
+    ) -> TaskCompletionResult:
+        """Record the result of one task, the first unreported one of a lease: a batch of one."""
+        completion = RangeCompletion(
+            range_id=lease.range_id,
+            token=lease.token,
+            stage_id=lease.stage_id,
+            first=result.task_index,
+            statuses=[result.status],
+            results=[_json_text(result)],
+            errors=[result.error_details],
+            seconds=[result.execution_time_seconds],
+            completed_at=[result.completed_at],
+        )
+        return self._store.complete_tasks([completion], worker_id=worker_id, lease_seconds=lease_seconds)[0]
+
+    @enforce_contract
+    def advance_job_stage(
+        self,
+        lease: Lease,
+        result: StageResultContract,
+        next_stages: list[NewStage],
+        worker_id: str,
+        lease_seconds: float,
+    ) -> StageAdvancementResult:
+        """Store a stage's result and open what follows, in one transaction.
+
+        Compare-and-set on the job's current stage and on ``processing``: no double advance, no revival of an ended job.
+        """
+        return self._store.advance_job_stage(
+            range_id=lease.range_id,
+            token=lease.token,
+            stage_id=lease.stage_id,
+            stage_status=result.status,
+            stage_result=StageResultsFormatter.to_stored(result),
+            next_stages=next_stages,
+            worker_id=worker_id,
+            lease_seconds=lease_seconds,
+        )
+
+    @enforce_contract
+    def check_job_completion(self, job_id: str) -> JobCompletionResult:
+        """Say whether every stage of a job is closed, under the job's row lock; changes nothing."""
+        return self._store.check_job_completion(
+            job_id=validate_job_id(job_id),
+            range_id=None,
+            token=None,
+            stage_id=None,
+            stage_status=None,
+            stage_result=None,
+            result_data=None,
+            skipped=[],
+        )
+
+    @enforce_contract
+    def complete_job(
+        self,
+        lease: Lease,
+        result: StageResultContract,
+        result_data: str | None,
+        skipped: list[NewStage],
+    ) -> JobCompletionResult:
+        """Store the last stage's result and end the job, if every stage is closed: ``check_job_completion`` that writes.
+
+        Args:
+            lease: The lease on the last stage's advancement.
+            result: The last stage's result.
+            result_data: The job's answer as JSON text.
+            skipped: Stages that are skipped because the job ends early.
+        """
+        return self._store.check_job_completion(
+            job_id=lease.job_id,
+            range_id=lease.range_id,
+            token=lease.token,
+            stage_id=lease.stage_id,
+            stage_status=result.status,
+            stage_result=StageResultsFormatter.to_stored(result),
+            result_data=result_data,
+            skipped=skipped,
+        )
+
+
+def _json_text(result: TaskResult) -> str | None:
+    if result.result_data is None:
+        return None
+    return json_object_text(result.result_data)

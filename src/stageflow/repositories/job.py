@@ -1,0 +1,177 @@
+"""Jobs: stored and asked for."""
+
+from datetime import datetime
+
+from stageflow.contracts.base import Contract, json_object_text
+from stageflow.contracts.enforce import enforce_contract
+from stageflow.contracts.ids import make_job_id, validate_job_id
+from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.stage import NewStage
+from stageflow.contracts.status import JobStatus
+from stageflow.errors import InvalidValueError, JobNotFoundError
+from stageflow.ports import Store
+
+_no_update = JobUpdate()
+
+
+class JobRepository:
+    """Stores jobs and asks for them; every method is one transaction."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @enforce_contract
+    def get_job(self, job_id: str) -> JobRecord | None:
+        """Return a job with its stage results, or ``None`` where it does not exist.
+
+        Raises:
+            InvalidValueError: The id is malformed.
+            StageResultsInvalidError: A stored stage result of the job is malformed.
+        """
+        found = self._store.get_jobs([validate_job_id(job_id)])
+        return found[0] if found else None
+
+    @enforce_contract
+    def require_job(self, job_id: str) -> JobRecord:
+        """Return a job with its stage results.
+
+        Raises:
+            JobNotFoundError: It does not exist.
+        """
+        job = self.get_job(job_id)
+        if job is None:
+            msg = f"there is no job {job_id}; list the jobs there are with `stageflow jobs`"
+            raise JobNotFoundError(msg)
+        return job
+
+    @enforce_contract
+    def get_jobs(self, job_ids: list[str]) -> list[JobRecord]:
+        """Return those jobs that exist, with their stage results."""
+        return self._store.get_jobs([validate_job_id(job_id) for job_id in job_ids])
+
+    @enforce_contract
+    def create_job(self, job: JobRecord) -> bool:
+        """Create a queued job; ``False`` where the id exists already, and nothing changes.
+
+        The job's first stage takes the job type as its name and task type: a job whose workflow is registered is created
+        by ``submit``, which knows better ones.
+
+        Raises:
+            InvalidValueError: The job is not a new one: it is not queued, or has results.
+        """
+        if job.status is not JobStatus.QUEUED or job.stage != 1 or job.stage_results:
+            msg = f"a job is created queued, at stage 1 and without results, got {job.status} at stage {job.stage}"
+            raise InvalidValueError(msg)
+        first_stage = NewStage(
+            stage_number=1,
+            name=job.job_type,
+            task_type=job.job_type,
+            group_first=1,
+            group_last=1,
+        )
+        new_job = NewJob(
+            job_id=job.job_id,
+            job_type=job.job_type,
+            workflow_version=job.workflow_version,
+            total_stages=job.total_stages,
+            parameters=json_object_text(job.parameters),
+            metadata=job.metadata,
+            idempotency_key=job.idempotency_key,
+            priority=job.priority,
+            not_before=job.not_before,
+            first_stage=first_stage,
+        )
+        return self._store.create_jobs([new_job])[0]
+
+    @enforce_contract
+    def create_jobs(self, jobs: list[NewJob], connection: object = None) -> list[bool]:
+        """Create jobs with their first stages; ``False`` for each whose id exists already.
+
+        Args:
+            jobs: The jobs, in any order.
+            connection: The application's own connection with a transaction open; the jobs commit with it or not at all.
+
+        Raises:
+            IdempotencyConflictError: A key is taken by another request; nothing is created.
+        """
+        return self._store.create_jobs(jobs, connection=connection)
+
+    @enforce_contract
+    def create_job_from_params(self, job_type: str, parameters: Contract, total_stages: int) -> JobRecord:
+        """Create a job from its validated parameters, or find the one that the same request made before."""
+        now = self._store.now()
+        job_id = make_job_id(job_type, parameters)
+        self.create_job(
+            JobRecord(
+                job_id=job_id,
+                job_type=job_type,
+                status=JobStatus.QUEUED,
+                total_stages=total_stages,
+                parameters=parameters.model_dump(mode="json"),
+                created_at=now,
+                updated_at=now,
+            )
+        )
+        return self.require_job(job_id)
+
+    @enforce_contract
+    def list_jobs(
+        self,
+        status: JobStatus | None = None,
+        job_type: str | None = None,
+        id_prefix: str = "",
+        limit: int = 100,
+        after: JobRecord | None = None,
+    ) -> list[JobRecord]:
+        """Return jobs, newest first, without their stage results.
+
+        Args:
+            status: Only jobs with this status.
+            job_type: Only jobs of this type.
+            id_prefix: Only jobs whose id starts so.
+            limit: At most so many, 1 to 1,000.
+            after: The last job of the page before.
+        """
+        if not 1 <= limit <= _page_limit:
+            msg = f"limit must be 1 to {_page_limit}, got {limit}; ask for the next page with after="
+            raise InvalidValueError(msg)
+        position: tuple[datetime, str] | None = (after.created_at, after.job_id) if after is not None else None
+        return self._store.list_jobs(
+            status=status,
+            job_type=job_type,
+            id_prefix=id_prefix,
+            limit=limit,
+            after=position,
+        )
+
+    @enforce_contract
+    def update_job(self, job_id: str, update: JobUpdate) -> bool:
+        """Change fields of a job other than its status; ``False`` where it does not exist."""
+        return self._store.update_job(validate_job_id(job_id), update)
+
+    @enforce_contract
+    def update_job_status_with_validation(
+        self,
+        job_id: str,
+        new_status: JobStatus,
+        update: JobUpdate = _no_update,
+    ) -> JobRecord:
+        """Change a job's status as the transition table allows; the same status again changes nothing.
+
+        Raises:
+            JobNotFoundError: The job does not exist.
+            InvalidTransitionError: The table forbids it; nothing changed.
+        """
+        job = self._store.change_job_status(validate_job_id(job_id), new_status, update)
+        if job is None:
+            msg = f"there is no job {job_id}; list the jobs there are with `stageflow jobs`"
+            raise JobNotFoundError(msg)
+        return job
+
+    @enforce_contract
+    def end_job(self, ending: JobEnding) -> bool:
+        """Fail or cancel a job and close its waiting work; ``False`` where it had ended or the lease is lost."""
+        return self._store.end_job(ending)
+
+
+_page_limit = 1000

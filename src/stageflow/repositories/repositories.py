@@ -1,0 +1,34 @@
+"""The repositories of one store, together."""
+
+from dataclasses import dataclass
+
+from stageflow.ports import Store
+from stageflow.repositories.completion import StageCompletionRepository
+from stageflow.repositories.job import JobRepository
+from stageflow.repositories.lease import LeaseRepository
+from stageflow.repositories.stage import StageRepository
+from stageflow.repositories.task import TaskRepository
+
+
+@dataclass(frozen=True)
+class Repositories:
+    """All repositories over one store; made by ``RepositoryFactory.create_repositories``."""
+
+    store: Store
+    jobs: JobRepository
+    tasks: TaskRepository
+    stages: StageRepository
+    leases: LeaseRepository
+    completion: StageCompletionRepository
+
+    @classmethod
+    def over(cls, store: Store) -> "Repositories":
+        """Return the repositories over a store."""
+        return cls(
+            store=store,
+            jobs=JobRepository(store),
+            tasks=TaskRepository(store),
+            stages=StageRepository(store),
+            leases=LeaseRepository(store),
+            completion=StageCompletionRepository(store),
+        )

@@ -1,0 +1,70 @@
+"""Named events with one sink: logs, metrics, progress and tests hang on it."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from stageflow.contracts.base import Contract, JsonObject
+
+_logger = logging.getLogger("stageflow")
+
+QUIET: Final = frozenset({"range_completed", "lease_claimed"})
+"""Events of the hot path: logged at debug level."""
+
+
+class Event(Contract):
+    """Something that happened to a job.
+
+    Attributes:
+        name: What, such as ``stage_advanced``.
+        job_id: To which job; empty where it concerns none.
+        details: What else is to be known, redacted.
+    """
+
+    name: str
+    job_id: str = ""
+    details: JsonObject = {}
+
+
+Listener = Callable[[Event], None]
+
+
+class Telemetry:
+    """Hands each event to every listener, in the thread in which it happened, and counts events by name."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+        self._changed = threading.Condition()
+        self.counts: Final[Counter[str]] = Counter()
+
+    def emit(self, name: str, job_id: str = "", **details: str | float | bool | None) -> None:
+        """Tell the listeners, and wake who waits for this event."""
+        event = Event(name=name, job_id=job_id, details=dict(details))
+        level = logging.DEBUG if name in QUIET else logging.INFO
+        if _logger.isEnabledFor(level):
+            _logger.log(level, "%s job=%s %s", name, job_id[:12], details, extra={"stageflow": event})
+        with self._changed:
+            self.counts[name] += 1
+            self._changed.notify_all()
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener(event)
+
+    @contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """Call ``listener`` with every event until the block ends. What it raises reaches the code that emitted."""
+        with self._changed:
+            self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._listeners.remove(listener)
+
+    def wait_for(self, name: str, *, count: int = 1, timeout_seconds: float) -> bool:
+        """Return ``True`` as soon as ``count`` events of this name happened since the start, ``False`` after the timeout."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.counts[name] >= count, timeout_seconds)

@@ -1,0 +1,363 @@
+"""Generated schedules: two workers, a job of two stages, and everything that may happen to them, in any order.
+
+Hypothesis draws the schedule and shrinks it when something breaks. After every step the partition holds and nothing that
+was final has changed; at the end of every schedule the job can still end. A lease that a worker ever got is kept, also when
+another took it over, so that stale holders try everything at every moment.
+"""
+
+from itertools import count
+from typing import Final
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
+from stageflow.contracts.lease import CompletionOutcome, HeldLease, Lease, SeenLease, TaskCompletionResult, WorkKind
+from stageflow.contracts.plan import PlanOutcome
+from stageflow.contracts.stage import AdvanceOutcome, NewStage, StageRecord
+from stageflow.contracts.status import (
+    TERMINAL_JOB_STATUSES,
+    TERMINAL_TASK_STATUSES,
+    JobStatus,
+    StatusValidator,
+    TaskStatus,
+)
+from stageflow.testing.conformance.builders import (
+    BAD,
+    LEASE_SECONDS,
+    OK,
+    Again,
+    MovableStore,
+    advance,
+    all_types,
+    ask,
+    chunk,
+    complete_one,
+    create,
+    finish,
+    give_back,
+    let_leases_expire,
+    new_job,
+    new_stage,
+    report,
+)
+from stageflow.testing.conformance.looking import check_partition, drain, fail_with, get_shallow_job, get_tasks
+from stageflow.testing.conformance.scenario import StoreScenarios
+
+_WORKERS: Final = ("ada", "bob")
+_STAGES: Final = 2
+_DEATH_BUDGET: Final = 3
+_schedules = count()
+
+_workers = st.sampled_from(_WORKERS)
+_outcomes = st.lists(
+    st.sampled_from([OK, OK, OK, BAD, TaskStatus.SKIPPED, Again(), Again(), Again(20.0)]),
+    min_size=1,
+    max_size=3,
+)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """One job under a generated schedule; :func:`run_schedules` gives the store."""
+
+    task_leases = Bundle("task_leases")
+    control_leases = Bundle("control_leases")
+    seen_leases = Bundle("seen_leases")
+
+    def __init__(self, store: MovableStore) -> None:
+        super().__init__()
+        self.store = store
+        self.job: NewJob = new_job()
+        self.ends: dict[tuple[int, int], TaskStatus] = {}
+        self.ending: JobStatus | None = None
+        self.lasts: dict[int, int] = {}
+        self.advanced: dict[int, int] = {}
+        self.highest_token = 0
+        self.spans: dict[int, tuple[int, int]] = {}
+        self.stage_of: dict[int, int] = {}
+        self.following: list[NewStage] = []
+        self.begun = False
+
+    @initialize(fail_fast=st.booleans(), rate=st.sampled_from([None, 60.0]), stage_group=st.booleans())
+    def begin(self, *, fail_fast: bool, rate: float | None, stage_group: bool) -> None:
+        """Create the job, under a type of its own."""
+        number = next(_schedules)
+        first = new_stage(1, fail_fast=fail_fast, minimum_success_rate=None if fail_fast else rate)
+        stages = _STAGES + stage_group
+        self.job = new_job(f"schedule {number}", job_type=f"schedule{number}", stages=stages, first_stage=first)
+        self.following = (
+            [new_stage(2, group=(2, 3), fail_fast=fail_fast), new_stage(3, group=(2, 3))] if stage_group else [new_stage(2)]
+        )
+        create(self.store, self.job)
+        self.begun = True
+
+    # What workers do.
+
+    @rule(target=task_leases, worker=_workers, max_tasks=st.integers(1, 3), max_leases=st.integers(1, 2))
+    def claim_tasks(self, worker: str, max_tasks: int, max_leases: int) -> object:
+        """Claim tasks."""
+        answer = ask(self.store, all_types(self.job)[1], worker=worker, max_tasks=max_tasks, max_leases=max_leases)
+        self._note(answer.leases)
+        return multiple(*answer.leases)
+
+    @rule(target=control_leases, worker=_workers)
+    def claim_control(self, worker: str) -> object:
+        """Claim planning or advancing."""
+        answer = ask(self.store, all_types(self.job)[0], worker=worker, max_leases=1)
+        self._note(answer.leases)
+        return multiple(*answer.leases)
+
+    @rule(target=control_leases, lease=task_leases, outcomes=_outcomes)
+    def complete(self, lease: Lease, outcomes: list[TaskStatus | Again]) -> object:
+        """Report a prefix of a lease, held or lost."""
+        live = self._is_live(lease)
+        first, last = self.spans[lease.token] if live else (lease.first, lease.first + 1)
+        told = outcomes[: last - first]
+        answer = complete_one(self.store, report(lease, *told, first=first))
+        assert (answer.outcome is CompletionOutcome.RECORDED) == live, "a held lease records, and no other does"
+        if live:
+            self.spans[lease.token] = (first + len(told), last)
+        return self._last(lease, answer)
+
+    @rule(lease=task_leases, keep=st.integers(0, 2))
+    def return_tail(self, lease: Lease, keep: int) -> None:
+        """Give back the tail of a lease, held or lost."""
+        live = self._is_live(lease)
+        first, last = self.spans[lease.token] if live else (lease.first, lease.first + 1)
+        tail = min(first + keep, last - 1)
+        assert self.store.return_ranges([give_back(lease, tail)]) == [live]
+        self.spans[lease.token] = (first, tail)
+
+    @rule(lease=st.one_of(task_leases, control_leases))
+    def heartbeat(self, lease: Lease) -> None:
+        """Extend a lease, held or lost."""
+        held = HeldLease(range_id=lease.range_id, token=lease.token, current_index=lease.first)
+        answer = self.store.extend_leases("ada", [held], LEASE_SECONDS)
+        assert answer.held == ([lease.token] if self._is_live(lease) else [])
+
+    @rule(lease=control_leases, width=st.integers(0, 4), final=st.booleans(), parts=st.integers(1, 2))
+    def plan(self, *, lease: Lease, width: int, final: bool, parts: int) -> None:
+        """Add tasks to a stage, by its planner or one that was."""
+        if lease.kind is not WorkKind.PLAN:
+            return
+        stage = self._stage(lease)
+        live = self._is_live(lease)
+        status = self._status()
+        part = chunk(
+            lease,
+            width,
+            first_index=stage.task_count,
+            digest_before=stage.plan_digest,
+            final=final or stage.task_count > 4,
+            range_count=parts,
+        )
+        outcome = self.store.add_tasks(part)
+        if not live:
+            assert outcome is PlanOutcome.STALE
+        elif status in TERMINAL_JOB_STATUSES:
+            assert outcome is PlanOutcome.JOB_ENDED
+        else:
+            assert outcome is (PlanOutcome.PAUSED if status is JobStatus.PAUSED else PlanOutcome.RECORDED)
+
+    @rule(target=control_leases, lease=control_leases)
+    def advance(self, lease: Lease) -> object:
+        """Close a stage and go on to what follows, by its advancer or one that was."""
+        if lease.kind is not WorkKind.ADVANCE:
+            return multiple()
+        live = self._is_live(lease)
+        following = self.following if lease.stage_number == 1 else []
+        answer = advance(self.store, lease, *following)
+        if not live:
+            assert answer.outcome in {AdvanceOutcome.STALE, AdvanceOutcome.ALREADY_ADVANCED}
+        match answer.outcome:
+            case AdvanceOutcome.ADVANCED:
+                assert self._all_ended(lease.stage_id), "a stage is left when all its tasks have ended"
+                self.advanced[lease.stage_id] = self.advanced.get(lease.stage_id, 0) + 1
+                assert self.advanced[lease.stage_id] == 1, "a stage is left once"
+                assert answer.plan is not None
+                self._note([answer.plan])
+                return answer.plan
+            case AdvanceOutcome.GROUP_CLOSED:
+                assert finish(self.store, lease).job_updated
+            case AdvanceOutcome.GROUP_FAILED:
+                assert fail_with(self.store, lease, "a stage failed")
+            case _:
+                pass
+        return multiple()
+
+    @rule(lease=control_leases)
+    def return_control(self, lease: Lease) -> None:
+        """Give control work back."""
+        live = self._is_live(lease)
+        assert self.store.return_ranges([give_back(lease)]) == [live]
+
+    # What time and death do.
+
+    @rule(seconds=st.sampled_from([1.0, 25.0, LEASE_SECONDS + 1]))
+    def let_time_pass(self, seconds: float) -> None:
+        """Move the clock."""
+        self.store.move_clock(seconds)
+
+    @rule()
+    def recover(self) -> None:
+        """Recover by the clock."""
+        self.store.recover(expired=None, death_budget=_DEATH_BUDGET, limit=100)
+
+    @rule(target=seen_leases)
+    def look(self) -> object:
+        """Watch the leases as a resident recoverer does."""
+        return multiple(*self.store.list_leases(100))
+
+    @rule(seen=seen_leases)
+    def recover_seen(self, seen: SeenLease) -> None:
+        """Recover one lease that was seen some time ago, if its beat stands still."""
+        self.store.recover(expired=[seen], death_budget=_DEATH_BUDGET, limit=100)
+
+    # What operators do.
+
+    @rule()
+    def pause(self) -> None:
+        """Pause the job, where the table allows it."""
+        self._change(JobStatus.PAUSED)
+
+    @rule()
+    def resume(self) -> None:
+        """Resume the job, where the table allows it."""
+        self._change(JobStatus.PROCESSING)
+
+    @precondition(lambda self: self.ending is None)
+    @rule(die=st.integers(0, 9))
+    def cancel(self, die: int) -> None:
+        """Cancel the job, seldom enough that other things happen too."""
+        if die == 0:
+            self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
+
+    @rule(
+        stage=st.integers(1, 2),
+        index=st.integers(0, 5),
+        status=st.sampled_from([TaskStatus.QUEUED, TaskStatus.FAILED, TaskStatus.SKIPPED]),
+    )
+    def close_task(self, stage: int, index: int, status: TaskStatus) -> None:
+        """End or requeue a task by hand."""
+        stages = {record.stage_number: record for record in self.store.list_stages(self.job.job_id, 1)}
+        if self.ending is not None or stage not in stages or index >= stages[stage].task_count:
+            return
+        task = get_tasks(self.store, self.job, stage)[index]
+        ended = task.status in TERMINAL_TASK_STATUSES
+        assert self.store.close_task(self.job.job_id, stage, index, status, "by hand") == (not ended)
+        if task.status is TaskStatus.PROCESSING:
+            self._cut_off(stages[stage].stage_id, index)
+
+    # What must hold at any time.
+
+    @invariant()
+    def the_partition_holds(self) -> None:
+        """Results and ranges cover every stage once."""
+        check_partition(self.store, self.job)
+
+    @invariant()
+    def what_has_ended_stays_ended(self) -> None:
+        """No terminal status of a task or of the job ever changes."""
+        for stage in self.store.list_stages(self.job.job_id, 1):
+            for task in get_tasks(self.store, self.job, stage.stage_number):
+                known = self.ends.get((stage.stage_number, task.task_index))
+                assert known is None or known is task.status, "a task that has ended keeps its status"
+                if task.status in TERMINAL_TASK_STATUSES:
+                    self.ends[stage.stage_number, task.task_index] = task.status
+        status = self._status()
+        assert self.ending is None or self.ending is status, "a job that has ended keeps its status"
+        if status in TERMINAL_JOB_STATUSES:
+            self.ending = status
+
+    def teardown(self) -> None:
+        """Bring the job to its end."""
+        if self.begun:
+            drain(self.store, self.job)
+            let_leases_expire(self.store)
+            self.what_has_ended_stays_ended()
+
+    def _note(self, leases: list[Lease]) -> None:
+        for lease in sorted(leases, key=lambda lease: lease.token):
+            assert lease.token > self.highest_token, "every token is larger than those before"
+            self.highest_token = lease.token
+            self.spans[lease.token] = (lease.first, lease.last)
+            self.stage_of[lease.token] = lease.stage_id
+
+    def _cut_off(self, stage_id: int, index: int) -> None:
+        """Note that whoever holds a task that an operator closed keeps at most what comes before it."""
+        for token, (first, last) in self.spans.items():
+            if self.stage_of[token] == stage_id and first <= index < last:
+                self.spans[token] = (first, index)
+
+    def _last(self, lease: Lease, answer: TaskCompletionResult) -> object:
+        if not answer.is_last_task_in_stage:
+            assert answer.advance is None
+            return multiple()
+        self.lasts[lease.stage_id] = self.lasts.get(lease.stage_id, 0) + 1
+        assert self.lasts[lease.stage_id] == 1, "one finisher of a stage is told that it was the last"
+        assert self._all_ended(lease.stage_id), "the last is told when everything has ended"
+        if answer.advance is None:
+            return multiple()
+        self._note([answer.advance])
+        return answer.advance
+
+    def _change(self, status: JobStatus) -> None:
+        if StatusValidator.may_follow(self._status(), status):
+            assert self.store.change_job_status(self.job.job_id, status, JobUpdate()) is not None
+
+    def _status(self) -> JobStatus:
+        return get_shallow_job(self.store, self.job.job_id).status
+
+    def _stage(self, lease: Lease) -> StageRecord:
+        stage = self.store.get_stage(lease.stage_id)
+        assert stage is not None
+        return stage
+
+    def _all_ended(self, stage_id: int) -> bool:
+        stage = self.store.get_stage(stage_id)
+        assert stage is not None
+        tasks = get_tasks(self.store, self.job, stage.stage_number)
+        return TERMINAL_TASK_STATUSES.issuperset(task.status for task in tasks)
+
+    def _is_live(self, lease: Lease) -> bool:
+        return any((seen.range_id, seen.token) == (lease.range_id, lease.token) for seen in self.store.list_leases(100))
+
+
+def run_schedules(store: MovableStore, *, schedules: int, steps: int) -> None:
+    """Run generated schedules against a store, each on a job of its own."""
+
+    class BoundMachine(StoreMachine):
+        def __init__(self) -> None:
+            super().__init__(store)
+
+    run_state_machine_as_test(
+        BoundMachine,
+        settings=settings(
+            max_examples=schedules,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+class ScheduleConformance(StoreScenarios):
+    """The protocol under generated schedules."""
+
+    schedules = 25
+    steps = 40
+
+    def test_the_protocol_holds_under_generated_schedules(self, store: MovableStore) -> None:
+        """Whatever happens, in whatever order: the partition holds, one is the last, and the job can still end."""
+        run_schedules(store, schedules=self.schedules, steps=self.steps)

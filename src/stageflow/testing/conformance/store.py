@@ -1,0 +1,70 @@
+"""The suite of the ``Store`` port: every promise of its methods, for any backend."""
+
+from stageflow.testing.conformance.advance import AdvanceConformance
+from stageflow.testing.conformance.builders import MovableStore
+from stageflow.testing.conformance.claims import ClaimConformance, FairnessConformance
+from stageflow.testing.conformance.completion import BarrierConformance, CompletionConformance, RetryConformance
+from stageflow.testing.conformance.connection import ApplicationConnection, ConnectionConformance
+from stageflow.testing.conformance.ending import JobCompletionConformance
+from stageflow.testing.conformance.fencing import FencingConformance
+from stageflow.testing.conformance.groups import GroupConformance
+from stageflow.testing.conformance.halting import CloseTaskConformance, PolicyConformance
+from stageflow.testing.conformance.job_status import EndJobConformance, JobStatusConformance, PauseConformance
+from stageflow.testing.conformance.jobs import JobConformance
+from stageflow.testing.conformance.leases import HeartbeatConformance, ReturnConformance
+from stageflow.testing.conformance.machine import ScheduleConformance
+from stageflow.testing.conformance.named_claims import NamedClaimConformance
+from stageflow.testing.conformance.outbox import DeadLetterConformance, OutboxConformance, WorkerConformance
+from stageflow.testing.conformance.plan import PlanConformance
+from stageflow.testing.conformance.recovery import RecoveryConformance, SweepConformance, WatchedRecoveryConformance
+from stageflow.testing.conformance.results import ResultConformance, StageResultConformance
+from stageflow.testing.conformance.schema import SchemaConformance
+from stageflow.testing.conformance.wakeup import ClockConformance, WakeupConformance
+
+__all__ = [
+    "ApplicationConnection",
+    "ConnectionConformance",
+    "MovableStore",
+    "SchemaConformance",
+    "StoreConformance",
+]
+
+
+class StoreConformance(
+    JobConformance,
+    JobStatusConformance,
+    PauseConformance,
+    EndJobConformance,
+    ClaimConformance,
+    FairnessConformance,
+    NamedClaimConformance,
+    HeartbeatConformance,
+    ReturnConformance,
+    FencingConformance,
+    PlanConformance,
+    CompletionConformance,
+    RetryConformance,
+    BarrierConformance,
+    PolicyConformance,
+    CloseTaskConformance,
+    AdvanceConformance,
+    GroupConformance,
+    JobCompletionConformance,
+    RecoveryConformance,
+    WatchedRecoveryConformance,
+    SweepConformance,
+    ResultConformance,
+    StageResultConformance,
+    OutboxConformance,
+    DeadLetterConformance,
+    WorkerConformance,
+    ClockConformance,
+    WakeupConformance,
+    ScheduleConformance,
+):
+    """Everything a store must do, told as scenarios against a store that a subclass gives.
+
+    A subclass defines the fixture ``store`` (migrated, empty, nobody else's) and the method ``corrupt_stage_result``. A store
+    whose database can be reached from outside also passes :class:`ConnectionConformance`, and every store passes
+    :class:`SchemaConformance`; they are classes of their own, because they need other fixtures.
+    """

@@ -1,0 +1,94 @@
+"""The leases that this process holds, shared between the slots that run them and the heartbeat that keeps them."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from stageflow.contracts.lease import HeldLease, Lease
+
+
+class RunningLease:
+    """A lease in a slot's hands; satisfies the engine's ``LeaseMonitor``."""
+
+    def __init__(self, lease: Lease, draining: threading.Event) -> None:
+        self.lease: Final = lease
+        self._draining = draining
+        self._lock = threading.Lock()
+        self._last = lease.last
+        self._current = lease.first
+        self._since = time.monotonic()
+        self._lost = False
+        self._unwanted = False
+
+    @property
+    def last(self) -> int:
+        """Where this lease ends."""
+        return self._last
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the handler should stop: the lease was lost, or its job or stage is over."""
+        return self._lost or self._unwanted
+
+    @property
+    def lost(self) -> bool:
+        """Whether the store said that the lease is no longer ours."""
+        return self._lost
+
+    def start(self, task_index: int) -> bool:
+        """Note that a task starts; ``False`` if it may not."""
+        with self._lock:
+            if self._lost or self._unwanted or task_index >= self._last or self._draining.is_set():
+                return False
+            self._current = task_index
+            self._since = time.monotonic()
+            return True
+
+    def lose(self) -> None:
+        """Note that the lease is no longer ours."""
+        self._lost = True
+
+    def stop(self) -> None:
+        """Note that the work is no longer wanted."""
+        self._unwanted = True
+
+    def held(self) -> HeldLease:
+        """Return what the heartbeat tells the store."""
+        return HeldLease(range_id=self.lease.range_id, token=self.lease.token, current_index=self._current)
+
+    def take_tail(self, longer_than_seconds: float) -> int | None:
+        """Cut off the unstarted tail if the current task runs longer than that, and return its first index."""
+        with self._lock:
+            slow = time.monotonic() - self._since > longer_than_seconds
+            if not slow or self._lost or self._current + 1 >= self._last:
+                return None
+            self._last = self._current + 1
+            return self._last
+
+
+class LeaseBoard:
+    """All leases of this process, by token."""
+
+    def __init__(self) -> None:
+        self.draining: Final = threading.Event()
+        self._lock = threading.Lock()
+        self._running: dict[int, RunningLease] = {}
+
+    @contextmanager
+    def holding(self, lease: Lease) -> Iterator[RunningLease]:
+        """Keep a lease alive by the heartbeat while the block runs."""
+        running = RunningLease(lease, self.draining)
+        with self._lock:
+            self._running[lease.token] = running
+        try:
+            yield running
+        finally:
+            with self._lock:
+                del self._running[lease.token]
+
+    def running(self) -> list[RunningLease]:
+        """Return the leases held now."""
+        with self._lock:
+            return list(self._running.values())

@@ -1,0 +1,128 @@
+"""Strings the engine's verbs together: carries out one lease, and what its end hands over at once."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from stageflow.contracts.ids import task_work_type
+from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, RangeReturn, WorkKind
+from stageflow.engine.advance import advance_stage
+from stageflow.engine.execute import RunHandler, execute_range
+from stageflow.engine.plan import Planned, plan_stage
+from stageflow.repositories import Repositories
+from stageflow.telemetry import Telemetry
+from stageflow.worker.board import LeaseBoard, RunningLease
+from stageflow.worker.sizes import ClaimSizes
+from stageflow.workflow.registry import JobRegistry
+
+
+@dataclass
+class Carried:
+    """What came of a lease and of what followed at once from it."""
+
+    completions: list[CompletionOutcome] = field(default_factory=list)
+    tasks_run: int = 0
+    stages_advanced: list[int] = field(default_factory=list)
+    stages_planned: list[int] = field(default_factory=list)
+    job_ended: bool = False
+
+
+class Dispatcher:
+    """Carries out leases on behalf of one worker id."""
+
+    def __init__(
+        self,
+        registry: JobRegistry,
+        repositories: Repositories,
+        telemetry: Telemetry,
+        run_handler: RunHandler,
+        *,
+        worker_id: str,
+        lease_seconds: float,
+    ) -> None:
+        self._registry = registry
+        self._repositories = repositories
+        self._telemetry = telemetry
+        self._run_handler = run_handler
+        self._worker_id = worker_id
+        self._lease_seconds = lease_seconds
+        self.board: Final = LeaseBoard()
+        self.sizes: Final = ClaimSizes()
+        self.range_count = 8
+
+    def carry_out(self, lease: Lease) -> Carried:
+        """Carry out a lease: plan, run or advance; then the advancing and planning that its end handed over."""
+        carried = Carried()
+        following: Lease | None = lease
+        while following is not None:
+            following = self._step(following, carried)
+        return carried
+
+    def _step(self, lease: Lease, carried: Carried) -> Lease | None:
+        workflow = self._registry.get(lease.job_type, lease.workflow_version)
+        with self.board.holding(lease) as running:
+            match lease.kind:
+                case WorkKind.PLAN:
+                    planned = plan_stage(
+                        lease,
+                        workflow,
+                        self._repositories,
+                        self._telemetry,
+                        range_count=self.range_count,
+                    )
+                    if planned is Planned.PLANNED:
+                        carried.stages_planned.append(lease.stage_number)
+                    carried.job_ended = carried.job_ended or planned is Planned.JOB_FAILED
+                    return None
+                case WorkKind.ADVANCE:
+                    advanced = advance_stage(
+                        lease,
+                        workflow,
+                        self._repositories,
+                        self._telemetry,
+                        worker_id=self._worker_id,
+                        lease_seconds=self._lease_seconds,
+                    )
+                    if advanced.stage_closed:
+                        carried.stages_advanced.append(lease.stage_number)
+                    carried.job_ended = carried.job_ended or advanced.job_ended
+                    return advanced.plan
+                case WorkKind.TASK:
+                    return self._run_tasks(lease, running, carried)
+
+    def _run_tasks(self, lease: Lease, running: RunningLease, carried: Carried) -> Lease | None:
+        workflow = self._registry.get(lease.job_type, lease.workflow_version)
+        started, reported, advance = time.perf_counter(), lease.first, None
+        for completion in execute_range(lease, workflow, running, self._run_handler, worker_id=self._worker_id):
+            advance = self._complete(completion, running, carried)
+            reported = completion.first + len(completion.statuses)
+        tasks = reported - lease.first
+        carried.tasks_run += tasks
+        work_type = task_work_type(lease.job_type, lease.workflow_version, lease.task_type)
+        self.sizes.learn(work_type, tasks, time.perf_counter() - started)
+        if reported < running.last and not running.lost:
+            self._repositories.leases.return_ranges([RangeReturn(range_id=lease.range_id, token=lease.token, first=reported)])
+        return advance
+
+    def _complete(self, completion: RangeCompletion, running: RunningLease, carried: Carried) -> Lease | None:
+        answer = self._repositories.completion.complete_tasks_and_check_stages(
+            [completion],
+            self._worker_id,
+            self._lease_seconds,
+        )[0]
+        carried.completions.append(answer.outcome)
+        match answer.outcome:
+            case CompletionOutcome.STALE:
+                running.lose()
+                self._telemetry.emit("stale_write_refused", answer.job_id, stage=answer.stage_number, first=completion.first)
+            case CompletionOutcome.RECORDED | CompletionOutcome.ALREADY_RECORDED:
+                self._telemetry.emit(
+                    "range_completed",
+                    answer.job_id,
+                    stage=answer.stage_number,
+                    tasks=len(completion.statuses),
+                    remaining=answer.remaining_tasks,
+                )
+        if answer.stage_halted:
+            running.stop()
+        return answer.advance

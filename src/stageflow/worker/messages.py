@@ -1,0 +1,135 @@
+"""Carries out the work that one message names: what workers and serverless hosts share."""
+
+from stageflow.contracts.ids import control_work_type, task_work_type
+from stageflow.contracts.job import JobRecord
+from stageflow.contracts.lease import ClaimOutcome, NamedClaim, WorkKind
+from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
+from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
+from stageflow.contracts.stage import StageResultContract
+from stageflow.errors import StageResultsMissingError
+from stageflow.repositories import Repositories
+from stageflow.worker.dispatch import Carried, Dispatcher
+from stageflow.workflow.registry import JobRegistry
+
+_OUTCOMES = {
+    ClaimOutcome.DONE: ProcessingOutcome.DUPLICATE,
+    ClaimOutcome.EMPTY: ProcessingOutcome.DUPLICATE,
+    ClaimOutcome.LEASED: ProcessingOutcome.LEASED,
+    ClaimOutcome.BUSY: ProcessingOutcome.LEASED,
+    ClaimOutcome.HELD: ProcessingOutcome.HELD,
+}
+
+
+class MessageProcessor:
+    """Satisfies the ``Engine`` port: claims what a message names, and carries it out."""
+
+    def __init__(
+        self,
+        registry: JobRegistry,
+        repositories: Repositories,
+        dispatcher: Dispatcher,
+        *,
+        worker_id: str,
+        lease_seconds: float,
+    ) -> None:
+        self._registry = registry
+        self._repositories = repositories
+        self._dispatcher = dispatcher
+        self._worker_id = worker_id
+        self._lease_seconds = lease_seconds
+
+    def process_job_queue_message(self, message: JobQueueMessage) -> ProcessingResult:
+        """Plan or advance the stage that the message names, and what follows at once from it."""
+        return self._control(message.job_id, message.run, message.stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
+
+    def process_job_stage(self, job: JobRecord, stage_number: int) -> ProcessingResult:
+        """Plan or advance one stage of a job, whichever is due."""
+        return self._control(job.job_id, job.run, stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
+
+    def handle_stage_completion(self, job_id: str, stage_number: int) -> ProcessingResult:
+        """Turn a finished stage into the next one, or into the end of the job."""
+        job = self._repositories.jobs.require_job(job_id)
+        return self._control(job_id, job.run, stage_number, [WorkKind.ADVANCE])
+
+    def stage_result(self, job: JobRecord, stage_number: int) -> StageResultContract:
+        """Return the stored result of a closed stage, read afresh."""
+        stored = self._repositories.jobs.require_job(job.job_id)
+        found = {int(key): result for key, result in stored.stage_results.items()}
+        if stage_number not in found:
+            there = ", ".join(str(number) for number in sorted(found)) or "none"
+            msg = f"job {job.job_id} has no result of stage {stage_number}; stages with a result: {there}"
+            raise StageResultsMissingError(msg)
+        return found[stage_number]
+
+    def process_task_queue_message(self, message: TaskQueueMessage) -> ProcessingResult:
+        """Run all of the range that the message names that is ready, and what follows at once from it."""
+        jobs = self._repositories.jobs.get_jobs([message.job_id])
+        if not jobs:
+            return ProcessingResult(outcome=ProcessingOutcome.DUPLICATE, job_id=message.job_id)
+        workflow = self._registry.get(jobs[0].job_type, jobs[0].workflow_version)
+        claim = NamedClaim(
+            worker_id=self._worker_id,
+            job_id=message.job_id,
+            run=message.run,
+            stage_number=message.stage_number,
+            generation=message.generation,
+            kinds=[WorkKind.TASK],
+            work_types=[task_work_type(workflow.job_type, workflow.version, message.task_type)],
+            first=message.first,
+            last=message.last,
+            lease_seconds=self._lease_seconds,
+        )
+        return self._carry_out_all(claim)
+
+    def _control(self, job_id: str, run: int, stage_number: int, kinds: list[WorkKind]) -> ProcessingResult:
+        jobs = self._repositories.jobs.get_jobs([job_id])
+        if not jobs:
+            return ProcessingResult(outcome=ProcessingOutcome.DUPLICATE, job_id=job_id)
+        workflow = self._registry.get(jobs[0].job_type, jobs[0].workflow_version)
+        claim = NamedClaim(
+            worker_id=self._worker_id,
+            job_id=job_id,
+            run=run,
+            stage_number=stage_number,
+            kinds=kinds,
+            work_types=[control_work_type(workflow.job_type, workflow.version)],
+            lease_seconds=self._lease_seconds,
+        )
+        answer = self._repositories.leases.claim_named_work(claim)
+        if answer.outcome is not ClaimOutcome.WORK:
+            return ProcessingResult(outcome=_OUTCOMES[answer.outcome], job_id=job_id)
+        return _result(job_id, self._dispatcher.carry_out(answer.leases[0]))
+
+    def _carry_out_all(self, claim: NamedClaim) -> ProcessingResult:
+        whole = Carried()
+        worked = False
+        while True:
+            answer = self._repositories.leases.claim_named_work(claim)
+            if answer.outcome is not ClaimOutcome.WORK:
+                break
+            worked = True
+            for lease in answer.leases:
+                _add(whole, self._dispatcher.carry_out(lease))
+        if not worked:
+            return ProcessingResult(outcome=_OUTCOMES[answer.outcome], job_id=claim.job_id)
+        return _result(claim.job_id, whole)
+
+
+def _add(whole: Carried, part: Carried) -> None:
+    whole.completions.extend(part.completions)
+    whole.tasks_run += part.tasks_run
+    whole.stages_advanced.extend(part.stages_advanced)
+    whole.stages_planned.extend(part.stages_planned)
+    whole.job_ended = whole.job_ended or part.job_ended
+
+
+def _result(job_id: str, carried: Carried) -> ProcessingResult:
+    return ProcessingResult(
+        outcome=ProcessingOutcome.DONE,
+        job_id=job_id,
+        completions=carried.completions,
+        tasks_run=carried.tasks_run,
+        stages_advanced=carried.stages_advanced,
+        stages_planned=carried.stages_planned,
+        job_ended=carried.job_ended,
+    )
