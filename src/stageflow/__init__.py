@@ -1,1 +1,145 @@
-"""Durable multi-stage jobs."""
+"""stageflow: durable multi-stage jobs with typed contracts and exact fan-in.
+
+What an author of workflows writes with is here: contracts, contexts, the authoring layer, errors and the app. Importing it
+opens nothing, reads no environment, and loads neither psycopg nor the Azure SDK nor typeguard.
+"""
+
+from stageflow.app import RepositoryFactory, RepositoryRegistry, Stageflow
+from stageflow.contracts.base import Contract
+from stageflow.contracts.blob import BlobProperties
+from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
+from stageflow.contracts.enforce import contract_of, enforce_contract
+from stageflow.contracts.job import (
+    JobCompletionResult,
+    JobRecord,
+    JobResult,
+    JobUpdate,
+    Submission,
+    SubmitOutcome,
+    TaskUpdate,
+    WorkflowDefinition,
+)
+from stageflow.contracts.lease import TaskCompletionResult
+from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
+from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
+from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
+from stageflow.contracts.results import StageResults
+from stageflow.contracts.retry import RetryPolicy
+from stageflow.contracts.stage import (
+    FailurePolicy,
+    StageAdvancementResult,
+    StageAggregate,
+    StageDefinition,
+    StageResultContract,
+    StageResultsFormatter,
+)
+from stageflow.contracts.status import JobStatus, StageStatus, StatusValidator, TaskStatus
+from stageflow.contracts.task import TaskDefinition, TaskRecord, TaskResult
+from stageflow.errors import (
+    BlobError,
+    ContractDefinitionError,
+    ContractViolationError,
+    IdempotencyConflictError,
+    InvalidTransitionError,
+    InvalidValueError,
+    JobCancelledError,
+    JobFailedError,
+    JobNotFoundError,
+    OrchestrationError,
+    PermanentTaskError,
+    QueueError,
+    RetryableTaskError,
+    SchemaVersionError,
+    StageflowError,
+    StageResultsInvalidError,
+    StageResultsMissingError,
+    StoreError,
+    TaskCancelledError,
+    TaskFailedError,
+    TaskNotFoundError,
+    UnknownWorkflowError,
+    WaitTimeoutError,
+    WorkflowDefinitionError,
+)
+from stageflow.worker import Worker, WorkerOptions
+from stageflow.workflow.authoring import Keyed, stage, task, workflow
+from stageflow.workflow.controller import BaseController
+from stageflow.workflow.registry import JobRegistry
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BaseController",
+    "BlobError",
+    "BlobProperties",
+    "Contract",
+    "ContractDefinitionError",
+    "ContractViolationError",
+    "FailurePolicy",
+    "IdempotencyConflictError",
+    "InvalidTransitionError",
+    "InvalidValueError",
+    "JobCancelledError",
+    "JobCompletionResult",
+    "JobExecutionContext",
+    "JobFailedError",
+    "JobNotFoundError",
+    "JobQueueMessage",
+    "JobRecord",
+    "JobRegistry",
+    "JobResult",
+    "JobStatus",
+    "JobUpdate",
+    "Keyed",
+    "OrchestrationAction",
+    "OrchestrationDataContract",
+    "OrchestrationError",
+    "PermanentTaskError",
+    "ProcessingOutcome",
+    "ProcessingResult",
+    "QueueError",
+    "RepositoryFactory",
+    "RepositoryRegistry",
+    "RetryPolicy",
+    "RetryableTaskError",
+    "SchemaVersionError",
+    "StageAdvancementResult",
+    "StageAggregate",
+    "StageDefinition",
+    "StageExecutionContext",
+    "StageResultContract",
+    "StageResults",
+    "StageResultsFormatter",
+    "StageResultsInvalidError",
+    "StageResultsMissingError",
+    "StageStatus",
+    "Stageflow",
+    "StageflowError",
+    "StatusValidator",
+    "StoreError",
+    "Submission",
+    "SubmitOutcome",
+    "TaskCancelledError",
+    "TaskCompletionResult",
+    "TaskDefinition",
+    "TaskExecutionContext",
+    "TaskFailedError",
+    "TaskNotFoundError",
+    "TaskQueueMessage",
+    "TaskRecord",
+    "TaskResult",
+    "TaskStatus",
+    "TaskUpdate",
+    "UnknownWorkflowError",
+    "WaitTimeoutError",
+    "Worker",
+    "WorkerOptions",
+    "WorkflowDefinition",
+    "WorkflowDefinitionError",
+    "__version__",
+    "contract_of",
+    "enforce_contract",
+    "stage",
+    "task",
+    "workflow",
+]

@@ -4,9 +4,12 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import create_server
+from threading import Thread
 from time import monotonic
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import pytest
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
@@ -81,6 +84,51 @@ def test_a_signature_opens_the_store_and_copies(account: Account, container: str
     string = f"BlobEndpoint={account.blob_url};SharedAccessSignature={signature}"
     assert_works(AzureBlobStore.from_credential(account.blob_url, AzureSasCredential(f"?{signature}")), container)
     assert_works(AzureBlobStore.from_connection_string(string), container)
+
+
+class _Copying(BaseHTTPRequestHandler):
+    """Notes the sources of copies, and answers that all went well."""
+
+    sources: ClassVar[list[str]] = []
+
+    def do_HEAD(self) -> None:
+        """Answer for the properties of a blob."""
+        self._answer(200)
+
+    def do_PUT(self) -> None:
+        """Answer for a copy."""
+        self.sources.append(self.headers["x-ms-copy-source"])
+        self._answer(202)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        for name, value in (
+            ("Content-Length", "0"),
+            ("ETag", '"0x1"'),
+            ("Last-Modified", formatdate(usegmt=True)),
+            ("x-ms-copy-status", "success"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base's
+        """Keep quiet."""
+
+
+def test_the_source_of_a_copy_is_signed() -> None:
+    """The emulator lets every source pass; the service reads it only with the signature."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Copying) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}/acme"
+            blobs = AzureBlobStore.from_credential(url, AzureSasCredential(f"sv=2024&sig={SIGNATURE}"))
+            blobs.copy("maps", "dir/source", "maps", "copy")
+            blobs.close()
+        finally:
+            server.shutdown()
+            thread.join()
+    assert _Copying.sources == [f"{url}/maps/dir/source?sv=2024&sig={SIGNATURE}"]
 
 
 def assert_works(blobs: AzureBlobStore, container: str) -> None:

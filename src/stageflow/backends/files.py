@@ -287,7 +287,7 @@ def _require_no_link(path: Path, subject: str) -> Path:
     Raises:
         InvalidValueError: A symbolic link leads elsewhere.
     """
-    # `realpath` sees all kinds of links, and gives up silently on one that leads to itself.
+    # `realpath` sees Windows' junctions as well, and passes over a link that leads to itself.
     if os.path.realpath(path) == str(path) and not any(place.is_symlink() for place in (path, *path.parents)):
         return path
     msg = f"{subject} is refused: a symbolic link on the way to {path} leads elsewhere; put the files themselves there"

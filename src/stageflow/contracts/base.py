@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn, Self
+from typing import Annotated, Any, Final, NoReturn, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -11,6 +11,9 @@ from stageflow.errors import InvalidValueError
 type_name_pattern = r"^[a-z][a-z0-9_.-]{0,99}$"
 TypeName = Annotated[str, Field(pattern=type_name_pattern)]
 """A job type or task type: a lower-case letter, then at most 99 of ``a-z 0-9 _ . -``."""
+
+INLINE_BYTES: Final = 1_048_576
+"""The most bytes of JSON that a row holds: 1 MiB."""
 
 JsonObject = dict[str, JsonValue]
 """A JSON object whose keys are text; an ``int`` key is refused."""

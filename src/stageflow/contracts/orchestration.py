@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import Field, model_validator
 
 from stageflow.contracts.base import Contract, JsonObject
 
@@ -34,10 +34,7 @@ class OrchestrationDataContract(Contract):
 
     action: OrchestrationAction
     items: list[JsonObject] = Field(default_factory=list)
-    next_stage_parameters: JsonObject = Field(
-        default_factory=dict,
-        validation_alias=AliasChoices("next_stage_parameters", "stage_2_parameters"),
-    )
+    next_stage_parameters: JsonObject = Field(default_factory=dict)
     item_count: int = Field(default=0, ge=0)
     stages: list[int] = Field(default_factory=list)
     reason: str | None = Field(default=None, min_length=1)
@@ -45,7 +42,12 @@ class OrchestrationDataContract(Contract):
 
     @model_validator(mode="before")
     @classmethod
-    def _count_items_where_nobody_did(cls, fields: Any) -> Any:
+    def _read_the_older_name_and_count(cls, fields: Any) -> Any:
+        match fields:
+            case {"stage_2_parameters": parameters, **others} if "next_stage_parameters" not in others:
+                fields = {**others, "next_stage_parameters": parameters}
+            case _:
+                pass
         match fields:
             case {"item_count": _}:
                 return fields

@@ -8,7 +8,6 @@ from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext
 from stageflow.contracts.job import JobEnding, JobRecord
 from stageflow.contracts.lease import Lease
-from stageflow.contracts.orchestration import OrchestrationAction
 from stageflow.contracts.preview import redact
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.stage import (
@@ -174,10 +173,10 @@ def _advance(closing: _Closing, result: StageResultContract, next_stages: list[N
         closing.worker_id,
         closing.lease_seconds,
     )
-    details = {"stage": closing.stage.stage_number, "outcome": str(answer.outcome)}
+    number, outcome = closing.stage.stage_number, str(answer.outcome)
     match answer.outcome:
         case AdvanceOutcome.ADVANCED | AdvanceOutcome.SIBLINGS_OPEN:
-            closing.telemetry.emit("stage_advanced", closing.job.job_id, **details)
+            closing.telemetry.emit("stage_advanced", closing.job.job_id, stage=number, outcome=outcome)
             return Advanced(stage_closed=True, plan=answer.plan)
         case AdvanceOutcome.GROUP_CLOSED:
             return _finish_group(closing)
@@ -185,7 +184,7 @@ def _advance(closing: _Closing, result: StageResultContract, next_stages: list[N
             reason = f"a stage of the parallel group {closing.stage.group_first} to {closing.stage.group_last} failed"
             return _end(closing.lease, closing.repositories, closing.telemetry, reason=reason, result=None)
         case AdvanceOutcome.PAUSED | AdvanceOutcome.JOB_ENDED | AdvanceOutcome.STALE | AdvanceOutcome.ALREADY_ADVANCED:
-            closing.telemetry.emit("advance_refused", closing.job.job_id, **details)
+            closing.telemetry.emit("advance_refused", closing.job.job_id, stage=number, outcome=outcome)
             return Advanced(stage_closed=False)
 
 

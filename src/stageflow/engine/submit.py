@@ -5,7 +5,7 @@ from datetime import datetime
 from secrets import token_hex
 from typing import Any
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import INLINE_BYTES, Contract
 from stageflow.contracts.ids import make_job_id
 from stageflow.contracts.job import JobRecord, JobUpdate, NewJob, Submission, SubmitOutcome
 from stageflow.contracts.preview import preview
@@ -14,8 +14,6 @@ from stageflow.errors import ContractViolationError, InvalidValueError, PayloadT
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import Workflow
-
-INLINE_BYTES = 1_048_576
 
 
 def submit_jobs(

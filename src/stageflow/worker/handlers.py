@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import TaskExecutionContext
-from stageflow.errors import RetryableTaskError, TaskCancelledError
+from stageflow.errors import PermanentTaskError, RetryableTaskError, TaskCancelledError
 from stageflow.workflow.task import Task
 
 _CHECK_SECONDS = 0.5
@@ -76,7 +76,7 @@ class HandlerRunner:
                     self._pool = None
             msg = f"the child process that ran task {context.task_index} died; it ran out of memory or was killed"
             raise RetryableTaskError(msg) from error
-        return None if text is None else task.result_model.from_json(text)
+        return None if text is None or task.result_model is None else task.result_model.from_json(text)
 
     def _started_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -104,9 +104,8 @@ def _call_in_child(module: str, qualname: str, parameters: str, context: str) ->
     result = task.function(task.parameter_model.from_json(parameters), TaskExecutionContext.from_json(context))
     if result is None:
         return None
-    if type(result) is not task.result_model:
+    if not isinstance(result, Contract) or type(result) is not task.result_model:
         wanted = "None" if task.result_model is None else task.result_model.__name__
         msg = f"task {task.task_type!r} must return {wanted}, it returned {type(result).__name__}; correct {task.where}"
-        raise TypeError(msg)
-    text: str = result.to_json()
-    return text
+        raise PermanentTaskError(msg)
+    return result.to_json()

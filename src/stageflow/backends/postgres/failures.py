@@ -38,14 +38,20 @@ def translated(error: psycopg.Error, url: str, secret: str | None = None) -> Sta
     if state in _OWN:
         return _OWN[state](error.diag.message_primary or reason)
     if state in _NO_SCHEMA:
-        return SchemaVersionError(f"the schema at {url} is not what this code needs ({reason}); run `stageflow migrate --store {url}`")
+        return SchemaVersionError(
+            f"the schema at {url} is not what this code needs ({reason}); run `stageflow migrate --store {url}`"
+        )
     if state in _ROLLED_BACK:
         return StoreError(f"PostgreSQL rolled the transaction back ({reason}); nothing was written, call again")
     if state == _INSUFFICIENT_PRIVILEGE:
-        return StoreUnsuitableError(f"the user at {url} lacks a privilege ({reason}); grant it, or connect as the schema's owner")
+        return StoreUnsuitableError(
+            f"the user at {url} lacks a privilege ({reason}); grant it, or connect as the schema's owner"
+        )
     match error:
         case psycopg.IntegrityError():
-            return StoreStateError(f"a constraint of the schema refused the write ({reason}); run `stageflow verify --store {url}`")
+            return StoreStateError(
+                f"a constraint of the schema refused the write ({reason}); run `stageflow verify --store {url}`"
+            )
         case psycopg.DataError():
             return InvalidValueError(f"PostgreSQL cannot hold a value that was given ({reason}); correct it")
         case psycopg.OperationalError() | psycopg.InterfaceError():

@@ -75,7 +75,7 @@ class Leases(Part):
                 lease_seconds,
             ),
         )
-        stopping = {token: stops for token, stops in rows}
+        stopping: dict[int, bool] = dict(rows)
         held = [lease.token for lease in leases if lease.token in stopping]
         return LeaseExtension(held=held, stopping=[token for token in held if stopping[token]])
 
@@ -103,7 +103,7 @@ class Leases(Part):
         Three kinds of transactions, each whole in itself: the leases; each job whose planning or advancing spent its
         budget; what waits.
         """
-        seen = (None, None, None)
+        seen: tuple[str | None, str | None, str | None] = (None, None, None)
         if expired is not None:
             seen = (
                 dense_array([lease.range_id for lease in expired]),

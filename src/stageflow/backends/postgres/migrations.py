@@ -92,7 +92,7 @@ def read_applied(connection: Connection) -> Applied:
     cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
     if cursor.execute(query("has_bookkeeping")).fetchone() != (True,):
         return Applied(checksums={}, stale_functions=sorted(functions()))
-    checksums = dict(cursor.execute(query("list_migrations")).fetchall())
+    checksums: dict[int, str] = dict(cursor.execute(query("list_migrations")).fetchall())
     recorded = {name: (text, intact) for name, text, intact in cursor.execute(query("list_functions")).fetchall()}
     stale = [name for name, text in functions().items() if recorded.get(name) != (checksum(text), True)]
     return Applied(checksums=checksums, stale_functions=sorted(stale))

@@ -13,7 +13,8 @@ class Plans(Part):
     def add_tasks(self, chunk: PlanChunk) -> PlanOutcome:
         """Write a chunk of a stage's tasks and their ranges."""
         if "" in chunk.parameters:
-            msg = f"task {chunk.first_index + chunk.parameters.index('')} has an empty text as parameters; give it a JSON object"
+            index = chunk.first_index + chunk.parameters.index("")
+            msg = f"task {index} has an empty text as parameters; give it a JSON object"
             raise InvalidValueError(msg)
         separator, (parameters, keys) = packed(chunk.parameters, chunk.keys)
         ((outcome,),) = self._database.write(

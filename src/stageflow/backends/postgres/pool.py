@@ -225,7 +225,7 @@ class Database:
             return pool.getconn()
         except PoolTimeout as error:
             failure = self.connector.last_failure
-            reason = str(failure) if failure is not None else f"no connection was free for {_PATIENCE_SECONDS:.0f} s; raise pool_size"
+            reason = "no connection was free in time; raise pool_size" if failure is None else str(failure)
             raise unreachable(self.url, reason) from error
         except PoolClosed as error:
             msg = f"the store at {self.url} was closed; make a new one"

@@ -33,14 +33,14 @@ class ListenWakeup:
         self._connection: Connection | None = None
         self._next_attempt = 0.0
         self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
+        self._reader.settimeout(0)
+        self._writer.settimeout(0)
         self._lock: Final = Lock()
         self._closed = False
         self._listen()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Return ``True`` as soon as there may be something new or :meth:`interrupt` was called, ``False`` after the timeout."""
+        """Return ``True`` as soon as there is news or :meth:`interrupt` was called, ``False`` after the timeout."""
         deadline = monotonic() + timeout_seconds
         with self._lock:
             while not self._closed:

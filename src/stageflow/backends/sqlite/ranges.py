@@ -169,9 +169,9 @@ def lease_range(tx: Transaction, work: Work, holder: Holder) -> Lease:
     """Lease a whole range to a holder; a queued job begins processing, a pending stage its planning."""
     token = next_token(tx)
     tx.run(
-        "update stageflow_ranges set state = 'leased', token = ?, worker_id = ?, lease_expires_at = ?, beat = 0,"
-        " current_index = first, current_since = ?, not_before = null where range_id = ?",
-        (token, holder.worker_id, holder.expires_at, tx.now, work.range_id),
+        "update stageflow_ranges set state = 'leased', token = ?, worker_id = ?, lease_expires_at = ?, renewed_at = ?,"
+        " beat = 0, current_index = first, current_since = ?, not_before = null where range_id = ?",
+        (token, holder.worker_id, holder.expires_at, tx.now, tx.now, work.range_id),
     )
     if work.job_status == JobStatus.QUEUED:
         tx.run(

@@ -114,7 +114,7 @@ def _find_stage(tx: Transaction, job_id: str, run: int, stage_number: int) -> St
 
 def _list_spans(tx: Transaction, stage_id: int, lowest: int, highest: int) -> list[_Span]:
     rows = tx.rows(
-        "select first, last, generation, attempt, state, error_details, case state when 'leased' then lease_renewed_at end"
+        "select first, last, generation, attempt, state, error_details, case state when 'leased' then renewed_at end"
         " from stageflow_ranges where stage_id = ? and first <= ? and last > ? and kind = 'task'"
         " and state in ('ready', 'leased', 'waiting', 'held')",
         (stage_id, highest, lowest),

@@ -193,6 +193,11 @@ def claim_advance(store: MovableStore, job: NewJob, *, worker: str = "ada") -> L
     return lease
 
 
+def take_advance(store: MovableStore, job: NewJob, answer: TaskCompletionResult) -> Lease:
+    """Return the advance lease that a report gave, or claim it where the report did not empty the stage itself."""
+    return claim_advance(store, job) if answer.advance is None else answer.advance
+
+
 def name_claim(
     job: NewJob,
     *kinds: WorkKind,

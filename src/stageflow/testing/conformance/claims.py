@@ -18,7 +18,6 @@ from stageflow.testing.conformance.builders import (
     ask,
     cancel,
     chunk,
-    claim_advance,
     claim_all,
     claim_one,
     complete,
@@ -26,6 +25,7 @@ from stageflow.testing.conformance.builders import (
     complete_one,
     control_type,
     create,
+    finish,
     let_leases_expire,
     new_job,
     new_stage,
@@ -33,6 +33,7 @@ from stageflow.testing.conformance.builders import (
     report,
     run_all,
     start,
+    take_advance,
     tasks_type,
 )
 from stageflow.testing.conformance.crowd import crowd
@@ -199,10 +200,10 @@ class ClaimConformance(StoreScenarios):
         start(store, job, 2, range_count=2)
         first, second = claim_all(store, _TASKS)
         assert complete_one(store, report(first, BAD)).stage_halted
-        complete_one(store, report(second, Again()))
+        answer = complete_one(store, report(second, Again()))
         assert claim_all(store, _TASKS) == []
         assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED]
-        claim_advance(store, job)
+        assert finish(store, take_advance(store, job, answer)).job_updated
 
     def test_a_cancelled_job_hides_nothing_from_a_claim(self, store: MovableStore) -> None:
         """What a claim meets of an ended job is closed on the way to the next range, in the same call."""

@@ -93,7 +93,6 @@ class JobCompletionConformance(StoreScenarios):
         look = look_at_completion(store, _TWO)
         assert (look.job_complete, look.job_updated, look.status, look.final_stage) == (False, False, JobStatus.QUEUED, 0)
         assert (look.total_tasks, look.task_results) == (0, [])
-        start(store, new_job("other", stages=2), 2)
 
     def test_a_job_with_stages_to_come_does_not_end(self, store: MovableStore) -> None:
         """One closed stage of two is not the end, and its results are not those of another."""

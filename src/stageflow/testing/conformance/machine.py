@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
+    MultipleResults,
     RuleBasedStateMachine,
     initialize,
     invariant,
     multiple,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -49,6 +49,7 @@ from stageflow.testing.conformance.builders import (
     let_leases_expire,
     new_job,
     new_stage,
+    plan_all,
     report,
 )
 from stageflow.testing.conformance.looking import check_partition, drain, fail_with, get_shallow_job, get_tasks
@@ -72,7 +73,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     task_leases = Bundle("task_leases")
     control_leases = Bundle("control_leases")
-    seen_leases = Bundle("seen_leases")
 
     def __init__(self, store: MovableStore) -> None:
         super().__init__()
@@ -86,11 +86,17 @@ class StoreMachine(RuleBasedStateMachine):
         self.spans: dict[int, tuple[int, int]] = {}
         self.stage_of: dict[int, int] = {}
         self.following: list[NewStage] = []
+        self.seen: list[SeenLease] = []
         self.begun = False
 
-    @initialize(fail_fast=st.booleans(), rate=st.sampled_from([None, 60.0]), stage_group=st.booleans())
-    def begin(self, *, fail_fast: bool, rate: float | None, stage_group: bool) -> None:
-        """Create the job, under a type of its own."""
+    @initialize(
+        fail_fast=st.booleans(),
+        rate=st.sampled_from([None, 60.0]),
+        stage_group=st.booleans(),
+        planned=st.sampled_from([0, 3, 5]),
+    )
+    def begin(self, *, fail_fast: bool, rate: float | None, stage_group: bool, planned: int) -> None:
+        """Create the job, under a type of its own, with its first stage planned already or not."""
         number = next(_schedules)
         first = new_stage(1, fail_fast=fail_fast, minimum_success_rate=None if fail_fast else rate)
         stages = _STAGES + stage_group
@@ -99,26 +105,58 @@ class StoreMachine(RuleBasedStateMachine):
             [new_stage(2, group=(2, 3), fail_fast=fail_fast), new_stage(3, group=(2, 3))] if stage_group else [new_stage(2)]
         )
         create(self.store, self.job)
+        if planned:
+            plan_all(self.store, self.job, planned, range_count=2)
         self.begun = True
 
     # What workers do.
 
     @rule(target=task_leases, worker=_workers, max_tasks=st.integers(1, 3), max_leases=st.integers(1, 2))
-    def claim_tasks(self, worker: str, max_tasks: int, max_leases: int) -> object:
+    def claim_tasks(self, worker: str, max_tasks: int, max_leases: int) -> MultipleResults[Lease]:
         """Claim tasks."""
         answer = ask(self.store, all_types(self.job)[1], worker=worker, max_tasks=max_tasks, max_leases=max_leases)
         self._note(answer.leases)
         return multiple(*answer.leases)
 
     @rule(target=control_leases, worker=_workers)
-    def claim_control(self, worker: str) -> object:
+    def claim_control(self, worker: str) -> MultipleResults[Lease]:
         """Claim planning or advancing."""
         answer = ask(self.store, all_types(self.job)[0], worker=worker, max_leases=1)
         self._note(answer.leases)
         return multiple(*answer.leases)
 
+    @rule(target=control_leases, worker=_workers, outcomes=_outcomes)
+    def work(self, worker: str, outcomes: list[TaskStatus | Again]) -> MultipleResults[Lease]:
+        """Claim tasks and report them at once, as most workers do most of the time."""
+        answer = ask(self.store, all_types(self.job)[1], worker=worker, max_tasks=len(outcomes), max_leases=1)
+        self._note(answer.leases)
+        return multiple(*[won for lease in answer.leases for won in self.complete(lease, outcomes).values])
+
+    @rule(target=control_leases, worker=_workers, width=st.integers(0, 4))
+    def control(self, worker: str, width: int) -> MultipleResults[Lease]:
+        """Claim planning or advancing and carry it out at once."""
+        answer = ask(self.store, all_types(self.job)[0], worker=worker, max_leases=1)
+        self._note(answer.leases)
+        for lease in answer.leases:
+            self.plan(lease=lease, width=width, final=True, parts=2)
+        return multiple(*[won for lease in answer.leases for won in self.advance(lease).values])
+
+    @rule(target=control_leases, worker=_workers)
+    def work_through(self, worker: str) -> MultipleResults[Lease]:
+        """Claim all there is, control work included, and carry it out without a fault."""
+        answer = ask(self.store, *all_types(self.job), worker=worker, max_tasks=3, max_leases=4)
+        self._note(answer.leases)
+        gained = []
+        for lease in answer.leases:
+            if lease.kind is WorkKind.TASK:
+                gained += list(self.complete(lease, [OK] * 3).values)
+            else:
+                self.plan(lease=lease, width=3, final=True, parts=2)
+                gained += list(self.advance(lease).values)
+        return multiple(*gained)
+
     @rule(target=control_leases, lease=task_leases, outcomes=_outcomes)
-    def complete(self, lease: Lease, outcomes: list[TaskStatus | Again]) -> object:
+    def complete(self, lease: Lease, outcomes: list[TaskStatus | Again]) -> MultipleResults[Lease]:
         """Report a prefix of a lease, held or lost."""
         live = self._is_live(lease)
         first, last = self.spans[lease.token] if live else (lease.first, lease.first + 1)
@@ -170,7 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert outcome is (PlanOutcome.PAUSED if status is JobStatus.PAUSED else PlanOutcome.RECORDED)
 
     @rule(target=control_leases, lease=control_leases)
-    def advance(self, lease: Lease) -> object:
+    def advance(self, lease: Lease) -> MultipleResults[Lease]:
         """Close a stage and go on to what follows, by its advancer or one that was."""
         if lease.kind is not WorkKind.ADVANCE:
             return multiple()
@@ -186,7 +224,7 @@ class StoreMachine(RuleBasedStateMachine):
                 assert self.advanced[lease.stage_id] == 1, "a stage is left once"
                 assert answer.plan is not None
                 self._note([answer.plan])
-                return answer.plan
+                return multiple(answer.plan)
             case AdvanceOutcome.GROUP_CLOSED:
                 assert finish(self.store, lease).job_updated
             case AdvanceOutcome.GROUP_FAILED:
@@ -201,62 +239,54 @@ class StoreMachine(RuleBasedStateMachine):
         live = self._is_live(lease)
         assert self.store.return_ranges([give_back(lease)]) == [live]
 
-    # What time and death do.
+    # What time, death and operators do.
 
-    @rule(seconds=st.sampled_from([1.0, 25.0, LEASE_SECONDS + 1]))
-    def let_time_pass(self, seconds: float) -> None:
-        """Move the clock."""
+    @rule(seconds=st.sampled_from([0.0, 1.0, 25.0, LEASE_SECONDS + 1]))
+    def recover(self, seconds: float) -> None:
+        """Let time pass, and recover by the clock."""
         self.store.move_clock(seconds)
-
-    @rule()
-    def recover(self) -> None:
-        """Recover by the clock."""
         self.store.recover(expired=None, death_budget=_DEATH_BUDGET, limit=100)
 
-    @rule(target=seen_leases)
-    def look(self) -> object:
-        """Watch the leases as a resident recoverer does."""
-        return multiple(*self.store.list_leases(100))
-
-    @rule(seen=seen_leases)
-    def recover_seen(self, seen: SeenLease) -> None:
-        """Recover one lease that was seen some time ago, if its beat stands still."""
-        self.store.recover(expired=[seen], death_budget=_DEATH_BUDGET, limit=100)
-
-    # What operators do.
-
     @rule()
-    def pause(self) -> None:
-        """Pause the job, where the table allows it."""
-        self._change(JobStatus.PAUSED)
-
-    @rule()
-    def resume(self) -> None:
-        """Resume the job, where the table allows it."""
-        self._change(JobStatus.PROCESSING)
-
-    @precondition(lambda self: self.ending is None)
-    @rule(die=st.integers(0, 9))
-    def cancel(self, die: int) -> None:
-        """Cancel the job, seldom enough that other things happen too."""
-        if die == 0:
-            self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
+    def recover_seen(self) -> None:
+        """Recover the leases whose beat stands still since the last look, as a resident does, and look again."""
+        self.store.recover(expired=self.seen, death_budget=_DEATH_BUDGET, limit=100)
+        self.seen = self.store.list_leases(100)
 
     @rule(
-        stage=st.integers(1, 2),
+        act=st.sampled_from(["pause", "end", "requeue", "requeue", "fail", "skip", *["resume"] * 6]),
+        stage=st.integers(1, 3),
         index=st.integers(0, 5),
-        status=st.sampled_from([TaskStatus.QUEUED, TaskStatus.FAILED, TaskStatus.SKIPPED]),
     )
-    def close_task(self, stage: int, index: int, status: TaskStatus) -> None:
-        """End or requeue a task by hand."""
+    def operate(self, act: str, stage: int, index: int) -> None:
+        """Pause, resume or cancel the job, or end or requeue a task by hand."""
+        match act:
+            case "pause":
+                self._change(JobStatus.PAUSED)
+            case "resume":
+                self._change(JobStatus.PROCESSING)
+            case "end":
+                self._cancel(index)
+            case "requeue":
+                self._close_task(stage, index, TaskStatus.QUEUED)
+            case "fail":
+                self._close_task(stage, index, TaskStatus.FAILED)
+            case _:
+                self._close_task(stage, index, TaskStatus.SKIPPED)
+
+    def _cancel(self, die: int) -> None:
+        if die == 0 and self.ending is None:
+            self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
+
+    def _close_task(self, number: int, index: int, status: TaskStatus) -> None:
         stages = {record.stage_number: record for record in self.store.list_stages(self.job.job_id, 1)}
-        if self.ending is not None or stage not in stages or index >= stages[stage].task_count:
+        if self.ending is not None or number not in stages or index >= stages[number].task_count:
             return
-        task = get_tasks(self.store, self.job, stage)[index]
+        task = get_tasks(self.store, self.job, number)[index]
         ended = task.status in TERMINAL_TASK_STATUSES
-        assert self.store.close_task(self.job.job_id, stage, index, status, "by hand") == (not ended)
+        assert self.store.close_task(self.job.job_id, number, index, status, "by hand") == (not ended)
         if task.status is TaskStatus.PROCESSING:
-            self._cut_off(stages[stage].stage_id, index)
+            self._cut_off(stages[number].stage_id, index)
 
     # What must hold at any time.
 
@@ -299,7 +329,7 @@ class StoreMachine(RuleBasedStateMachine):
             if self.stage_of[token] == stage_id and first <= index < last:
                 self.spans[token] = (first, index)
 
-    def _last(self, lease: Lease, answer: TaskCompletionResult) -> object:
+    def _last(self, lease: Lease, answer: TaskCompletionResult) -> MultipleResults[Lease]:
         if not answer.is_last_task_in_stage:
             assert answer.advance is None
             return multiple()
@@ -309,7 +339,7 @@ class StoreMachine(RuleBasedStateMachine):
         if answer.advance is None:
             return multiple()
         self._note([answer.advance])
-        return answer.advance
+        return multiple(answer.advance)
 
     def _change(self, status: JobStatus) -> None:
         if StatusValidator.may_follow(self._status(), status):

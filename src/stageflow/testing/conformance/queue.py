@@ -209,7 +209,7 @@ class QueueConformance:
         assert len(received) == 5
         assert sorted(_decoded(message) for message in received) == ["", *(f"{number:064x}" for number in range(1, 5))]
 
-    @pytest.mark.parametrize("text", ["plain words", "äöü €", "QUJDR"])
+    @pytest.mark.parametrize("text", ["plain words", "äöü €", "QUJDR", "QR=="])
     def test_parking_a_foreign_message_keeps_every_byte(self, queue: Queue, text: str) -> None:
         """People find in the poison queue what was really sent."""
         self.put_foreign(queue, "task", text)

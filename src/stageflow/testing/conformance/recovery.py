@@ -36,6 +36,7 @@ from stageflow.testing.conformance.builders import (
     report,
     run_all,
     start,
+    take_advance,
     tasks_type,
 )
 from stageflow.testing.conformance.crowd import crowd
@@ -264,10 +265,8 @@ class SweepConformance(StoreScenarios):
         assert recover(store) == Recovery(due=2)
         assert sorted(lease.first for lease in claim_all(store, _TASKS)) == [0, 1, 2, 3, 4]
 
-    def test_a_job_whose_time_has_come_is_announced_by_the_sweep(self, store: MovableStore) -> None:
-        """A delayed job is opened for hosts that work by messages alone."""
-        create(store, new_job("now"))
-        store.mark_announced([item.range_id for item in store.list_unannounced(older_than_seconds=None, limit=10)])
+    def test_a_retry_whose_time_has_come_is_announced_by_the_sweep(self, store: MovableStore) -> None:
+        """A delayed retry is opened for hosts that work by messages alone."""
         start(store, _JOB, 1)
         complete_one(store, report(claim_one(store, _TASKS), Again(20.0)))
         assert store.list_unannounced(older_than_seconds=None, limit=10) == []
@@ -312,13 +311,12 @@ class SweepConformance(StoreScenarios):
         start(store, job, 2, range_count=2)
         first, second = claim_all(store, _TASKS)
         complete_one(store, report(first, BAD))
-        complete_one(store, report(second, Again(5.0)))
+        answer = complete_one(store, report(second, Again(5.0)))
         store.move_clock(6)
         recover(store)
         recover(store)
         assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED]
-        end = finish(store, claim_advance(store, job))
-        assert end.job_updated
+        assert finish(store, take_advance(store, job, answer)).job_updated
 
     def test_leftovers_of_an_ended_job_are_closed_by_the_sweep(self, store: MovableStore) -> None:
         """A retry that was reported after the end of its job is closed, though no worker claims it."""

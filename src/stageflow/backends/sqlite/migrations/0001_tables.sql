@@ -108,6 +108,7 @@ create table stageflow_ranges (
     token integer,
     worker_id text,
     lease_expires_at integer,
+    renewed_at integer,
     beat integer not null default 0,
     current_index integer,
     current_since integer,

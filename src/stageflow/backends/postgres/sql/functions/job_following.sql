@@ -1,7 +1,7 @@
 -- The transition table of jobs: which statuses may follow one; empty for a terminal status. Tested equal to contracts/status.py.
 -- Locks: none. Errors: none.
 create or replace function stageflow.job_following(p_status text) returns text[]
-language sql immutable strict parallel safe as $$
+language sql immutable parallel safe as $$
     select case p_status
         when 'queued' then array['cancelled', 'failed', 'paused', 'processing']
         when 'processing' then array['cancelled', 'completed', 'completed_with_errors', 'failed', 'paused']

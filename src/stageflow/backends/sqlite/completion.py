@@ -1,0 +1,191 @@
+"""Fan-in: results are recorded, and the one who empties a stage learns of it."""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from stageflow.backends.sqlite.barrier import Settlement, Tally, close_waiting, count_off
+from stageflow.backends.sqlite.clock import span_micros, to_micros
+from stageflow.backends.sqlite.connection import Transaction, Value
+from stageflow.backends.sqlite.decisions import group_retries
+from stageflow.backends.sqlite.part import StorePart
+from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_work, insert_range, make_ready
+from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCompletionResult, WorkKind
+from stageflow.contracts.status import TaskStatus
+from stageflow.errors import StoreStateError
+
+INSERT_RESULT = (
+    "insert into stageflow_results (stage_id, task_index, generation, attempt, status, result, error_details, seconds, token,"
+    " completed_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+class SqliteCompletion(StorePart):
+    """Records what became of leased tasks."""
+
+    def complete_tasks(
+        self,
+        completions: Sequence[RangeCompletion],
+        *,
+        worker_id: str,
+        lease_seconds: float,
+    ) -> list[TaskCompletionResult]:
+        """Record the results of range prefixes and take them off the stages' counters.
+
+        The one completion that empties a stage's counter also receives the lease on its advancement.
+
+        Raises:
+            StoreStateError: A report is longer than its range, or a result is there already; nothing was written.
+        """
+        with self._database.transaction() as tx:
+            holder = Holder(worker_id, tx.now + span_micros(lease_seconds)) if worker_id else None
+            order = sorted(range(len(completions)), key=lambda place: (completions[place].stage_id, completions[place].range_id))
+            answers = {place: _complete(tx, completions[place], holder) for place in order}
+        return [answers[place] for place in range(len(completions))]
+
+
+def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | None) -> TaskCompletionResult:
+    work = get_work(tx, completion.range_id)
+    count = len(completion.statuses)
+    if (
+        work is None
+        or work.token != completion.token
+        or work.stage_id != completion.stage_id
+        or work.kind != WorkKind.TASK
+        or work.first != completion.first
+    ):
+        return _refuse(tx, completion)
+    if count > work.width:
+        return _refuse_overlong(tx, work, completion)
+    try:
+        tx.run_many(INSERT_RESULT, _result_rows(work, completion))
+    except sqlite3.IntegrityError as error:
+        msg = (
+            f"a task among {work.first} to {work.first + count - 1} of stage {work.stage_number} of job {work.job_id} has a result "
+            f"already, though range {work.range_id} says that it is open; run `stageflow verify`"
+        )
+        raise StoreStateError(msg) from error
+    _return_retries(tx, work, completion)
+    if count == work.width:
+        delete_range(tx, work.range_id)
+    else:
+        tx.run(
+            "update stageflow_ranges set first = first + ?, current_index = first + ?, current_since = ?, deaths = 0"
+            " where range_id = ?",
+            (count, count, tx.now, work.range_id),
+        )
+    settled = _settle(tx, work, completion, holder)
+    return TaskCompletionResult(
+        outcome=CompletionOutcome.RECORDED,
+        task_updated=True,
+        is_last_task_in_stage=settled.is_last,
+        job_id=work.job_id,
+        stage_number=work.stage_number,
+        remaining_tasks=settled.remaining,
+        stage_halted=settled.halted,
+        advance=settled.advance,
+    )
+
+
+def _settle(tx: Transaction, work: Work, completion: RangeCompletion, holder: Holder | None) -> Settlement:
+    counted = Counter(completion.statuses)
+    tally = Tally(
+        counted[TaskStatus.COMPLETED],
+        counted[TaskStatus.FAILED],
+        counted[TaskStatus.SKIPPED],
+        counted[TaskStatus.CANCELLED],
+    )
+    settled = count_off(tx, work.stage_id, tally, holder)
+    if not completion.retries:
+        return settled
+    # What came back for another attempt must not outlive a stage that is halted or a job that has ended.
+    if work.job_ended:
+        return close_waiting(tx, work.stage_id, TaskStatus.CANCELLED, holder)
+    if work.halted:
+        return close_waiting(tx, work.stage_id, TaskStatus.SKIPPED, holder)
+    return settled
+
+
+def _result_rows(work: Work, completion: RangeCompletion) -> Iterator[tuple[Value, ...]]:
+    stage_id, generation, attempt, token = work.stage_id, work.generation, work.attempt, work.token
+    columns = zip(
+        completion.statuses,
+        completion.results,
+        completion.errors,
+        completion.seconds,
+        completion.completed_at,
+        strict=True,
+    )
+    queued = TaskStatus.QUEUED
+    for index, (status, result, error, seconds, completed_at) in enumerate(columns, work.first):
+        if status is not queued:
+            yield stage_id, index, generation, attempt, str(status), result, error, seconds, token, to_micros(completed_at)
+
+
+def _return_retries(tx: Transaction, work: Work, completion: RangeCompletion) -> None:
+    for first, last, retry in group_retries(completion.retries):
+        delayed = retry.delay_seconds > 0
+        insert_range(
+            tx,
+            stage_id=work.stage_id,
+            kind=work.kind,
+            work_type=work.work_type,
+            first=first,
+            last=last,
+            state="waiting" if delayed else "ready",
+            priority=work.priority,
+            generation=work.generation,
+            turn=work.turn,
+            attempt=work.attempt + 1,
+            deaths=work.deaths if work.width == 1 else 0,
+            not_before=tx.now + span_micros(retry.delay_seconds) if delayed else None,
+            error_details=retry.error_details,
+        )
+
+
+def _refuse(tx: Transaction, completion: RangeCompletion) -> TaskCompletionResult:
+    """Answer a report that may not be written: a repeat if its own token is on a result of it, else stale."""
+    last = completion.first + len(completion.statuses)
+    repeated = tx.row(
+        "select 1 from stageflow_results where stage_id = ? and task_index >= ? and task_index < ? and token = ? limit 1",
+        (completion.stage_id, completion.first, last, completion.token),
+    )
+    outcome = CompletionOutcome.STALE if repeated is None else CompletionOutcome.ALREADY_RECORDED
+    return _unwritten(tx, completion, outcome)
+
+
+def _refuse_overlong(tx: Transaction, work: Work, completion: RangeCompletion) -> TaskCompletionResult:
+    """Answer a report beyond the range's end: stale if an operator cut the tail off, else it cannot be.
+
+    The holder learns here that it lost part of its range, so that the rest of it is let go at once.
+    """
+    cut = tx.row(
+        "select 1 from stageflow_results where stage_id = ?1 and task_index = ?2 and generation = ?3 and token = 0"
+        " union all select 1 from stageflow_ranges where stage_id = ?1 and first = ?2 and generation = ?3 and attempt > ?4",
+        (work.stage_id, work.last, work.generation, work.attempt),
+    )
+    if cut is None:
+        msg = (
+            f"a report of {len(completion.statuses)} tasks from {completion.first} on is longer than range {work.range_id}, which "
+            f"ends before task {work.last}; report only tasks of the lease"
+        )
+        raise StoreStateError(msg)
+    make_ready(tx, work.range_id, suspect=work.suspect, deaths=work.deaths, attempt=work.attempt)
+    return _unwritten(tx, completion, CompletionOutcome.STALE)
+
+
+def _unwritten(tx: Transaction, completion: RangeCompletion, outcome: CompletionOutcome) -> TaskCompletionResult:
+    stage = tx.row("select job_id, stage_number, remaining, halted from stageflow_stages where stage_id = ?", (completion.stage_id,))
+    if stage is None:
+        msg = f"stage {completion.stage_id} is not stored; report completions with the stage_id of their lease"
+        raise StoreStateError(msg)
+    job_id, stage_number, remaining, halted = stage
+    return TaskCompletionResult(
+        outcome=outcome,
+        task_updated=False,
+        is_last_task_in_stage=False,
+        job_id=job_id,
+        stage_number=stage_number,
+        remaining_tasks=remaining,
+        stage_halted=bool(halted),
+    )

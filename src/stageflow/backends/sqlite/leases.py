@@ -1,0 +1,94 @@
+"""Claims: the best ready ranges become leases."""
+
+import heapq
+
+from stageflow.backends.sqlite.barrier import close_work
+from stageflow.backends.sqlite.clock import span_micros
+from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.part import StorePart
+from stageflow.backends.sqlite.ranges import Holder, Work, hold_range, json_list, lease_head
+from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, ClaimRequest, Lease
+from stageflow.contracts.status import TaskStatus
+
+_HEADS = (
+    "select w.* from json_each(?1) asked cross join stageflow_work w on w.range_id in (select c.range_id from stageflow_ranges c"
+    " where c.work_type = asked.value and c.state = 'ready' order by c.priority desc, c.turn, c.range_id limit ?2)"
+)
+_NEXT_DUE = (
+    "select asked.value, (select min(w.not_before) from stageflow_ranges w"
+    " where w.work_type = asked.value and w.state = 'waiting') from json_each(?) asked"
+)
+_OPEN_DUE = (
+    "update stageflow_ranges set state = 'ready', not_before = null, announced_at = null where range_id in (select range_id"
+    " from stageflow_ranges where work_type = ? and state = 'waiting' and not_before <= ? order by not_before limit 100)"
+)
+
+
+class SqliteClaims(StorePart):
+    """Gives out leases to workers that ask by work type."""
+
+    def claim(self, request: ClaimRequest) -> ClaimAnswer:
+        """Lease the best ready ranges of the asked work types, splitting off what one lease may hold."""
+        limits = dict(zip(request.work_types, request.max_tasks, strict=True))
+        types = json_list(list(limits))
+        with self._database.transaction() as tx:
+            next_due = _open_due(tx, types)
+            holder = Holder(request.worker_id, tx.now + span_micros(request.lease_seconds))
+            leases: list[Lease] = []
+            while len(leases) < request.max_leases:
+                heads = [_ranked(Work._make(row)) for row in tx.rows(_HEADS, (types, request.max_leases - len(leases)))]
+                if not heads:
+                    break
+                _lease_best(tx, heads, limits, holder, leases, request.max_leases)
+        if leases:
+            return ClaimAnswer(outcome=ClaimOutcome.WORK, leases=leases, next_due_seconds=next_due)
+        return ClaimAnswer(outcome=ClaimOutcome.EMPTY, next_due_seconds=next_due)
+
+
+def is_claimable(tx: Transaction, work: Work) -> bool:
+    """Return whether a ready range may be leased; what may not is closed, or put on hold, as its job and stage demand."""
+    if work.job_ended:
+        close_work(tx, work, TaskStatus.CANCELLED)
+        return False
+    if work.job_paused:
+        hold_range(tx, work.range_id)
+        return False
+    if work.halted and work.is_task:
+        close_work(tx, work, TaskStatus.SKIPPED)
+        return False
+    return True
+
+
+def _ranked(work: Work) -> tuple[int, int, int, Work]:
+    return (-work.priority, work.turn, work.range_id, work)
+
+
+def _lease_best(  # noqa: PLR0913  the claim's whole state
+    tx: Transaction,
+    heads: list[tuple[int, int, int, Work]],
+    limits: dict[str, int],
+    holder: Holder,
+    leases: list[Lease],
+    most: int,
+) -> None:
+    heapq.heapify(heads)
+    while heads and len(leases) < most:
+        work = heapq.heappop(heads)[-1]
+        if not is_claimable(tx, work):
+            continue
+        lease, rest = lease_head(tx, work, limits[work.work_type], holder)
+        leases.append(lease)
+        if rest is not None:
+            heapq.heappush(heads, _ranked(rest))
+
+
+def _open_due(tx: Transaction, types: str) -> float | None:
+    """Make due ranges ready, and return the seconds until the next one."""
+    soonest: int | None = None
+    for work_type, due in tx.rows(_NEXT_DUE, (types,)):
+        if due is not None and due <= tx.now:
+            tx.run(_OPEN_DUE, (work_type, tx.now))
+            tx.work_ready = True
+        elif due is not None and (soonest is None or due < soonest):
+            soonest = due
+    return None if soonest is None else (soonest - tx.now) / 1_000_000
