@@ -79,11 +79,17 @@ def create_queue(url: str, *, credential: object | None = None) -> Queue:
         msg = f"queue {redact(url)!r} is not known; use azure:CONNECTION_STRING, or leave it out for the database queue"
         raise InvalidValueError(msg)
     try:
-        from stageflow.backends.azure import queue_from_url  # noqa: PLC0415  the SDK is an extra
+        from stageflow.backends.azure import AzureStorageQueue, parse_azure_url  # noqa: PLC0415  the SDK is an extra
     except ImportError as error:
         msg = "the Azure SDK is not installed; install stageflow[azure]"
         raise InvalidValueError(msg) from error
-    return queue_from_url(url, credential=credential)
+    address = parse_azure_url(url)
+    if address.connection_string is not None:
+        return AzureStorageQueue.from_connection_string(address.connection_string, prefix=address.prefix)
+    if address.account_url is None or credential is None:
+        msg = f"queue {redact(url)!r} names an account only; pass a credential object, Stageflow(queue=..., credential=...)"
+        raise InvalidValueError(msg)
+    return AzureStorageQueue.from_credential(address.account_url, credential, prefix=address.prefix)
 
 
 def _create_store(url: str, connection_factory: ConnectionFactory | None, pool_size: int) -> Store:

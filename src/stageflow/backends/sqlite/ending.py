@@ -1,0 +1,250 @@
+"""The end of a job: completed, failed or cancelled; and its pauses."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from stageflow.backends.sqlite.barrier import cancel_stage, close_waiting
+from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.jobs import apply_update, read_jobs
+from stageflow.backends.sqlite.part import StorePart
+from stageflow.backends.sqlite.ranges import Work, delete_range, get_leased, hold_range
+from stageflow.backends.sqlite.stages import open_stages, store_stage_result
+from stageflow.backends.sqlite.tasks import read_task_results
+from stageflow.contracts.job import JobCompletionResult, JobEnding, JobRecord, JobUpdate
+from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage
+from stageflow.contracts.status import (
+    TERMINAL_JOB_STATUSES,
+    TERMINAL_STAGE_STATUSES,
+    JobStatus,
+    StageStatus,
+    StatusValidator,
+    TaskStatus,
+    status_from_text,
+)
+from stageflow.contracts.task import TaskResult
+from stageflow.errors import JobNotFoundError, StoreStateError
+
+_UNFINISHED = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+class _StageEnd(NamedTuple):
+    stage_id: int
+    stage_number: int
+    status: str
+    group_last: int
+    task_count: int
+    successful: int
+    failed: int
+
+
+class _Progress(NamedTuple):
+    """How far a job's present run is."""
+
+    status: JobStatus
+    total_stages: int
+    stages: list[_StageEnd]
+
+    @property
+    def closed(self) -> list[_StageEnd]:
+        return [stage for stage in self.stages if stage.status in TERMINAL_STAGE_STATUSES]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last stage was opened and every opened one is closed."""
+        highest = max((stage.group_last for stage in self.stages), default=0)
+        return len(self.closed) == len(self.stages) and highest == self.total_stages
+
+
+class SqliteEnding(StorePart):
+    """Ends, pauses and resumes jobs."""
+
+    def check_job_completion(  # noqa: PLR0913  the port's signature
+        self,
+        *,
+        job_id: str,
+        range_id: int | None,
+        token: int | None,
+        stage_id: int | None,
+        stage_status: str | None,
+        stage_result: str | None,
+        result_data: str | None,
+        skipped: Sequence[NewStage],
+    ) -> JobCompletionResult:
+        """Store the last stage's result, and end the job if every stage is closed; without a token only look.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+            StoreStateError: A stage failed or was cancelled; end the job by ``end_job``.
+        """
+        if token is None:
+            with self._database.reading() as tx:
+                return _report(tx, job_id, updated=False)
+        with self._database.transaction() as tx:
+            control = get_leased(tx, range_id, token)
+            if control is None or control.is_task or control.job_id != job_id or not _may_go_on(tx, control):
+                return _report(tx, job_id, updated=False)
+            if stage_id is not None and stage_status is not None:
+                store_stage_result(tx, stage_id, stage_status, stage_result)
+            if skipped:
+                open_stages(tx, (job_id, control.run, control.job_type, control.workflow_version, 0), _all_skipped(skipped))
+            progress = _read_progress(tx, job_id)
+            if not progress.is_complete:
+                return _report(tx, job_id, updated=False)
+            _complete_job(tx, job_id, progress, result_data)
+            delete_range(tx, control.range_id)
+            return _report(tx, job_id, updated=True)
+
+    def end_job(self, ending: JobEnding) -> bool:
+        """Fail or cancel a job, close its waiting work, and store the closing stage's result.
+
+        ``False``: it had ended, is not stored, or the token is stale.
+        """
+        with self._database.transaction() as tx:
+            if ending.range_id is not None or ending.token is not None:
+                control = get_leased(tx, ending.range_id, ending.token)
+                if control is None or control.job_id != ending.job_id:
+                    return False
+            return end_open_job(tx, ending)
+
+    def change_job_status(self, job_id: str, new_status: JobStatus, update: JobUpdate) -> JobRecord | None:
+        """Change a job's status, guarded by the transition table; ``None`` where it does not exist.
+
+        Raises:
+            InvalidTransitionError: The table forbids it; nothing changed.
+            StoreStateError: It would complete a job whose stages are not closed.
+        """
+        with self._database.transaction() as tx:
+            row = tx.row("select status from stageflow_jobs where job_id = ?", (job_id,))
+            if row is None:
+                return None
+            current = status_from_text(JobStatus, row[0])
+            StatusValidator.validate(current, new_status)
+            if new_status in _UNFINISHED:
+                end_open_job(tx, JobEnding(job_id=job_id, status=new_status, error_details=update.error_details))
+            elif new_status is not current:
+                _move(tx, job_id, current, new_status)
+            apply_update(tx, job_id, update)
+            return read_jobs(tx, [job_id])[0]
+
+
+def end_open_job(tx: Transaction, ending: JobEnding) -> bool:
+    """Fail or cancel a job that has not ended, whoever asks; ``False`` where it has, or is not stored."""
+    if ending.status not in _UNFINISHED:
+        msg = f"end_job ends a job as failed or cancelled, not as {ending.status}; use check_job_completion"
+        raise StoreStateError(msg)
+    row = tx.row("select status, run from stageflow_jobs where job_id = ?", (ending.job_id,))
+    if row is None or row[0] in TERMINAL_JOB_STATUSES:
+        return False
+    tx.run(
+        "update stageflow_jobs set status = ?, error_details = ?, updated_at = ? where job_id = ?",
+        (ending.status.value, ending.error_details, tx.now, ending.job_id),
+    )
+    tx.job_ended = True
+    if ending.range_id is not None:
+        delete_range(tx, ending.range_id)
+    if ending.stage_id is not None:
+        default = StageStatus.FAILED if ending.status is JobStatus.FAILED else StageStatus.CANCELLED
+        store_stage_result(tx, ending.stage_id, ending.stage_status or default.value, ending.stage_result)
+    _close_job(tx, ending.job_id, row[1])
+    return True
+
+
+def _close_job(tx: Transaction, job_id: str, run: int) -> None:
+    """Close the ranges that nobody holds; stages close now, or with the last of those that somebody does."""
+    stages = tx.rows("select stage_id from stageflow_stages where job_id = ? and run = ?", (job_id, run))
+    for (stage_id,) in stages:
+        deleted = tx.run(
+            "delete from stageflow_ranges where stage_id = ? and kind <> 'task' and state in ('ready', 'waiting', 'held')",
+            (stage_id,),
+        )
+        close_waiting(tx, stage_id, TaskStatus.CANCELLED)
+        if deleted:
+            cancel_stage(tx, stage_id)
+
+
+def _move(tx: Transaction, job_id: str, current: JobStatus, new_status: JobStatus) -> None:
+    if new_status in TERMINAL_JOB_STATUSES:
+        progress = _read_progress(tx, job_id)
+        if not progress.is_complete:
+            msg = f"job {job_id} has stages that are not closed and cannot become {new_status}; use check_job_completion"
+            raise StoreStateError(msg)
+        tx.job_ended = True
+    tx.run("update stageflow_jobs set status = ?, updated_at = ? where job_id = ?", (new_status.value, tx.now, job_id))
+    if current is JobStatus.PAUSED:
+        _open_held(tx, job_id)
+
+
+def _open_held(tx: Transaction, job_id: str) -> None:
+    """Make held work ready, except tasks that wait for the end of their planning."""
+    opened = tx.run(
+        "update stageflow_ranges set state = 'ready', announced_at = null where state = 'held' and stage_id in"
+        " (select s.stage_id from stageflow_stages s join stageflow_jobs j on j.job_id = s.job_id and j.run = s.run"
+        " where j.job_id = ? and (s.planned = 1 or stageflow_ranges.kind <> 'task'))",
+        (job_id,),
+    )
+    if opened:
+        tx.work_ready = True
+
+
+def _may_go_on(tx: Transaction, control: Work) -> bool:
+    if control.job_ended:
+        delete_range(tx, control.range_id)
+        cancel_stage(tx, control.stage_id)
+        return False
+    if control.job_paused:
+        hold_range(tx, control.range_id)
+        return False
+    return True
+
+
+def _all_skipped(stages: Sequence[NewStage]) -> Sequence[NewStage]:
+    if not all(stage.skipped for stage in stages):
+        msg = "check_job_completion takes skipped stages only; open the others by advance_job_stage"
+        raise StoreStateError(msg)
+    return stages
+
+
+def _complete_job(tx: Transaction, job_id: str, progress: _Progress, result_data: str | None) -> None:
+    statuses = {stage.status for stage in progress.stages}
+    if not statuses.isdisjoint({StageStatus.FAILED, StageStatus.CANCELLED}):
+        msg = f"job {job_id} has a failed or cancelled stage and cannot complete; end it by end_job"
+        raise StoreStateError(msg)
+    with_errors = StageStatus.COMPLETED_WITH_ERRORS in statuses
+    status = JobStatus.COMPLETED_WITH_ERRORS if with_errors else JobStatus.COMPLETED
+    tx.run(
+        "update stageflow_jobs set status = ?, result_data = ?, updated_at = ? where job_id = ?",
+        (status.value, result_data, tx.now, job_id),
+    )
+    tx.job_ended = True
+
+
+def _read_progress(tx: Transaction, job_id: str) -> _Progress:
+    job = tx.row("select status, total_stages, run from stageflow_jobs where job_id = ?", (job_id,))
+    if job is None:
+        msg = f"job {job_id} is not stored; use the job_id that submit returned"
+        raise JobNotFoundError(msg)
+    rows = tx.rows(
+        "select stage_id, stage_number, status, group_last, task_count, successful_tasks, failed_tasks from stageflow_stages"
+        " where job_id = ? and run = ? order by stage_number",
+        (job_id, job[2]),
+    )
+    return _Progress(status_from_text(JobStatus, job[0]), job[1], [_StageEnd._make(row) for row in rows])
+
+
+def _report(tx: Transaction, job_id: str, *, updated: bool) -> JobCompletionResult:
+    progress = _read_progress(tx, job_id)
+    closed = progress.closed
+    results: list[TaskResult] = []
+    if closed:
+        results = read_task_results(tx, closed[-1].stage_id, first_index=0, limit=HYDRATED_RESULTS)
+    return JobCompletionResult(
+        job_id=job_id,
+        job_complete=progress.is_complete,
+        job_updated=updated,
+        status=progress.status,
+        final_stage=closed[-1].stage_number if closed else 0,
+        total_tasks=sum(stage.task_count for stage in closed),
+        successful_tasks=sum(stage.successful for stage in closed),
+        failed_tasks=sum(stage.failed for stage in closed),
+        task_results=results,
+    )
