@@ -90,8 +90,10 @@ class JobStore(Protocol):
         ...
 
     def end_job(self, ending: JobEnding) -> bool:
-        """Fail or cancel a job, close its waiting work, and store the closing stage's result; ``False``: it had ended,
-        or the token is stale."""
+        """Fail or cancel a job, close its waiting work, and store the closing stage's result.
+
+        ``False``: it had ended, or the token is stale.
+        """
         ...
 
 
@@ -401,7 +403,14 @@ class BlobStore(Protocol):
         """Yield the content of a blob piece by piece."""
         ...
 
-    def write(self, container: str, name: str, content: bytes, *, content_type: str = "application/octet-stream") -> BlobProperties:
+    def write(
+        self,
+        container: str,
+        name: str,
+        content: bytes,
+        *,
+        content_type: str = "application/octet-stream",
+    ) -> BlobProperties:
         """Write a blob whole; replaces one of the same name, creates the container where it is missing."""
         ...
 

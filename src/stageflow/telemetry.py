@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from pydantic import Field
+
 from stageflow.contracts.base import Contract, JsonObject
 
 _logger = logging.getLogger("stageflow")
@@ -26,7 +28,7 @@ class Event(Contract):
 
     name: str
     job_id: str = ""
-    details: JsonObject = {}
+    details: JsonObject = Field(default_factory=dict)
 
 
 Listener = Callable[[Event], None]

@@ -2,8 +2,8 @@
 
 import json
 import time
-from typing import Any, Union, get_args, get_origin, get_type_hints
 from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.job import JobRecord, JobResult

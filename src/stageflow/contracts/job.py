@@ -95,7 +95,8 @@ class JobRecord(Contract):
             raise ValueError(msg)
         for key, result in self.stage_results.items():
             if key != result.stage_key:
-                msg = f"stage_results[{key!r}] holds the result of stage {result.stage_number}; its key must be {result.stage_key!r}"
+                right = result.stage_key
+                msg = f"stage_results[{key!r}] holds the result of stage {result.stage_number}; its key must be {right!r}"
                 raise ValueError(msg)
         return self
 

@@ -65,8 +65,7 @@ class StageResults(Generic[R]):
 
     def __iter__(self) -> Iterator[R]:
         """Yield the results of the completed tasks in index order."""
-        for _, result in self.items():
-            yield result
+        return (result for _, result in self.items())
 
     def __getitem__(self, task_index: int) -> R:
         """Return the result of the task with this index; negative indexes count from the end."""
@@ -74,7 +73,8 @@ class StageResults(Generic[R]):
         if not 0 <= index < self.task_count:
             msg = f"stage {self.stage_number} has tasks 0 to {self.task_count - 1}, not {task_index}"
             raise IndexError(msg)
-        rows = self._load(index, 1, False)
+        failed_only = False
+        rows = self._load(index, 1, failed_only)
         if not rows or rows[0].task_index != index:
             msg = f"task {index} of stage {self.stage_number} has no stored result; run `stageflow verify`"
             raise StageResultsInvalidError(msg)

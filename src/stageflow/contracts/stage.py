@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from pydantic import Field, ValidationError, computed_field, model_validator
 
-from stageflow.contracts.base import Contract, JsonObject, TypeName, UtcDatetime
+from stageflow.contracts.base import Contract, JsonObject, TypeName, UtcDatetime, checked_json
 from stageflow.contracts.ids import JobId, stage_key
 from stageflow.contracts.lease import Lease
 from stageflow.contracts.orchestration import OrchestrationDataContract
@@ -304,8 +304,7 @@ class StageResultsFormatter:
     @staticmethod
     def to_stored(result: StageResultContract) -> str:
         """Return the JSON text that a stage's row holds."""
-        slim = result.model_dump_json(exclude={"stage_key", "task_results"})
-        return slim
+        return checked_json(result.model_dump_json(exclude={"stage_key", "task_results"}))
 
     @staticmethod
     def from_stored(stage_number: int, text: str, task_results: list[TaskResult]) -> StageResultContract:
@@ -385,7 +384,7 @@ class StageAdvancementResult(Contract):
 def status_of_counts(*, successful: int, failed: int, skipped: int, cancelled: int) -> StageStatus:
     """Return the status that a stage's counts stand for, before its policy has spoken."""
     total = successful + failed + skipped + cancelled
-    if total == 0 or successful == total:
+    if successful == total:
         return StageStatus.COMPLETED
     if cancelled:
         return StageStatus.CANCELLED

@@ -1,1 +1,1 @@
-"""The verbs: the only orchestration. One file is one verb; each decodes, guards, asks the controller, and calls the store once."""
+"""The verbs: the only orchestration. One file is one verb: decode, guard, ask the controller, call the store once."""

@@ -66,6 +66,5 @@ def results_by_stage(
     return {
         stage.stage_number: results_of(repositories, workflow, stage)
         for stage in stages
-        if stage.status is not StageStatus.SKIPPED
-        and (StatusValidator.is_terminal(stage.status) or stage.stage_number == also)
+        if stage.status is not StageStatus.SKIPPED and (StatusValidator.is_terminal(stage.status) or stage.stage_number == also)
     }

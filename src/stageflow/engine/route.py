@@ -80,7 +80,7 @@ def _open_group(workflow: WorkflowDefinition, stages: list[int]) -> Route:
     for number in stages:
         inside = sorted(set(workflow.stage(number).after) & set(stages))
         if inside:
-            msg = f"stage {number} takes the results of {inside}, it cannot run in parallel with it; correct `after` or the group"
+            msg = f"stage {number} takes the results of {inside} and cannot run beside it; correct `after` or the group"
             raise OrchestrationError(msg)
     return OpenStages([workflow.new_stage(number, group=group) for number in stages])
 
@@ -102,7 +102,8 @@ def _refuse_misfit(workflow: WorkflowDefinition, stage: StageRecord, orchestrati
     if action is OrchestrationAction.PARALLEL_STAGES:
         first, last = orchestration.stages[0], orchestration.stages[-1]
         if first != number + 1 or last > workflow.total_stages:
-            msg = f"parallel stages after stage {number} must be {number + 1}..m with m <= {workflow.total_stages}, got {first}..{last}"
+            allowed = f"{number + 1}..m with m <= {workflow.total_stages}"
+            msg = f"parallel stages after stage {number} must be {allowed}, got {first}..{last}; correct the orchestration"
             raise OrchestrationError(msg)
 
 

@@ -1,7 +1,5 @@
 """Fan-in: the three atomic operations. They store and answer; what happens next is decided above."""
 
-
-
 from stageflow.contracts.base import json_object_text
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import validate_job_id

@@ -33,6 +33,6 @@ class WorkerOptions(Contract):
     @model_validator(mode="after")
     def _beats_often_enough(self) -> Self:
         if self.beat_seconds * 2 > self.lease_seconds:
-            msg = f"beat_seconds {self.beat_seconds} must be at most half of lease_seconds {self.lease_seconds}; beat more often"
+            msg = f"beat_seconds {self.beat_seconds} must be at most half of lease_seconds {self.lease_seconds}; lower it"
             raise ValueError(msg)
         return self

@@ -5,11 +5,13 @@ import time
 
 from stageflow.contracts.lease import SeenLease
 from stageflow.engine.hooks import error_text
-from stageflow.engine.recover import RECOVERY_BATCH, recover_work
+from stageflow.engine.recover import recover_work
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.options import WorkerOptions
 from stageflow.worker.signal import WorkSignal
+
+_WATCHED_LEASES = 10_000
 
 
 class Recoverer:
@@ -36,7 +38,8 @@ class Recoverer:
     def recover_once(self) -> None:
         """Look at all leases once, and recover those that stood still for too long."""
         now = time.monotonic()
-        seen = {(lease.range_id, lease.token, lease.beat) for lease in self._repositories.leases.list_leases(RECOVERY_BATCH * 20)}
+        leases = self._repositories.leases.list_leases(_WATCHED_LEASES)
+        seen = {(lease.range_id, lease.token, lease.beat) for lease in leases}
         self._first_seen = {key: self._first_seen[key] if key in self._first_seen else now for key in seen}
         expired = [
             SeenLease(range_id=range_id, token=token, beat=beat)

@@ -37,27 +37,36 @@ def translated(error: psycopg.Error, url: str, secret: str | None = None) -> Sta
     state = error.sqlstate or ""
     if state in _OWN:
         return _OWN[state](error.diag.message_primary or reason)
-    if state in _NO_SCHEMA:
-        return SchemaVersionError(
-            f"the schema at {url} is not what this code needs ({reason}); run `stageflow migrate --store {url}`"
-        )
-    if state in _ROLLED_BACK:
-        return StoreError(f"PostgreSQL rolled the transaction back ({reason}); nothing was written, call again")
-    if state == _INSUFFICIENT_PRIVILEGE:
-        return StoreUnsuitableError(
-            f"the user at {url} lacks a privilege ({reason}); grant it, or connect as the schema's owner"
-        )
+    kind, meaning = _meaning(error, state)
+    if kind is StoreUnreachableError:
+        return unreachable(url, reason)
+    return kind(meaning.format(url=url, reason=reason))
+
+
+def _meaning(error: psycopg.Error, state: str) -> tuple[type[StageflowError], str]:
+    kind: type[StageflowError]
     match error:
-        case psycopg.IntegrityError():
-            return StoreStateError(
-                f"a constraint of the schema refused the write ({reason}); run `stageflow verify --store {url}`"
+        case _ if state in _NO_SCHEMA:
+            kind, text = (
+                SchemaVersionError,
+                "the schema at {url} is not what this code needs ({reason}); run `stageflow migrate`",
             )
+        case _ if state in _ROLLED_BACK:
+            kind, text = StoreError, "PostgreSQL rolled the transaction back ({reason}); nothing was written, call again"
+        case _ if state == _INSUFFICIENT_PRIVILEGE:
+            kind, text = (
+                StoreUnsuitableError,
+                "the user at {url} lacks a privilege ({reason}); grant it, or connect as the owner",
+            )
+        case psycopg.IntegrityError():
+            kind, text = StoreStateError, "a constraint at {url} refused the write ({reason}); run `stageflow verify`"
         case psycopg.DataError():
-            return InvalidValueError(f"PostgreSQL cannot hold a value that was given ({reason}); correct it")
+            kind, text = InvalidValueError, "PostgreSQL cannot hold a value that was given ({reason}); correct it"
         case psycopg.OperationalError() | psycopg.InterfaceError():
-            return unreachable(url, reason)
+            kind, text = StoreUnreachableError, ""
         case _:
-            return StoreError(f"PostgreSQL at {url} refused a statement ({reason}); run `stageflow verify --store {url}`")
+            kind, text = StoreError, "PostgreSQL at {url} refused a statement ({reason}); run `stageflow verify`"
+    return kind, text
 
 
 def unreachable(url: str, reason: str) -> StoreUnreachableError:

@@ -40,7 +40,8 @@ class Jobs(Part):
             case psycopg.Connection():
                 rows = self._run_inside(connection, query("create_jobs"), parameters)
             case _:
-                msg = f"connection must be a psycopg.Connection, got {type(connection).__name__}; pass the one of your transaction"
+                got = type(connection).__name__
+                msg = f"connection must be a psycopg.Connection, got {got}; pass the one that your transaction is open on"
                 raise InvalidValueError(msg)
         created = {first_places[distinct[place - 1].job_id] for (place,) in rows}
         return [place in created for place in range(len(jobs))]

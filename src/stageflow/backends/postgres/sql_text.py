@@ -1,8 +1,8 @@
-"""The SQL files of this package, as text."""
+"""The SQL files of this package, as text; as literal as a string in its source."""
 
 from functools import cache
 from importlib.resources import files
-from typing import LiteralString, cast
+from typing import LiteralString
 
 
 @cache
@@ -19,5 +19,4 @@ def named_texts(folder: str) -> tuple[tuple[str, LiteralString], ...]:
 
 
 def _read(folder: str, name: str) -> LiteralString:
-    # A file of this package is as literal as a string in its source.
-    return cast("LiteralString", files(__package__).joinpath("sql", folder, name).read_text(encoding="utf-8"))
+    return files(__package__).joinpath("sql", folder, name).read_text(encoding="utf-8")

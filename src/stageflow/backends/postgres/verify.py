@@ -1,7 +1,7 @@
 """Drift: what a schema is, compared with what the migrations make."""
 
 from secrets import token_hex
-from typing import LiteralString, cast
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -73,5 +73,5 @@ def _reference(connection: Connection, version: int) -> Catalog:
 
 
 def _in_schema(text: LiteralString, schema: str) -> LiteralString:
-    # The name is our own constant and hexadecimal digits.
-    return cast("LiteralString", text.replace(f"{SCHEMA}.", f"{schema}."))
+    """Return a text of this package with the schema's name replaced by another of our own making."""
+    return text.replace(f"{SCHEMA}.", f"{schema}.")

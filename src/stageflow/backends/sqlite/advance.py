@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stageflow.backends.sqlite.barrier import cancel_stage, close_waiting
+from stageflow.backends.sqlite.barrier import close_waiting, drop_control
 from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.part import StorePart
@@ -55,8 +55,7 @@ class SqliteAdvance(StorePart):
                 closed = stage.has_result and stage.status in TERMINAL_STAGE_STATUSES
                 return _answer(tx, stage, AdvanceOutcome.ALREADY_ADVANCED if closed else AdvanceOutcome.STALE)
             if advance.job_ended:
-                delete_range(tx, range_id)
-                cancel_stage(tx, stage_id)
+                drop_control(tx, advance)
                 return _answer(tx, stage, AdvanceOutcome.JOB_ENDED)
             if advance.job_paused:
                 hold_range(tx, range_id)

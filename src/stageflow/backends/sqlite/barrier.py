@@ -97,31 +97,27 @@ def close_waiting(tx: Transaction, stage_id: int, status: TaskStatus, holder: Ho
     return _reach_barrier(tx, stage_id, _close_tasks(tx, stage_id, status), holder)
 
 
+def drop_control(tx: Transaction, work: Work) -> None:
+    """Delete the control range of an ended job; its stage is cancelled once nothing of it remains."""
+    delete_range(tx, work.range_id)
+    open_barrier(tx, work.stage_id)
+
+
 def open_barrier(tx: Transaction, stage_id: int) -> None:
-    """Open a stage's advancement if nothing remains of it; for the end of planning."""
+    """Let a stage go on if nothing remains of it: for what changes no counter."""
     _reach_barrier(tx, stage_id, _subtract(tx, stage_id, Tally()), None)
 
 
 def close_work(tx: Transaction, work: Work, status: TaskStatus) -> None:
     """Close one range whose job has ended (``CANCELLED``) or whose stage has halted (``SKIPPED``); a holder loses it."""
     if not work.is_task:
-        delete_range(tx, work.range_id)
-        cancel_stage(tx, work.stage_id)
+        drop_control(tx, work)
         return
     tx.run(
         "update stageflow_ranges set state = ?, closed_at = ?, token = null, lease_expires_at = null where range_id = ?",
         (status.value, tx.now, work.range_id),
     )
     count_off(tx, work.stage_id, tally_of(status, work.width))
-
-
-def cancel_stage(tx: Transaction, stage_id: int) -> None:
-    """Mark a stage cancelled unless it is closed."""
-    tx.run(
-        "update stageflow_stages set status = 'cancelled', updated_at = ?"
-        " where stage_id = ? and status in ('pending', 'planning', 'processing')",
-        (tx.now, stage_id),
-    )
 
 
 def _subtract(tx: Transaction, stage_id: int, tally: Tally) -> _Counters:
@@ -160,7 +156,7 @@ def _reach_barrier(tx: Transaction, stage_id: int, counters: _Counters, holder: 
     status, job_type, workflow_version, priority = job
     if status in TERMINAL_JOB_STATUSES:
         if not has_control:
-            cancel_stage(tx, stage_id)
+            tx.run("update stageflow_stages set status = 'cancelled' where stage_id = ?", (stage_id,))
         return Settlement(0, halted, is_last=False, advance=None)
     if has_control or not counters.planned:
         return Settlement(0, halted, is_last=False, advance=None)

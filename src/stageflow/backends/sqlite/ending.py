@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stageflow.backends.sqlite.barrier import cancel_stage, close_waiting
+from stageflow.backends.sqlite.barrier import close_waiting, drop_control
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.jobs import apply_update, read_jobs
 from stageflow.backends.sqlite.part import StorePart
@@ -153,13 +153,11 @@ def _close_job(tx: Transaction, job_id: str, run: int) -> None:
     """Close the ranges that nobody holds; stages close now, or with the last of those that somebody does."""
     stages = tx.rows("select stage_id from stageflow_stages where job_id = ? and run = ?", (job_id, run))
     for (stage_id,) in stages:
-        deleted = tx.run(
+        tx.run(
             "delete from stageflow_ranges where stage_id = ? and kind <> 'task' and state in ('ready', 'waiting', 'held')",
             (stage_id,),
         )
         close_waiting(tx, stage_id, TaskStatus.CANCELLED)
-        if deleted:
-            cancel_stage(tx, stage_id)
 
 
 def _move(tx: Transaction, job_id: str, current: JobStatus, new_status: JobStatus) -> None:
@@ -188,8 +186,7 @@ def _open_held(tx: Transaction, job_id: str) -> None:
 
 def _may_go_on(tx: Transaction, control: Work) -> bool:
     if control.job_ended:
-        delete_range(tx, control.range_id)
-        cancel_stage(tx, control.stage_id)
+        drop_control(tx, control)
         return False
     if control.job_paused:
         hold_range(tx, control.range_id)

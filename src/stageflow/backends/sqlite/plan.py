@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from stageflow.backends.sqlite.barrier import cancel_stage, open_barrier
+from stageflow.backends.sqlite.barrier import drop_control, open_barrier
 from stageflow.backends.sqlite.connection import Transaction, Value
 from stageflow.backends.sqlite.decisions import split_evenly
 from stageflow.backends.sqlite.part import StorePart
@@ -30,8 +30,7 @@ class SqlitePlan(StorePart):
             if plan is None or plan.kind != WorkKind.PLAN or plan.stage_id != chunk.stage_id:
                 return PlanOutcome.STALE
             if plan.job_ended:
-                delete_range(tx, plan.range_id)
-                cancel_stage(tx, plan.stage_id)
+                drop_control(tx, plan)
                 return PlanOutcome.JOB_ENDED
             if plan.job_paused:
                 hold_range(tx, plan.range_id)

@@ -59,7 +59,7 @@ class SqliteSchema(StorePart):
             if present == 0:
                 return SchemaReport(state=SchemaState.MISSING, version=0, drifts=[])
             catalog = read_catalog(tx)
-            applied = dict(tx.rows("select version, checksum from stageflow_migrations"))
+            applied: dict[int, str] = dict(tx.rows("select version, checksum from stageflow_migrations"))
         drifts = find_drifts(_reference(present), catalog) if present <= SCHEMA_VERSION else []
         drifts += [
             f"migration {migration.name} was applied with another text than this code has; reinstall stageflow"

@@ -10,7 +10,7 @@ from stageflow.backends.sqlite.holding import SqliteHolding
 from stageflow.backends.sqlite.jobs import SqliteJobs
 from stageflow.backends.sqlite.leases import SqliteClaims
 from stageflow.backends.sqlite.named import SqliteNamedClaims
-from stageflow.backends.sqlite.operator import SqliteOperator
+from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.outbox import SqliteOutbox
 from stageflow.backends.sqlite.plan import SqlitePlan
 from stageflow.backends.sqlite.recovery import SqliteRecovery
@@ -28,7 +28,7 @@ class SqliteStore(
     SqliteHolding,
     SqliteRecovery,
     SqliteCompletion,
-    SqliteOperator,
+    SqliteClosing,
     SqliteAdvance,
     SqliteEnding,
     SqliteOutbox,

@@ -19,6 +19,7 @@ from stageflow.testing.conformance.plan import PlanConformance
 from stageflow.testing.conformance.recovery import RecoveryConformance, SweepConformance, WatchedRecoveryConformance
 from stageflow.testing.conformance.results import ResultConformance, StageResultConformance
 from stageflow.testing.conformance.schema import SchemaConformance
+from stageflow.testing.conformance.storms import StormConformance
 from stageflow.testing.conformance.wakeup import ClockConformance, WakeupConformance
 
 __all__ = [
@@ -45,6 +46,7 @@ class StoreConformance(
     CompletionConformance,
     RetryConformance,
     BarrierConformance,
+    StormConformance,
     PolicyConformance,
     CloseTaskConformance,
     AdvanceConformance,

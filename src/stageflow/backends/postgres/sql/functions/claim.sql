@@ -64,7 +64,7 @@ begin
             v_skipped := v_skipped || v_guard.o_skipped;
             v_cancelled := v_cancelled || v_guard.o_cancelled;
             v_planning := v_planning || (v_range.kind = 'plan' and v_guard.o_admitted);
-            v_busy := true;
+            v_busy := v_busy or v_guard.o_skipped + v_guard.o_cancelled > 0;  -- that may have opened an advancement
         end if;
     end loop;
     if cardinality(v_stage_ids) + cardinality(v_queued) > 0 then

@@ -60,7 +60,7 @@ begin
             values (
                 v_range.stage_id, v_range.first, v_range.generation, v_range.attempt, 'failed', format(
                     'worker died %s times while it ran this task alone; find what kills it, then repair the job.',
-                    v_range.deaths + 1), 0, v_range.token, v_now);
+                    v_range.deaths + 1), 0, 0, v_now);
             delete from stageflow.ranges r where r.range_id = v_range.range_id;
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_failed := v_failed || 1;

@@ -1,0 +1,149 @@
+"""Leases while they are held: heartbeats, returns, and who holds what."""
+
+import json
+from collections.abc import Sequence
+
+from pydantic import TypeAdapter
+
+from stageflow.backends.sqlite.barrier import close_work, count_off, tally_of
+from stageflow.backends.sqlite.clock import from_micros, span_micros, to_micros
+from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.part import StorePart
+from stageflow.backends.sqlite.ranges import Work, get_leased, insert_part, json_list, make_ready
+from stageflow.contracts.lease import HeldLease, LeaseExtension, RangeReturn, SeenLease
+from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TaskStatus
+from stageflow.contracts.worker import WorkerRecord
+from stageflow.errors import StoreStateError
+
+_texts = TypeAdapter(list[str])
+
+
+class SqliteHolding(StorePart):
+    """Extends, returns and lists leases; knows the workers."""
+
+    def extend_leases(self, worker_id: str, leases: Sequence[HeldLease], lease_seconds: float) -> LeaseExtension:
+        """Raise the beat and the expiry of leases still held."""
+        held: list[int] = []
+        stages: list[int] = []
+        with self._database.transaction() as tx:
+            expires_at = tx.now + span_micros(lease_seconds)
+            for lease in leases:
+                index = lease.current_index
+                row = tx.row(
+                    "update stageflow_ranges set beat = beat + 1, lease_expires_at = ?, renewed_at = ?, current_index = ?,"
+                    " current_since = case when current_index = ? then current_since else ? end"
+                    " where range_id = ? and token = ? and worker_id = ? and state = 'leased' returning stage_id",
+                    (expires_at, tx.now, index, index, tx.now, lease.range_id, lease.token, worker_id),
+                )
+                if row is not None:
+                    held.append(lease.token)
+                    stages.append(row[0])
+            stopping = _list_stopping(tx, stages)
+        return LeaseExtension(held=held, stopping=[token for token, stage in zip(held, stages, strict=True) if stage in stopping])
+
+    def return_ranges(self, returns: Sequence[RangeReturn]) -> list[bool]:
+        """Give unstarted tails back; ``False`` where the lease was lost.
+
+        Raises:
+            StoreStateError: A tail begins after the end of its range.
+        """
+        with self._database.transaction() as tx:
+            return [_return(tx, given) for given in returns]
+
+    def list_leases(self, limit: int) -> list[SeenLease]:
+        """Return leases and their beats, those that expire first at the head."""
+        with self._database.reading() as tx:
+            rows = tx.rows(
+                "select range_id, token, beat from stageflow_ranges where state = 'leased' order by lease_expires_at limit ?",
+                (limit,),
+            )
+        return [SeenLease(range_id=row[0], token=row[1], beat=row[2]) for row in rows]
+
+    def register_worker(self, worker: WorkerRecord) -> None:
+        """Write or refresh a worker's row; its ``seen_at`` becomes the store's time."""
+        with self._database.transaction() as tx:
+            tx.run(
+                "insert into stageflow_workers (worker_id, host, pid, slots, work_types, started_at, seen_at)"
+                " values (?, ?, ?, ?, ?, ?, ?) on conflict (worker_id) do update set host = excluded.host, pid = excluded.pid,"
+                " slots = excluded.slots, work_types = excluded.work_types, started_at = excluded.started_at,"
+                " seen_at = excluded.seen_at",
+                (
+                    worker.worker_id,
+                    worker.host,
+                    worker.pid,
+                    worker.slots,
+                    json_list(worker.work_types),
+                    to_micros(worker.started_at),
+                    tx.now,
+                ),
+            )
+
+    def list_workers(self, seen_within_seconds: float) -> list[WorkerRecord]:
+        """Return the workers that were seen lately, by id."""
+        with self._database.reading() as tx:
+            rows = tx.rows(
+                "select worker_id, host, pid, slots, work_types, started_at, seen_at from stageflow_workers"
+                " where seen_at >= ? order by worker_id",
+                (tx.now - span_micros(seen_within_seconds),),
+            )
+        return [
+            WorkerRecord(
+                worker_id=row[0],
+                host=row[1],
+                pid=row[2],
+                slots=row[3],
+                work_types=_texts.validate_json(row[4]),
+                started_at=from_micros(row[5]),
+                seen_at=from_micros(row[6]),
+            )
+            for row in rows
+        ]
+
+
+def _list_stopping(tx: Transaction, stages: Sequence[int]) -> set[int]:
+    rows = tx.rows(
+        "select s.stage_id, s.halted, j.status from json_each(?) asked cross join stageflow_stages s on s.stage_id = asked.value"
+        " join stageflow_jobs j on j.job_id = s.job_id",
+        (json.dumps(sorted(set(stages))),),
+    )
+    return {stage_id for stage_id, halted, status in rows if halted or status in TERMINAL_JOB_STATUSES}
+
+
+def _return(tx: Transaction, given: RangeReturn) -> bool:
+    work = get_leased(tx, given.range_id, given.token)
+    if work is None:
+        return False
+    if given.first > work.last:
+        msg = f"the tail [{given.first}, …) is beyond range {work.range_id}, which ends before {work.last}; return what the lease holds"
+        raise StoreStateError(msg)
+    if given.first == work.last and work.is_task:
+        return True
+    ended = _end_of(work)
+    if not work.is_task or given.first <= work.first:
+        if ended is None:
+            make_ready(tx, work.range_id, suspect=work.suspect, deaths=work.deaths, attempt=work.attempt)
+        else:
+            close_work(tx, work, ended)
+        return True
+    tx.run("update stageflow_ranges set last = ? where range_id = ?", (given.first, work.range_id))
+    if ended is None:
+        insert_part(tx, work, given.first, work.last)
+    else:
+        close_part(tx, work, given.first, work.last, ended)
+    return True
+
+
+def close_part(tx: Transaction, work: Work, first: int, last: int, status: TaskStatus) -> None:
+    """Insert a part of a range as a closed row and take it off the counters."""
+    range_id = insert_part(tx, work, first, last, state=status.value)
+    tx.run("update stageflow_ranges set closed_at = ? where range_id = ?", (tx.now, range_id))
+    count_off(tx, work.stage_id, tally_of(status, last - first))
+
+
+def _end_of(work: Work) -> TaskStatus | None:
+    """Return as what a range must be closed instead of being opened; ``None`` where it may be opened."""
+    if work.job_ended:
+        return TaskStatus.CANCELLED
+    if work.halted and work.is_task:
+        return TaskStatus.SKIPPED
+    return None

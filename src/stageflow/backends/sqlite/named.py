@@ -1,0 +1,71 @@
+"""Claims of the work that a message names."""
+
+from stageflow.backends.sqlite.clock import span_micros
+from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.leases import is_claimable
+from stageflow.backends.sqlite.part import StorePart
+from stageflow.backends.sqlite.ranges import Holder, Work, insert_part, lease_head, list_work_of
+from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, NamedClaim
+
+
+class SqliteNamedClaims(StorePart):
+    """Gives out leases to hosts that hold a message."""
+
+    def claim_named(self, claim: NamedClaim) -> ClaimAnswer:
+        """Lease what is ready of the named work, one lease at most; the rest of it is to be announced again."""
+        with self._database.transaction() as tx:
+            row = tx.row(
+                "select stage_id from stageflow_stages where job_id = ? and run = ? and stage_number = ?",
+                (claim.job_id, claim.run, claim.stage_number),
+            )
+            if row is None:
+                return ClaimAnswer(outcome=ClaimOutcome.DONE)
+            stage_id: int = row[0]
+            _open_due(tx, stage_id)
+            for work in _matching(tx, stage_id, claim):
+                if work.state == "ready" and is_claimable(tx, work):
+                    holder = Holder(claim.worker_id, tx.now + span_micros(claim.lease_seconds))
+                    named = _cut(tx, work, claim) if work.is_task else work
+                    lease, _ = lease_head(tx, named, claim.max_tasks, holder)
+                    return ClaimAnswer(outcome=ClaimOutcome.WORK, leases=[lease])
+            states = {work.state for work in _matching(tx, stage_id, claim)}
+        if "leased" in states:
+            return ClaimAnswer(outcome=ClaimOutcome.LEASED)
+        return ClaimAnswer(outcome=ClaimOutcome.HELD if states else ClaimOutcome.DONE)
+
+
+def _matching(tx: Transaction, stage_id: int, claim: NamedClaim) -> list[Work]:
+    return [work for work in list_work_of(tx, stage_id) if work.kind in claim.kinds and _is_named(work, claim)]
+
+
+def _is_named(work: Work, claim: NamedClaim) -> bool:
+    if work.work_type not in claim.work_types:
+        return False
+    if not work.is_task:
+        return True
+    return work.generation == claim.generation and work.first < claim.last and work.last > claim.first
+
+
+def _cut(tx: Transaction, work: Work, claim: NamedClaim) -> Work:
+    """Cut a ready range to what the message names, and return that part; the rest stays ready."""
+    first, last = max(work.first, claim.first), min(work.last, claim.last)
+    if first == work.first and last == work.last:
+        return work
+    if last < work.last:
+        insert_part(tx, work, last, work.last)
+    if first == work.first:
+        tx.run("update stageflow_ranges set last = ?, announced_at = null where range_id = ?", (last, work.range_id))
+        return work._replace(last=last)
+    tx.run("update stageflow_ranges set last = ?, announced_at = null where range_id = ?", (first, work.range_id))
+    range_id = insert_part(tx, work, first, last)
+    return work._replace(range_id=range_id, first=first, last=last)
+
+
+def _open_due(tx: Transaction, stage_id: int) -> None:
+    opened = tx.run(
+        "update stageflow_ranges set state = 'ready', not_before = null, announced_at = null"
+        " where stage_id = ? and state = 'waiting' and not_before <= ?",
+        (stage_id, tx.now),
+    )
+    if opened:
+        tx.work_ready = True

@@ -1,0 +1,93 @@
+"""What waits to be announced on an external queue, and what came back unusable."""
+
+from collections.abc import Sequence
+
+from stageflow.backends.sqlite.clock import from_micros, span_micros
+from stageflow.backends.sqlite.connection import Row
+from stageflow.backends.sqlite.part import StorePart
+from stageflow.backends.sqlite.ranges import Work, json_list
+from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState, NewDeadLetter
+from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
+from stageflow.contracts.outbox import Announcement
+from stageflow.contracts.status import status_from_text
+
+_NEVER = (
+    "select w.* from (select range_id from stageflow_ranges where state = 'ready' and announced_at is null"
+    " order by range_id limit ?) due cross join stageflow_work w on w.range_id = due.range_id order by w.range_id"
+)
+_LONG_AGO = (
+    "select w.* from (select range_id from stageflow_ranges where state = 'ready' and announced_at < ?"
+    " order by announced_at, range_id limit ?) due cross join stageflow_work w on w.range_id = due.range_id"
+)
+_LETTER = "select queue, message_id, body, reason, delivery_count, letter_id, state, created_at from stageflow_dead_letters "
+
+
+class SqliteOutbox(StorePart):
+    """Announcements and dead letters."""
+
+    def list_unannounced(self, *, older_than_seconds: float | None, limit: int) -> list[Announcement]:
+        """Return ready ranges that were never announced, or were longer ago than given; the former first."""
+        with self._database.reading() as tx:
+            rows = tx.rows(_NEVER, (limit,))
+            if older_than_seconds is not None:
+                rows += tx.rows(_LONG_AGO, (tx.now - span_micros(older_than_seconds), limit - len(rows)))
+        return [_announce(Work._make(row)) for row in rows]
+
+    def mark_announced(self, range_ids: Sequence[int]) -> None:
+        """Note that messages for these ranges were sent."""
+        with self._database.transaction() as tx:
+            tx.run(
+                "update stageflow_ranges set announced_at = ? where state = 'ready' and range_id in (select value from json_each(?))",
+                (tx.now, json_list(list(range_ids))),
+            )
+
+    def add_dead_letter(self, letter: NewDeadLetter) -> DeadLetter:
+        """Park a message; the same queue and message id again returns the letter that is there."""
+        with self._database.transaction() as tx:
+            tx.run(
+                "insert into stageflow_dead_letters (queue, message_id, body, reason, delivery_count, created_at)"
+                " values (?, ?, ?, ?, ?, ?) on conflict (queue, message_id) do nothing",
+                (letter.queue, letter.message_id, letter.body, letter.reason, letter.delivery_count, tx.now),
+            )
+            rows = tx.rows(_LETTER + "where queue = ? and message_id = ?", (letter.queue, letter.message_id))
+        return _to_letter(rows[0])
+
+    def list_dead_letters(self, *, limit: int, after: int) -> list[DeadLetter]:
+        """Return parked messages, oldest first, from after a letter id on."""
+        with self._database.reading() as tx:
+            rows = tx.rows(_LETTER + "where letter_id > ? order by letter_id limit ?", (after, limit))
+        return [_to_letter(row) for row in rows]
+
+
+def _announce(work: Work) -> Announcement:
+    if not work.is_task:
+        return Announcement(
+            range_id=work.range_id,
+            message=JobQueueMessage(job_id=work.job_id, job_type=work.job_type, run=work.run, stage_number=work.stage_number),
+        )
+    return Announcement(
+        range_id=work.range_id,
+        message=TaskQueueMessage(
+            job_id=work.job_id,
+            job_type=work.job_type,
+            run=work.run,
+            stage_number=work.stage_number,
+            task_type=work.task_type,
+            generation=work.generation,
+            first=work.first,
+            last=work.last,
+        ),
+    )
+
+
+def _to_letter(row: Row) -> DeadLetter:
+    return DeadLetter(
+        queue=row[0],
+        message_id=row[1],
+        body=row[2],
+        reason=row[3],
+        delivery_count=row[4],
+        letter_id=row[5],
+        state=status_from_text(DeadLetterState, row[6]),
+        created_at=from_micros(row[7]),
+    )
