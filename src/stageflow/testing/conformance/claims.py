@@ -5,6 +5,7 @@ from typing import Final
 
 from stageflow.contracts.lease import ClaimOutcome, ClaimRequest, Lease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
+from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import TaskStatus
 from stageflow.testing.conformance.builders import (
     BAD,
@@ -25,7 +26,6 @@ from stageflow.testing.conformance.builders import (
     complete_one,
     control_type,
     create,
-    finish,
     let_leases_expire,
     new_job,
     new_stage,
@@ -203,7 +203,7 @@ class ClaimConformance(StoreScenarios):
         answer = complete_one(store, report(second, Again()))
         assert claim_all(store, _TASKS) == []
         assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED]
-        assert finish(store, take_advance(store, job, answer)).job_updated
+        assert advance(store, take_advance(store, job, answer)).outcome is AdvanceOutcome.GROUP_FAILED
 
     def test_a_cancelled_job_hides_nothing_from_a_claim(self, store: MovableStore) -> None:
         """What a claim meets of an ended job is closed on the way to the next range, in the same call."""

@@ -2,8 +2,12 @@
 
 from typing import Final
 
+import pytest
+
 from stageflow.contracts.lease import Lease
-from stageflow.contracts.status import JobStatus, StageStatus
+from stageflow.contracts.stage import AdvanceOutcome
+from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
+from stageflow.errors import StoreStateError
 from stageflow.testing.conformance.builders import (
     BAD,
     OK,
@@ -30,7 +34,7 @@ from stageflow.testing.conformance.builders import (
     tasks_type,
 )
 from stageflow.testing.conformance.crowd import crowd
-from stageflow.testing.conformance.looking import get_job, get_leases, get_stage, get_status, snapshot
+from stageflow.testing.conformance.looking import fail_with, get_job, get_leases, get_stage, get_status, snapshot
 from stageflow.testing.conformance.scenario import StoreScenarios
 
 _JOB: Final = new_job()
@@ -140,6 +144,26 @@ class JobCompletionConformance(StoreScenarios):
             StageStatus.SKIPPED,
         ]
         assert (end.total_tasks, record.stage) == (2, 1)
+
+    def test_a_job_with_a_failed_stage_does_not_complete(self, store: MovableStore) -> None:
+        """A failed stage stops its job; to declare that job complete is a bug, and raised."""
+        lease = _done(store)
+        before = snapshot(store, _JOB)
+        with pytest.raises(StoreStateError):
+            finish(store, lease, status=StageStatus.FAILED)
+        assert snapshot(store, _JOB) == before
+        assert advance(store, lease, status=StageStatus.FAILED).outcome is AdvanceOutcome.GROUP_FAILED
+        with pytest.raises(StoreStateError):
+            finish(store, lease)
+        assert fail_with(store, lease, "the verdict")
+
+    def test_a_cancelled_task_does_not_keep_a_job_from_its_end(self, store: MovableStore) -> None:
+        """A stage whose status is cancelled because an operator cancelled a task is closed like any other."""
+        start(store, _JOB, 2)
+        lease = complete_one(store, report(claim_one(store, tasks_type(_JOB)), OK, TaskStatus.CANCELLED)).advance
+        assert lease is not None
+        end = finish(store, lease)
+        assert (end.job_updated, get_stage(store, _JOB).status) == (True, StageStatus.CANCELLED)
 
     def test_a_cancelled_job_does_not_complete(self, store: MovableStore) -> None:
         """The end that came first stands."""

@@ -316,7 +316,7 @@ class SweepConformance(StoreScenarios):
         recover(store)
         recover(store)
         assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED]
-        assert finish(store, take_advance(store, job, answer)).job_updated
+        assert advance(store, take_advance(store, job, answer)).outcome is AdvanceOutcome.GROUP_FAILED
 
     def test_leftovers_of_an_ended_job_are_closed_by_the_sweep(self, store: MovableStore) -> None:
         """A retry that was reported after the end of its job is closed, though no worker claims it."""

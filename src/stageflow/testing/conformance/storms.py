@@ -5,9 +5,10 @@ The scenarios do not say who wins. That the partition holds and that every job c
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from stageflow.contracts.job import JobEnding
+from stageflow.contracts.job import JobEnding, NewJob
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, TaskCompletionResult, WorkKind
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.stage import AdvanceOutcome
@@ -25,6 +26,7 @@ from stageflow.testing.conformance.builders import (
     claim_all,
     claim_one,
     claim_plan,
+    complete,
     complete_ok,
     complete_one,
     control_type,
@@ -53,8 +55,21 @@ def _together(*acts: Callable[[], object]) -> list[object]:
     return crowd(len(acts), lambda number: acts[number]())
 
 
-def _report_each(store: MovableStore, leases: list[Lease]) -> Callable[[], list[TaskCompletionResult]]:
-    return lambda: [complete_one(store, complete_ok(lease)) for lease in leases]
+def _report_each(store: MovableStore, leases: list[Lease]) -> list[TaskCompletionResult]:
+    return [complete_one(store, complete_ok(lease)) for lease in leases]
+
+
+def _claim_and_report(store: MovableStore) -> list[TaskCompletionResult]:
+    return _report_each(store, claim_all(store, _TASKS, max_tasks=3))
+
+
+def _pause_and_resume(store: MovableStore, job: NewJob) -> None:
+    pause(store, job)
+    resume(store, job)
+
+
+def _skip_each(store: MovableStore, indexes: range) -> list[bool]:
+    return [store.close_task(_JOB.job_id, 1, index, TaskStatus.SKIPPED, "by hand") for index in indexes]
 
 
 class StormConformance(StoreScenarios):
@@ -92,8 +107,8 @@ class StormConformance(StoreScenarios):
             store.add_tasks(chunk(plan, 1, final=False))
             lease = claim_one(store, _TASKS)
             outcome, answer = _together(
-                lambda plan=plan: store.add_tasks(chunk(plan, 0, first_index=1)),  # type: ignore[misc]
-                lambda lease=lease: complete_one(store, complete_ok(lease)),  # type: ignore[misc]
+                partial(store.add_tasks, chunk(plan, 0, first_index=1)),
+                partial(complete_one, store, complete_ok(lease)),
             )
             assert outcome is PlanOutcome.RECORDED
             assert isinstance(answer, TaskCompletionResult)
@@ -111,9 +126,9 @@ class StormConformance(StoreScenarios):
             leases = claim_all(store, _TASKS, max_leases=8)
             ending = JobEnding(job_id=job.job_id, status=JobStatus.CANCELLED, error_details="enough")
             ended, *answers = _together(
-                lambda ending=ending: store.end_job(ending),  # type: ignore[misc]
-                _report_each(store, leases[::2]),
-                _report_each(store, leases[1::2]),
+                partial(store.end_job, ending),
+                partial(_report_each, store, leases[::2]),
+                partial(_report_each, store, leases[1::2]),
             )
             assert ended is True
             assert all(answer.outcome is CompletionOutcome.RECORDED for mine in answers for answer in _results(mine))
@@ -128,8 +143,8 @@ class StormConformance(StoreScenarios):
             job = new_job(f"round {number}")
             start(store, job, 16, range_count=8)
             _, *claimed = _together(
-                lambda job=job: cancel(store, job),  # type: ignore[misc]
-                *[lambda: claim_all(store, _TASKS, max_tasks=1, max_leases=6)] * 3,
+                partial(cancel, store, job),
+                *[partial(claim_all, store, _TASKS, max_tasks=1, max_leases=6)] * 3,
             )
             held = [lease for mine in claimed for lease in _leases(mine)]
             for lease in held:
@@ -145,10 +160,10 @@ class StormConformance(StoreScenarios):
             start(store, job, 16, range_count=4)
             leases = claim_all(store, _TASKS, max_tasks=2, max_leases=4)
             _together(
-                lambda job=job: (pause(store, job), resume(store, job)),  # type: ignore[misc]
-                lambda: [complete_one(store, complete_ok(lease)) for lease in claim_all(store, _TASKS, max_tasks=3)],
-                _report_each(store, leases[:2]),
-                lambda leases=leases: store.return_ranges([give_back(lease) for lease in leases[2:]]),  # type: ignore[misc]
+                partial(_pause_and_resume, store, job),
+                partial(_claim_and_report, store),
+                partial(_report_each, store, leases[:2]),
+                partial(store.return_ranges, [give_back(lease) for lease in leases[2:]]),
             )
             for lease in claim_all(store, _TASKS):
                 complete_one(store, complete_ok(lease))
@@ -160,11 +175,11 @@ class StormConformance(StoreScenarios):
             job = new_job(f"round {number}", first_stage=new_stage(1, fail_fast=True))
             start(store, job, 16, range_count=8)
             failing, returning, *others = claim_all(store, _TASKS, max_leases=4)
-            answers = _together(
-                lambda failing=failing: [complete_one(store, report(failing, BAD, OK))],  # type: ignore[misc]
-                lambda returning=returning: [store.return_ranges([give_back(returning)])] and [],  # type: ignore[misc]
-                _report_each(store, others),
-                lambda: [complete_one(store, complete_ok(lease)) for lease in claim_all(store, _TASKS)],
+            _, *answers = _together(
+                partial(store.return_ranges, [give_back(returning)]),
+                partial(complete, store, report(failing, BAD, OK)),
+                partial(_report_each, store, others),
+                partial(_claim_and_report, store),
             )
             recover(store)
             assert claim_all(store, _TASKS) == []
@@ -177,9 +192,9 @@ class StormConformance(StoreScenarios):
         start(store, _JOB, 24, range_count=24)
         leases = claim_all(store, _TASKS)
         closed, *answers = _together(
-            lambda: [store.close_task(_JOB.job_id, 1, index, TaskStatus.SKIPPED, "by hand") for index in range(24)],
-            _report_each(store, leases[::-2]),
-            _report_each(store, leases[-2::-2]),
+            partial(_skip_each, store, range(24)),
+            partial(_report_each, store, leases[::-2]),
+            partial(_report_each, store, leases[-2::-2]),
         )
         assert isinstance(closed, list)
         recorded = [answer.outcome for mine in answers for answer in _results(mine)].count(CompletionOutcome.RECORDED)
@@ -193,8 +208,8 @@ class StormConformance(StoreScenarios):
             start(store, job, 1)
             lease = run_all(store, job)
             _together(
-                lambda job=job: cancel(store, job),  # type: ignore[misc]
-                lambda lease=lease: advance(store, lease, new_stage(2)),  # type: ignore[misc]
+                partial(cancel, store, job),
+                partial(advance, store, lease, new_stage(2)),
             )
             assert get_status(store, job) is JobStatus.CANCELLED
             assert ask(store, *all_types(job)).leases == []
