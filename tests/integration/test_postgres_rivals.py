@@ -28,7 +28,6 @@ from stageflow.testing.conformance.builders import (
     create,
     finish,
     give_back,
-    job_id_of,
     new_job,
     new_stage,
     recover,
@@ -97,17 +96,16 @@ def test_no_claim_says_empty_while_a_rival_holds_ready_work(store: PostgresStore
     job = new_job()
     start(store, job, 400)
 
-    def drain(number: int) -> tuple[int, int]:
+    def drain(number: int) -> int:
         tasks = 0
         while True:
             answer = ask(store, tasks_type(job), worker=f"w{number}", max_tasks=5, max_leases=1)
             tasks += sum(lease.last - lease.first for lease in answer.leases)
             if answer.outcome is ClaimOutcome.EMPTY:
-                return tasks, number
+                assert store.list_unannounced(older_than_seconds=None, limit=1) == [], "told empty, and there is ready work"
+                return tasks
 
-    leased = crowd(8, drain)
-    assert sum(tasks for tasks, _ in leased) == 400
-    assert all(tasks > 0 for tasks, _ in leased), "a worker was told that there is nothing while others went on"
+    assert sum(crowd(8, drain)) == 400
 
 
 class _Chaos:
@@ -225,7 +223,4 @@ def _end_all(store: PostgresStore, jobs: list[NewJob]) -> None:
         recover(store, death_budget=100)
         closer._claim()  # noqa: SLF001  the rest of the story, told by the same actor
         closer.drain()
-    assert {record.status for record in store.get_jobs([job_id_of(f"chaos {number}") for number in range(6)])} <= {
-        JobStatus.COMPLETED,
-        JobStatus.COMPLETED_WITH_ERRORS,
-    }
+    assert [record.status for record in store.get_jobs([job.job_id for job in jobs]) if not record.is_terminal] == []

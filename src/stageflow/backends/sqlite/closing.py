@@ -1,14 +1,13 @@
 """One unfinished task, ended or requeued by an operator's hand."""
 
 from stageflow.backends.sqlite.barrier import count_off, tally_of
-from stageflow.backends.sqlite.completion import INSERT_RESULT
+from stageflow.backends.sqlite.completion import INSERT_RESULT, NO_TOKEN
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, delete_range, insert_part, insert_range
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, TaskStatus
 from stageflow.errors import StoreStateError
 
-_NO_TOKEN = 0
 _DEFAULT_ERRORS = {
     TaskStatus.FAILED: "failed by an operator",
     TaskStatus.SKIPPED: "skipped by an operator",
@@ -40,10 +39,10 @@ class SqliteClosing(StorePart):
             raise StoreStateError(msg)
         with self._database.transaction() as tx:
             work = _find(tx, job_id, stage_number, task_index)
-            if work is None or work.job_ended:
+            if work is None:
                 return False
-            if status is TaskStatus.QUEUED and work.state != "leased":
-                return True
+            if status is TaskStatus.QUEUED and (work.job_ended or work.state != "leased"):
+                return not work.job_ended
             _take_out(tx, work, task_index)
             if status in TERMINAL_TASK_STATUSES:
                 _record(tx, work, task_index, status, error_details or _DEFAULT_ERRORS[status])
@@ -76,7 +75,7 @@ def _take_out(tx: Transaction, work: Work, index: int) -> None:
 def _record(tx: Transaction, work: Work, index: int, status: TaskStatus, error_details: str) -> None:
     tx.run(
         INSERT_RESULT,
-        (work.stage_id, index, work.generation, work.attempt, status.value, None, error_details, 0.0, _NO_TOKEN, tx.now),
+        (work.stage_id, index, work.generation, work.attempt, status.value, None, error_details, 0.0, NO_TOKEN, tx.now),
     )
     count_off(tx, work.stage_id, tally_of(status, 1))
 
@@ -94,5 +93,5 @@ def _requeue(tx: Transaction, work: Work, index: int, error_details: str | None)
         generation=work.generation,
         turn=work.turn,
         attempt=work.attempt + 1,
-        error_details=error_details or work.error_details,
+        error_details=error_details,
     )

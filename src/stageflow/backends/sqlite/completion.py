@@ -3,6 +3,7 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from stageflow.backends.sqlite.barrier import Settlement, Tally, close_waiting, count_off
 from stageflow.backends.sqlite.clock import span_micros, to_micros
@@ -14,10 +15,13 @@ from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCo
 from stageflow.contracts.status import TaskStatus
 from stageflow.errors import StoreStateError
 
-INSERT_RESULT = (
+INSERT_RESULT: Final = (
     "insert into stageflow_results (stage_id, task_index, generation, attempt, status, result, error_details, seconds, token,"
     " completed_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+NO_TOKEN: Final = 0
+"""The token of results that no lease holder reported: an operator's, and those of tasks that killed their workers."""
 
 
 class SqliteCompletion(StorePart):
@@ -39,7 +43,9 @@ class SqliteCompletion(StorePart):
         """
         with self._database.transaction() as tx:
             holder = Holder(worker_id, tx.now + span_micros(lease_seconds)) if worker_id else None
-            order = sorted(range(len(completions)), key=lambda place: (completions[place].stage_id, completions[place].range_id))
+            order = sorted(
+                range(len(completions)), key=lambda place: (completions[place].stage_id, completions[place].range_id)
+            )
             answers = {place: _complete(tx, completions[place], holder) for place in order}
         return [answers[place] for place in range(len(completions))]
 
@@ -47,14 +53,10 @@ class SqliteCompletion(StorePart):
 def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | None) -> TaskCompletionResult:
     work = get_work(tx, completion.range_id)
     count = len(completion.statuses)
-    if (
-        work is None
-        or work.token != completion.token
-        or work.stage_id != completion.stage_id
-        or work.kind != WorkKind.TASK
-        or work.first != completion.first
-    ):
+    if work is None or work.token != completion.token or work.first > completion.first:
         return _refuse(tx, completion)
+    if work.stage_id != completion.stage_id or work.kind != WorkKind.TASK or work.first < completion.first:
+        raise _not_a_prefix(work, completion)
     if count > work.width:
         return _refuse_overlong(tx, work, completion)
     try:
@@ -165,17 +167,23 @@ def _refuse_overlong(tx: Transaction, work: Work, completion: RangeCompletion) -
         (work.stage_id, work.last, work.generation, work.attempt),
     )
     if cut is None:
-        msg = (
-            f"a report of {len(completion.statuses)} tasks from {completion.first} on is longer than range {work.range_id}, which "
-            f"ends before task {work.last}; report only tasks of the lease"
-        )
-        raise StoreStateError(msg)
+        raise _not_a_prefix(work, completion)
     make_ready(tx, work.range_id, suspect=work.suspect, deaths=work.deaths, attempt=work.attempt)
     return _unwritten(tx, completion, CompletionOutcome.STALE)
 
 
+def _not_a_prefix(work: Work, completion: RangeCompletion) -> StoreStateError:
+    return StoreStateError(
+        f"the tasks {completion.first} to {completion.first + len(completion.statuses) - 1} of stage {completion.stage_id} were "
+        f"reported for range {work.range_id}, which is {work.kind} work [{work.first}, {work.last}) of stage {work.stage_id}; "
+        f"report a prefix of what was leased",
+    )
+
+
 def _unwritten(tx: Transaction, completion: RangeCompletion, outcome: CompletionOutcome) -> TaskCompletionResult:
-    stage = tx.row("select job_id, stage_number, remaining, halted from stageflow_stages where stage_id = ?", (completion.stage_id,))
+    stage = tx.row(
+        "select job_id, stage_number, remaining, halted from stageflow_stages where stage_id = ?", (completion.stage_id,)
+    )
     if stage is None:
         msg = f"stage {completion.stage_id} is not stored; report completions with the stage_id of their lease"
         raise StoreStateError(msg)

@@ -74,7 +74,7 @@ class SqliteEnding(StorePart):
 
         Raises:
             JobNotFoundError: There is no such job.
-            StoreStateError: A stage failed or was cancelled; end the job by ``end_job``.
+            StoreStateError: A stage that is not skipped is among ``skipped``.
         """
         if token is None:
             with self._database.reading() as tx:
@@ -202,11 +202,7 @@ def _all_skipped(stages: Sequence[NewStage]) -> Sequence[NewStage]:
 
 
 def _complete_job(tx: Transaction, job_id: str, progress: _Progress, result_data: str | None) -> None:
-    statuses = {stage.status for stage in progress.stages}
-    if not statuses.isdisjoint({StageStatus.FAILED, StageStatus.CANCELLED}):
-        msg = f"job {job_id} has a failed or cancelled stage and cannot complete; end it by end_job"
-        raise StoreStateError(msg)
-    with_errors = StageStatus.COMPLETED_WITH_ERRORS in statuses
+    with_errors = any(stage.status == StageStatus.COMPLETED_WITH_ERRORS for stage in progress.stages)
     status = JobStatus.COMPLETED_WITH_ERRORS if with_errors else JobStatus.COMPLETED
     tx.run(
         "update stageflow_jobs set status = ?, result_data = ?, updated_at = ? where job_id = ?",

@@ -22,7 +22,7 @@ class SqliteHolding(StorePart):
     """Extends, returns and lists leases; knows the workers."""
 
     def extend_leases(self, worker_id: str, leases: Sequence[HeldLease], lease_seconds: float) -> LeaseExtension:
-        """Raise the beat and the expiry of leases still held."""
+        """Raise the beat and the expiry of leases still held; the tokens alone decide who holds them."""
         held: list[int] = []
         stages: list[int] = []
         with self._database.transaction() as tx:
@@ -32,14 +32,16 @@ class SqliteHolding(StorePart):
                 row = tx.row(
                     "update stageflow_ranges set beat = beat + 1, lease_expires_at = ?, renewed_at = ?, current_index = ?,"
                     " current_since = case when current_index = ? then current_since else ? end"
-                    " where range_id = ? and token = ? and worker_id = ? and state = 'leased' returning stage_id",
-                    (expires_at, tx.now, index, index, tx.now, lease.range_id, lease.token, worker_id),
+                    " where range_id = ? and token = ? and state = 'leased' returning stage_id",
+                    (expires_at, tx.now, index, index, tx.now, lease.range_id, lease.token),
                 )
                 if row is not None:
                     held.append(lease.token)
                     stages.append(row[0])
             stopping = _list_stopping(tx, stages)
-        return LeaseExtension(held=held, stopping=[token for token, stage in zip(held, stages, strict=True) if stage in stopping])
+        return LeaseExtension(
+            held=held, stopping=[token for token, stage in zip(held, stages, strict=True) if stage in stopping]
+        )
 
     def return_ranges(self, returns: Sequence[RangeReturn]) -> list[bool]:
         """Give unstarted tails back; ``False`` where the lease was lost.

@@ -47,10 +47,13 @@ class SqliteJobs(StorePart):
         begun: AbstractContextManager[Transaction]
         begun = self._database.transaction() if connection is None else self._database.inside(connection)
         with begun as tx:
-            existing = {row[0] for row in tx.rows(
-                "select job_id from stageflow_jobs where job_id in (select value from json_each(?))",
-                (json_list([job.job_id for job in jobs]),),
-            )}
+            existing = {
+                row[0]
+                for row in tx.rows(
+                    "select job_id from stageflow_jobs where job_id in (select value from json_each(?))",
+                    (json_list([job.job_id for job in jobs]),),
+                )
+            }
             answers: list[bool] = []
             created: list[NewJob] = []
             for job in jobs:

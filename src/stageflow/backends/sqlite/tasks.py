@@ -64,9 +64,16 @@ class SqliteTasks(StorePart):
             outcomes = list_outcomes(tx, stage.stage_id, tasks[0][0], len(tasks))
             spans = _list_spans(tx, stage.stage_id, tasks[0][0], tasks[-1][0])
         ended = {outcome.task_index: outcome for outcome in outcomes}
-        open_spans = {index: span for span in spans for index in range(max(span.first, tasks[0][0]), min(span.last, tasks[-1][0] + 1))}
+        open_spans = {
+            index: span for span in spans for index in range(max(span.first, tasks[0][0]), min(span.last, tasks[-1][0] + 1))
+        }
         return [
-            _derive(stage, (index, parameters, key), ended[index] if index in ended else None, open_spans[index] if index in open_spans else None)
+            _derive(
+                stage,
+                (index, parameters, key),
+                ended[index] if index in ended else None,
+                open_spans[index] if index in open_spans else None,
+            )
             for index, parameters, key in tasks
         ]
 
