@@ -4,12 +4,10 @@ A check looks at ``type(value)``, never at ``value.__class__``, which a mock may
 """
 
 import collections.abc
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
-from weakref import WeakSet
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -343,105 +341,3 @@ class Later(Check):
     def find(self, value: Any, path: str) -> Finding:
         """Find what the whole finds."""
         return self.check.find(value, path)
-
-
-class ByTypeguard(Check):
-    """Callables and files, which typeguard knows how to take apart."""
-
-    def __init__(self, expected: str, hint: Any, *, mocks: bool) -> None:
-        super().__init__(expected)
-        self._hint = hint
-        self._mocks = mocks
-
-    def accepts(self, value: Any) -> bool:
-        """Say whether typeguard finds no fault."""
-        return not self._fault(value)
-
-    def find(self, value: Any, path: str) -> Finding:
-        """Give typeguard's reason."""
-        return Finding(path, self.expected, value, class_name(type(value)), self._fault(value))
-
-    def _fault(self, value: Any) -> str:
-        if not self._mocks and _is_mock(type(value)):
-            return _mock_fault
-        return _typeguard_fault(value, self._hint)
-
-
-class OfProtocol(Check):
-    """A ``Protocol``: each method is there and takes the same arguments, each attribute is there and has its type."""
-
-    def __init__(self, expected: str, protocol: Any, methods: Iterable[str], attributes: Mapping[str, Check]) -> None:
-        super().__init__(expected)
-        self._protocol = protocol
-        self._methods = sorted(methods)
-        self._attributes = dict(attributes)
-        # Classes whose methods fit: looking again costs microseconds, and only attributes differ between instances.
-        self._fitting: WeakSet[type] = WeakSet()
-
-    def accepts(self, value: Any) -> bool:
-        """Say whether there is no fault."""
-        return self._fault(value, self.expected) is None
-
-    def find(self, value: Any, path: str) -> Finding:
-        """Name the missing or wrong member."""
-        return self._fault(value, path) or super().find(value, path)
-
-    def _fault(self, value: Any, path: str) -> Finding | None:
-        kind = type(value)
-        if kind not in self._fitting:
-            reason = self._shape_fault(value, kind)
-            if reason:
-                return Finding(path, self.expected, value, class_name(kind), reason)
-        for name, check in self._attributes.items():
-            try:
-                inspect.getattr_static(value, name)
-                member = getattr(value, name)
-            except AttributeError:
-                return Finding(path, self.expected, value, class_name(kind), f"it has no attribute {name!r}")
-            if not check.accepts(member):
-                return check.find(member, f"{path}.{name}")
-        return None
-
-    def _shape_fault(self, value: Any, kind: type) -> str:
-        if _is_mock(kind):
-            return _mock_fault
-        for name in self._methods:
-            try:
-                # Not through `__getattr__`: an object that answers to every name has no shape.
-                inspect.getattr_static(value, name)
-                member = getattr(value, name)
-            except AttributeError:
-                return f"it has no method {name!r}"
-            if not callable(member):
-                return f"its {name!r} is not a method"
-        if issubclass(kind, type):
-            return "" if self._attributes else _typeguard_fault(value, self._protocol)
-        # typeguard compares signatures through the class: methods set on one instance are beyond it.
-        if all(any(name in vars(base) for base in kind.__mro__) for name in self._methods):
-            if self._methods and (fault := _typeguard_fault(value, self._protocol)):
-                return fault
-            self._fitting.add(kind)
-        return ""
-
-
-_mock_fault = "a mock answers to every name; pass a real object or a fake that has the methods"
-
-
-def _is_mock(kind: type) -> bool:
-    return any(base.__module__ == "unittest.mock" for base in kind.__mro__)
-
-
-def _typeguard_fault(value: Any, hint: Any) -> str:
-    # Imported on first need: it costs 50 ms, and most programs never need it.
-    from typeguard import CollectionCheckStrategy, ForwardRefPolicy, TypeCheckError, check_type  # noqa: PLC0415
-
-    try:
-        check_type(
-            value,
-            hint,
-            forward_ref_policy=ForwardRefPolicy.ERROR,
-            collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS,
-        )
-    except TypeCheckError as error:
-        return str(error)
-    return ""

@@ -1,287 +1,289 @@
-"""``@enforce_contract``: the types of a boundary function's arguments and result, checked at every call."""
+"""``enforce_contract``: the arguments and the result of a boundary function are what its contract says, or it stops.
 
+The checks are compiled once. At a call nothing is converted, copied or guessed: the very objects that came in go through.
+"""
+
+import collections.abc
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Final, ParamSpec, TypeVar, cast, get_args, get_type_hints, overload
+from functools import partial, wraps
+from inspect import Parameter
+from types import FrameType, FunctionType, MappingProxyType
+from typing import Any, Final, Protocol, TypeVar, Union, cast, get_args, get_origin, overload
 
-from stageflow.contracts.checks import Check, compile_check
+from stageflow.contracts.checks import Anything, Check, Elements, Entries, OfClass
+from stageflow.contracts.hints import compile_check, describe, resolve_hints
 from stageflow.contracts.preview import preview
+from stageflow.contracts.wrapper import RESULT, Kind, drive, drive_async, free_prefix, kind_of, wrapper_source
 from stageflow.errors import ContractDefinitionError, ContractViolationError
 
-P = ParamSpec("P")
-R = TypeVar("R")
+# The function itself, not Callable[P, R]: so a classmethod stays one, and nothing of the type gets lost.
+FunctionT = TypeVar("FunctionT", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
-RETURN: Final = "return"
-_ATTRIBUTE: Final = "__stageflow_contract__"
-_unset: Final = object()
+_unspecified: Final = object()
+# What a generator function may say that it returns.
+_yielding = {
+    Kind.GENERATOR: (collections.abc.Iterator, collections.abc.Iterable, collections.abc.Generator),
+    Kind.ASYNC_GENERATOR: (
+        collections.abc.AsyncIterator,
+        collections.abc.AsyncIterable,
+        collections.abc.AsyncGenerator,
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionContract:
-    """The contract of a function, read back by :func:`contract_of`.
+    """What a decorated function takes and returns.
 
     Attributes:
-        function: Its qualified name.
-        params: Parameter name to type.
-        returns: Type of the result; ``None`` where it is not checked.
+        function: Qualified name of the function.
+        params: The type of each checked parameter; of ``*args`` and ``**kwargs`` the type of one element.
+        returns: The type of the result; ``type(None)`` where nothing is returned, ``None`` where it is not checked.
     """
 
     function: str
-    params: Mapping[str, object]
-    returns: object
+    params: Mapping[str, Any]
+    returns: Any
+
+
+class _Decorator(Protocol):
+    def __call__(self, function: FunctionT, /) -> FunctionT: ...
 
 
 @overload
-def enforce_contract(function: Callable[P, R], /) -> Callable[P, R]: ...
+def enforce_contract(function: FunctionT, /) -> FunctionT: ...
 @overload
+def enforce_contract(*, params: Mapping[str, Any] | None = None, returns: Any = _unspecified) -> _Decorator: ...
 def enforce_contract(
-    *,
-    params: Mapping[str, object] = ...,
-    returns: object = ...,
-) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def enforce_contract(
-    function: Callable[..., Any] | None = None,
-    /,
-    *,
-    params: Mapping[str, object] | None = None,
-    returns: object = _unset,
+    function: Any = _unspecified, /, *, params: Mapping[str, Any] | None = None, returns: Any = _unspecified
 ) -> Any:
-    """Check a function's arguments and its result at every call; values pass through unchanged.
+    """Check arguments and result of a function, method, coroutine function or generator at each call.
 
-    Bare, the annotations are the contract. With ``params`` or ``returns`` only what they name is checked. Elements of
-    containers are checked too; ``True`` is no ``int``; a pydantic model must be an instance, not a dict.
+    Written bare, or with empty parentheses, it reads the annotations. With ``params`` or ``returns`` it checks what these
+    name and nothing else. A type may be anything that an annotation may be, its name in a string, or a tuple of types.
+    Elements are checked, not only their container: of collections and mappings when they are passed, of a generator as it
+    yields. An iterator that is passed or returned by something that is no generator is checked as an iterator: looking at
+    its elements would use them up. A parameter's default fits by definition. Classes are matched by ``type(value)``, so
+    mocks do not fit; ``True`` is no ``int``; constraints inside ``Annotated`` are the models' business.
+
+    A decorated generator function checks its arguments when it is called, not at the first ``next``.
 
     Args:
-        function: The function, when used bare.
-        params: Types by parameter name; a tuple of types means any of them.
-        returns: Type of the result; ``type(None)`` for ``None``.
+        function: The function, when the decorator is written bare.
+        params: Parameter name to type. Of ``*args`` and ``**kwargs``, the type of one element.
+        returns: Type of the result; ``type(None)`` for ``None``; ``Iterator[X]`` for generators.
 
     Raises:
-        ContractDefinitionError: ``params`` names a parameter that the function lacks, or a type cannot be checked.
-        ContractViolationError: At a call: an argument or the result is not what the contract says.
+        ContractDefinitionError: At decoration, if the contract names a parameter that the function lacks or a type that
+            cannot be checked; at the first call, if a name in it is still not defined.
+        ContractViolationError: At a call, naming the function, the parameter and the bad element.
     """
-    if function is not None:
-        return _wrap(function, None, _unset)
-    if params is None and returns is _unset:
-        return lambda undecorated: _wrap(undecorated, None, _unset)
-    return lambda undecorated: _wrap(undecorated, params or {}, returns)
+    # Names inside strings may be local to the caller.
+    frame = sys._getframe(1)  # noqa: SLF001 - the documented way to the caller's frame
+    if function is not _unspecified:
+        return _decorated(function, None, _unspecified, frame)
+    if returns is None:
+        msg = "enforce_contract: returns=None is ambiguous; write returns=type(None), or leave it out to check no result."
+        raise ContractDefinitionError(msg)
+
+    def decorate(function: FunctionT, /) -> FunctionT:
+        return cast("FunctionT", _decorated(function, params, returns, frame))
+
+    return decorate
 
 
-def contract_of(function: Callable[..., Any]) -> FunctionContract:
+def contract_of(function: "Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]") -> FunctionContract:
     """Return the contract of a decorated function or method.
 
     Raises:
-        ContractDefinitionError: It has none.
+        ContractDefinitionError: The function is not decorated, or a name in its contract is not defined.
     """
-    plain = inspect.unwrap(function, stop=lambda each: _ATTRIBUTE in vars(each)) if inspect.isfunction(function) else function
-    attributes = vars(plain.__func__) if inspect.ismethod(plain) else vars(plain)
-    if _ATTRIBUTE not in attributes:
-        msg = f"{function!r} has no contract; decorate it with @enforce_contract"
-        raise ContractDefinitionError(msg)
-    contract: _Contract = attributes[_ATTRIBUTE]
-    contract.resolve()
-    return FunctionContract(contract.name, dict(contract.types), contract.returns)
+    plain: Any = function.__func__ if isinstance(function, classmethod | staticmethod) else function
+    try:
+        enforcement: _Enforcement = plain.__stageflow_enforcement__
+    except AttributeError as error:
+        msg = f"{preview(function)} has no contract; decorate it with @enforce_contract."
+        raise ContractDefinitionError(msg) from error
+    return enforcement.contract()
 
 
-class _Contract:
-    """The compiled contract of one function; annotations that name what is defined later are resolved at the first call."""
-
-    def __init__(self, function: Callable[..., Any], params: Mapping[str, object] | None, returns: object) -> None:
-        self.function = function
-        self.name = function.__qualname__
-        self.types: dict[str, object] = {}
-        self.returns: object = None
-        self.checks: list[tuple[int, str, Check]] = []
-        self.rest: Check | None = None
-        self.rest_from = 0
-        self.keywords: Check | None = None
-        self.known: frozenset[str] = frozenset()
-        self.result: Check | None = None
-        self.resolved = False
-        self._explicit = params
-        self._explicit_returns = returns
-        self._signature = inspect.signature(function)
-        self._refuse_strangers()
-        if params is not None or not any(isinstance(each, str) for each in function.__annotations__.values()):
-            self.resolve()
-
-    def resolve(self) -> None:
-        """Compile the checks, once."""
-        if self.resolved:
-            return
-        if self._explicit is None:
-            hints = self._hints()
-            self.types = {name: hints[name] for name in self._signature.parameters if name in hints}
-            self.returns = hints[RETURN] if RETURN in hints else None
-            has_result = RETURN in hints
-        else:
-            self.types = dict(self._explicit)
-            has_result = self._explicit_returns is not _unset
-            self.returns = self._explicit_returns if has_result else None
-        self.result = self._compile(self.returns) if has_result else None
-        self._compile_parameters()
-        self.resolved = True
-
-    def _hints(self) -> dict[str, Any]:
-        try:
-            return get_type_hints(self.function, include_extras=True)
-        except NameError as error:
-            msg = f"{self.name}: the annotation {error.name!r} cannot be resolved; import or define it in the function's module"
-            raise ContractDefinitionError(msg) from error
-
-    def _compile_parameters(self) -> None:
-        for position, (name, parameter) in enumerate(self._signature.parameters.items()):
-            if name not in self.types:
-                continue
-            check = self._compile(self.types[name])
-            match parameter.kind:
-                case inspect.Parameter.VAR_POSITIONAL:
-                    self.rest, self.rest_from = check, position
-                case inspect.Parameter.VAR_KEYWORD:
-                    self.keywords = check
-                case inspect.Parameter.KEYWORD_ONLY:
-                    self.checks.append((1 << 30, name, check))
-                case _:
-                    self.checks.append((position, name, check))
-        self.known = frozenset(self._signature.parameters)
-
-    def _compile(self, annotation: object) -> Check:
-        try:
-            return compile_check(annotation)
-        except ContractDefinitionError as error:
-            msg = f"{self.name}: {error}"
-            raise ContractDefinitionError(msg) from error
-
-    def _refuse_strangers(self) -> None:
-        for name in self._explicit or ():
-            if name not in self._signature.parameters:
-                there = ", ".join(self._signature.parameters) or "none"
-                msg = f"{self.name} has no parameter {name!r}; it has: {there}. Correct the name in params"
-                raise ContractDefinitionError(msg)
-
-    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise if an argument is not what the contract says."""
-        if not self.resolved:
-            self.resolve()
-        given = len(args)
-        for position, name, check in self.checks:
-            if position < given:
-                value = args[position]
-            elif name in kwargs:
-                value = kwargs[name]
-            else:
-                continue
-            if not check.accepts(value):
-                raise self._violation(name, check, value)
-        if self.rest is not None:
-            for place, value in enumerate(args[self.rest_from :]):
-                if not self.rest.accepts(value):
-                    raise self._violation(f"*args[{place}]", self.rest, value)
-        if self.keywords is not None:
-            for name, value in kwargs.items():
-                if name not in self.known and not self.keywords.accepts(value):
-                    raise self._violation(name, self.keywords, value)
-
-    def check_result(self, value: Any) -> None:
-        """Raise if the result is not what the contract says."""
-        if self.result is not None and not self.result.accepts(value):
-            raise self._violation(None, self.result, value)
-
-    def yielded(self) -> Check | None:
-        """Return the check of what a generator yields."""
-        arguments = get_args(self.returns)
-        return self._compile(arguments[0]) if arguments else None
-
-    def _violation(self, parameter: str | None, check: Check, value: object) -> ContractViolationError:
-        return violation(self.name, parameter, check, value)
-
-
-def violation(function: str, parameter: str | None, check: Check, value: object) -> ContractViolationError:
-    """Return the error for a value that a check refused."""
-    mismatch = check.locate(value, parameter or "return value")
-    what = f"parameter '{parameter}'" if parameter is not None else "return value"
-    where = "" if mismatch.path in {parameter, "return value"} else f" at {mismatch.path}"
-    actual, picture = type(mismatch.value).__name__, preview(mismatch.value)
-    advice = "Pass" if parameter is not None else "Return"
-    msg = f"{function}: {what} must be {mismatch.expected}{where}, got {actual}: {picture}. {advice} a {mismatch.expected}."
-    return ContractViolationError(
-        msg,
-        function=function,
-        parameter=parameter,
-        expected=mismatch.expected,
-        actual=actual,
-        path=mismatch.path,
-        preview=picture,
-    )
-
-
-def _wrap(function: Any, params: Mapping[str, object] | None, returns: object) -> Any:
+def _decorated(function: Any, params: Mapping[str, Any] | None, returns: Any, frame: FrameType) -> Any:
     if isinstance(function, classmethod | staticmethod):
-        return type(function)(_wrap(function.__func__, params, returns))
-    contract = _Contract(function, params, returns)
-    wrapper = _wrapper_for(function, contract)
-    setattr(wrapper, _ATTRIBUTE, contract)
-    return wrapper
+        return type(function)(_decorated(function.__func__, params, returns, frame))
+    if not isinstance(function, FunctionType):
+        msg = (
+            f"enforce_contract: {preview(function)} is not a function. "
+            "Put the decorator directly above a def, below @property and other decorators that make objects."
+        )
+        raise ContractDefinitionError(msg)
+    return _Enforcement(function, params, returns, frame).wrapper()
 
 
-def _wrapper_for(function: Callable[..., Any], contract: _Contract) -> Callable[..., Any]:
-    if inspect.iscoroutinefunction(function):
-        return _async_wrapper(function, contract)
-    if inspect.isasyncgenfunction(function):
-        return _async_generator_wrapper(function, contract)
-    if inspect.isgeneratorfunction(function):
-        return _generator_wrapper(function, contract)
+class _Enforcement:
+    """One function's contract and the wrapper that enforces it.
 
-    @wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        contract.check_arguments(args, kwargs)
-        result = function(*args, **kwargs)
-        contract.check_result(result)
-        return result
+    It is compiled at decoration. If a name in it is not defined yet (a class further down in the module, or the very class
+    whose body is being run), that is put off to the first call, and the caller's frame is kept so long.
+    """
 
-    return checked
+    def __init__(self, function: FunctionType, params: Mapping[str, Any] | None, returns: Any, frame: FrameType) -> None:
+        self._function = function
+        self._name = function.__qualname__
+        self._signature = inspect.signature(function)
+        self._kind = kind_of(function)
+        self._hints: Mapping[str, Any] = self._chosen(params, returns)
+        self._checks: dict[str, Check] | None = None
+        self._prefix = free_prefix(self._signature)
+        self._names: dict[str, Any] = {}
+        self._frame: FrameType | None = frame
+        try:
+            self._compile()
+        except (NameError, AttributeError):
+            self._bind(pending=True, resolve=self._resolve)
+
+    def wrapper(self) -> Any:
+        """Return the function that takes the decorated one's place."""
+        defaults = {f"default_{name}": parameter.default for name, parameter in self._signature.parameters.items()}
+        self._bind(function=self._function, type=type, drive=self._drive, **defaults)
+        if self._checks is None:
+            checked = set(self._hints)
+        else:
+            checked = {name for name, check in self._checks.items() if not isinstance(check, Anything)}
+        source = wrapper_source(self._signature, self._kind, checked, self._prefix, pending=self._checks is None)
+        exec(compile(source, f"<enforce_contract {self._name}>", "exec"), self._names)  # noqa: S102 - see wrapper_source
+        wrapper: Any = wraps(self._function)(self._names[f"{self._prefix}wrapper"])
+        wrapper.__stageflow_enforcement__ = self
+        return wrapper
+
+    def contract(self) -> FunctionContract:
+        """Return the contract with all its names resolved."""
+        self._resolve()
+        params = {name: hint for name, hint in self._hints.items() if name != RESULT}
+        returns = self._hints[RESULT] if RESULT in self._hints else None
+        return FunctionContract(self._name, MappingProxyType(params), returns)
+
+    def _chosen(self, params: Mapping[str, Any] | None, returns: Any) -> dict[str, Any]:
+        names = list(self._signature.parameters)
+        if params is None and returns is _unspecified:
+            annotations = self._function.__annotations__
+            chosen = {name: annotations[name] for name in [*names, RESULT] if name in annotations}
+            if not chosen:
+                msg = f"{self._name} has no annotations to check; annotate it, or give params= or returns= to enforce_contract."
+                raise ContractDefinitionError(msg)
+            return chosen
+        for name in params or ():
+            if name not in names:
+                msg = (
+                    f"{self._name} has no parameter {name!r}; its parameters are {', '.join(names) or 'none'}. "
+                    "Correct the name in params=."
+                )
+                raise ContractDefinitionError(msg)
+        chosen = {name: self._one_hint(hint) for name, hint in (params or {}).items()}
+        return chosen if returns is _unspecified else {**chosen, RESULT: self._one_hint(returns)}
+
+    def _one_hint(self, hint: Any) -> Any:
+        if not isinstance(hint, tuple):
+            return hint
+        try:
+            return Union[tuple(map(self._one_hint, hint))]
+        except TypeError as error:
+            raise self._unreadable(error) from error
+
+    def _compile(self) -> None:
+        innermost = inspect.unwrap(self._function)
+        names = (innermost if isinstance(innermost, FunctionType) else self._function).__globals__
+        try:
+            hints = resolve_hints(self._hints, names, _local_names(self._frame, names))
+        except (SyntaxError, TypeError) as error:
+            raise self._unreadable(error) from error
+        checks = {name: self._check(name, hint) for name, hint in hints.items()}
+        for name, check in checks.items():
+            refuse = partial(self._refuse, check, name, name)
+            self._bind(**{f"exact_{name}": check.exact, f"accepts_{name}": check.accepts, f"refuse_{name}": refuse})
+        self._hints, self._checks, self._frame = MappingProxyType(hints), checks, None
+        # Last: another thread may be on its way through the wrapper.
+        self._bind(pending=False)
+
+    def _resolve(self) -> None:
+        if self._checks is not None:
+            return
+        try:
+            self._compile()
+        except (NameError, AttributeError) as error:
+            msg = (
+                f"{self._name}: a name in its contract is not defined: {error}. Import it where the function is defined, "
+                "not under `if TYPE_CHECKING:`, or give the type with params= or returns=."
+            )
+            raise ContractDefinitionError(msg) from error
+
+    def _unreadable(self, error: Exception) -> ContractDefinitionError:
+        return ContractDefinitionError(f"{self._name}: its contract cannot be read: {error}. Write types, or their names.")
+
+    def _bind(self, **names: Any) -> None:
+        self._names.update({self._prefix + name: value for name, value in names.items()})
+
+    def _check(self, name: str, hint: Any) -> Check:
+        try:
+            check = compile_check(self._item_hint(hint) if name == RESULT and self._kind in _yielding else hint)
+        except ContractDefinitionError as error:
+            msg = f"{self._name}: {_place(name)}: {error}."
+            raise ContractDefinitionError(msg) from error
+        kind = None if name == RESULT else self._signature.parameters[name].kind
+        if isinstance(check, Anything):
+            return check
+        if kind is Parameter.VAR_POSITIONAL:
+            return Elements(check.expected, OfClass("tuple", tuple), check)
+        if kind is Parameter.VAR_KEYWORD:
+            return Entries(check.expected, OfClass("dict", dict), OfClass("str", str), check)
+        return check
+
+    def _item_hint(self, hint: Any) -> Any:
+        allowed = _yielding[self._kind]
+        if hint is Any or hint is object:
+            return Any
+        if (get_origin(hint) or hint) not in allowed:
+            names = ", ".join(f"{cls.__name__}[X]" for cls in allowed)
+            msg = f"a generator function returns one of {names}, not {describe(hint)}"
+            raise ContractDefinitionError(msg)
+        args = get_args(hint)
+        return args[0] if args else Any
+
+    def _drive(self, generator: Any) -> Any:
+        raise NotImplementedError
+
+    def _refuse(self, check: Check, name: str, path: str, value: Any) -> None:
+        finding = check.find(value, path)
+        picture = preview(finding.value)
+        where = _place(name) if finding.path == name else f"{finding.path} in {_place(name)}"
+        got = finding.actual if finding.actual == picture else f"{finding.actual} ({picture})"
+        because = f": {finding.reason}" if finding.reason else ""
+        advice = (
+            f"Return {finding.expected} from the function, or correct its contract."
+            if name == RESULT
+            else f"Pass {finding.expected}; nothing is converted here."
+        )
+        raise ContractViolationError(
+            f"{self._name}: {where} must be {finding.expected}, got {got}{because}. {advice}",
+            function=self._name,
+            parameter=None if name == RESULT else name,
+            expected=finding.expected,
+            actual=finding.actual,
+            path=finding.path,
+            preview=picture,
+        )
 
 
-def _async_wrapper(function: Callable[..., Any], contract: _Contract) -> Callable[..., Any]:
-    @wraps(function)
-    async def checked(*args: Any, **kwargs: Any) -> Any:
-        contract.check_arguments(args, kwargs)
-        result = await function(*args, **kwargs)
-        contract.check_result(result)
-        return result
-
-    return checked
+def _place(name: str) -> str:
+    return "return value" if name == RESULT else f"parameter {name!r}"
 
 
-def _generator_wrapper(function: Callable[..., Any], contract: _Contract) -> Callable[..., Any]:
-    def watch(values: Iterator[Any]) -> Iterator[Any]:
-        check = contract.yielded()
-        for value in values:
-            if check is not None and not check.accepts(value):
-                raise violation(contract.name, None, check, value)
-            yield value
-
-    @wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        contract.check_arguments(args, kwargs)
-        return watch(function(*args, **kwargs))
-
-    return checked
-
-
-def _async_generator_wrapper(function: Callable[..., Any], contract: _Contract) -> Callable[..., Any]:
-    async def watch(values: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        check = contract.yielded()
-        async for value in values:
-            if check is not None and not check.accepts(value):
-                raise violation(contract.name, None, check, value)
-            yield value
-
-    @wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        contract.check_arguments(args, kwargs)
-        return watch(cast("AsyncIterator[Any]", function(*args, **kwargs)))
-
-    return checked
+def _local_names(frame: FrameType | None, names: Mapping[str, Any]) -> dict[str, Any]:
+    # From the inside out: class bodies, up to the function they are in. Further out, frames are callers, not scopes.
+    found: dict[str, Any] = {}
+    while frame is not None and frame.f_globals is names and frame.f_locals is not names:
+        found = {**frame.f_locals, **found}
+        frame = None if frame.f_code.co_flags & inspect.CO_OPTIMIZED else frame.f_back
+    return found

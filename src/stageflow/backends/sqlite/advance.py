@@ -31,7 +31,7 @@ class _Stage(NamedTuple):
 class SqliteAdvance(StorePart):
     """Moves jobs from stage to stage."""
 
-    def advance_job_stage(  # noqa: PLR0913  the port's signature
+    def advance_job_stage(
         self,
         *,
         range_id: int,
@@ -75,7 +75,8 @@ class SqliteAdvance(StorePart):
 
 def _get_stage(tx: Transaction, stage_id: int) -> _Stage:
     row = tx.row(
-        "select stage_id, job_id, run, stage_number, status, remaining, planned, group_first, group_last, stored_result is not null"
+        "select stage_id, job_id, run, stage_number, status, remaining, planned, group_first, group_last,"
+        " stored_result is not null"
         " from stageflow_stages where stage_id = ?",
         (stage_id,),
     )
@@ -119,7 +120,8 @@ def _open_next(tx: Transaction, stage: _Stage, advance: Work, next_stages: Seque
         msg = f"every stage after {stage.stage_number} of job {stage.job_id} is skipped; end the job by check_job_completion"
         raise StoreStateError(msg)
     moved = tx.row(
-        "update stageflow_jobs set stage = ?, updated_at = ? where job_id = ? and run = ? and stage = ? and status = 'processing'"
+        "update stageflow_jobs set stage = ?, updated_at = ? where job_id = ? and run = ? and stage = ?"
+        " and status = 'processing'"
         " returning job_id, run, job_type, workflow_version, priority",
         (opened.group_first, tx.now, stage.job_id, stage.run, stage.group_first),
     )
@@ -138,7 +140,8 @@ def _not_at_stage(tx: Transaction, stage: _Stage) -> StoreStateError:
     job = tx.row("select status, stage, run from stageflow_jobs where job_id = ?", (stage.job_id,))
     place = "is not stored" if job is None else f"is {job[0]} at stage {job[1]} of run {job[2]}"
     return StoreStateError(
-        f"job {stage.job_id} {place} and cannot advance from stage {stage.stage_number} of run {stage.run}; run `stageflow verify`",
+        f"job {stage.job_id} {place} and cannot advance from stage {stage.stage_number} of run {stage.run}; "
+        "run `stageflow verify`",
     )
 
 

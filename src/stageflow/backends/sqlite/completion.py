@@ -63,7 +63,7 @@ def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | Non
         tx.run_many(INSERT_RESULT, _result_rows(work, completion))
     except sqlite3.IntegrityError as error:
         msg = (
-            f"a task among {work.first} to {work.first + count - 1} of stage {work.stage_number} of job {work.job_id} has a result "
+            f"one of the tasks from {work.first} on of stage {work.stage_number} of job {work.job_id} has a result "
             f"already, though range {work.range_id} says that it is open; run `stageflow verify`"
         )
         raise StoreStateError(msg) from error
@@ -173,11 +173,12 @@ def _refuse_overlong(tx: Transaction, work: Work, completion: RangeCompletion) -
 
 
 def _not_a_prefix(work: Work, completion: RangeCompletion) -> StoreStateError:
-    return StoreStateError(
-        f"the tasks {completion.first} to {completion.first + len(completion.statuses) - 1} of stage {completion.stage_id} were "
-        f"reported for range {work.range_id}, which is {work.kind} work [{work.first}, {work.last}) of stage {work.stage_id}; "
-        f"report a prefix of what was leased",
+    msg = (
+        f"{len(completion.statuses)} tasks from {completion.first} on of stage {completion.stage_id} were reported for range "
+        f"{work.range_id}, which is {work.kind} work [{work.first}, {work.last}) of stage {work.stage_id}; "
+        f"report a prefix of what was leased"
     )
+    return StoreStateError(msg)
 
 
 def _unwritten(tx: Transaction, completion: RangeCompletion, outcome: CompletionOutcome) -> TaskCompletionResult:

@@ -5,7 +5,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -101,7 +101,7 @@ class Database:
         with self._lock:
             try:
                 connection = self._writing_connection(create=create)
-                self._begin(connection)
+                self._insist(connection, "begin immediate")
                 try:
                     transaction = Transaction(connection.cursor(), self._clock.micros())
                     yield transaction
@@ -148,7 +148,7 @@ class Database:
     def inside(self, connection: object) -> Generator[Transaction]:
         """Work in an application's own transaction, under a savepoint; it commits, and what is awake polls."""
         if not isinstance(connection, sqlite3.Connection):
-            msg = f"connection must be a sqlite3.Connection to {self.url}, got {type(connection).__name__}; pass the one you write with"
+            msg = f"connection must be a sqlite3.Connection to {self.url}, got {type(connection).__name__}; pass that one"
             raise StoreUnsuitableError(msg)
         cursor = connection.cursor()
         cursor.row_factory = None
@@ -175,9 +175,7 @@ class Database:
 
     def open_reader(self) -> sqlite3.Connection:
         """Open one more connection that cannot write; the caller closes it."""
-        connection = self._connect(create=False)
-        connection.execute("pragma query_only = on")
-        return connection
+        return self._connect(create=False, prepare=_refuse_writes)
 
     def close(self) -> None:
         """Close all connections; the database cannot be used afterwards."""
@@ -195,43 +193,49 @@ class Database:
             msg = f"the store {self.url} was closed; open a new SqliteStore"
             raise StoreUnreachableError(msg)
         if os.getpid() != self._process:
-            msg = f"the store {self.url} was opened before a fork, which SQLite does not survive; open a new SqliteStore in the child"
+            msg = f"the store {self.url} was opened before a fork, which SQLite does not survive; open a new one in the child"
             raise StoreUnsuitableError(msg)
 
     def _writing_connection(self, *, create: bool) -> sqlite3.Connection:
         self._require_usable()
         if self._writer is None:
-            connection = self._connect(create=create)
-            if connection.execute("pragma journal_mode").fetchone()[0] not in {"wal", "memory"}:
-                connection.execute("pragma journal_mode = wal")
-            # From here on waiting for other processes is done in _begin, with jitter, which SQLite's own handler lacks.
-            connection.execute("pragma busy_timeout = 0")
-            self._writer = connection
+            self._writer = self._connect(create=create, prepare=self._prepare_to_write)
         return self._writer
 
-    def _connect(self, *, create: bool) -> sqlite3.Connection:
+    def _prepare_to_write(self, connection: sqlite3.Connection) -> None:
+        # Waiting for other processes is done in _insist, with jitter, which SQLite's own handler lacks.
+        connection.execute("pragma busy_timeout = 0")
+        if connection.execute("pragma journal_mode").fetchone()[0] not in {"wal", "memory"}:
+            self._insist(connection, "pragma journal_mode = wal")
+
+    def _connect(self, *, create: bool, prepare: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
         if not self.in_memory and not create and not self.path.exists() and self.path.parent.is_dir():
             raise schema_missing(self.url, "there is no such file")
-        address = "file::memory:" if self.in_memory else f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}"
         connection = sqlite3.connect(
-            address,
+            "file::memory:" if self.in_memory else f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}",
             uri=True,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,
-            timeout=max(self._busy_seconds, 0.001),
+            timeout=self._busy_seconds,
         )
-        connection.execute("pragma synchronous = full")
-        connection.execute("pragma foreign_keys = on")
-        connection.execute("pragma cache_size = -16000")
+        try:
+            connection.execute("pragma synchronous = full")
+            connection.execute("pragma foreign_keys = on")
+            connection.execute("pragma cache_size = -16000")
+            prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
-    def _begin(self, connection: sqlite3.Connection) -> None:
+    def _insist(self, connection: sqlite3.Connection, sql: str) -> None:
+        """Run a statement that needs a lock again and again until no other process holds it."""
         give_up_at = time.monotonic() + self._busy_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                connection.execute("begin immediate")
+                connection.execute(sql)
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
                     raise
@@ -245,6 +249,10 @@ class Database:
                 return
             time.sleep(random.uniform(0, pause))  # noqa: S311  jitter, not a secret
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _refuse_writes(connection: sqlite3.Connection) -> None:
+    connection.execute("pragma query_only = on")
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -58,7 +58,7 @@ class _Progress(NamedTuple):
 class SqliteEnding(StorePart):
     """Ends, pauses and resumes jobs."""
 
-    def check_job_completion(  # noqa: PLR0913  the port's signature
+    def check_job_completion(
         self,
         *,
         job_id: str,
@@ -74,7 +74,7 @@ class SqliteEnding(StorePart):
 
         Raises:
             JobNotFoundError: There is no such job.
-            StoreStateError: A stage that is not skipped is among ``skipped``.
+            StoreStateError: A stage failed, or one of ``skipped`` is not skipped; nothing was written.
         """
         if token is None:
             with self._database.reading() as tx:
@@ -174,11 +174,18 @@ def _move(tx: Transaction, job_id: str, current: JobStatus, new_status: JobStatu
 
 def _open_held(tx: Transaction, job_id: str) -> None:
     """Make held work ready, except tasks that wait for the end of their planning."""
-    opened = tx.run(
-        "update stageflow_ranges set state = 'ready', announced_at = null where state = 'held' and stage_id in"
-        " (select s.stage_id from stageflow_stages s join stageflow_jobs j on j.job_id = s.job_id and j.run = s.run"
-        " where j.job_id = ? and (s.planned = 1 or stageflow_ranges.kind <> 'task'))",
+    stages = tx.rows(
+        "select s.stage_id, s.planned from stageflow_jobs j join stageflow_stages s on s.job_id = j.job_id and s.run = j.run"
+        " where j.job_id = ?",
         (job_id,),
+    )
+    opened = sum(
+        tx.run(
+            "update stageflow_ranges set state = 'ready', announced_at = null"
+            " where stage_id = ? and state = 'held' and (kind <> 'task' or ?)",
+            (stage_id, planned),
+        )
+        for stage_id, planned in stages
     )
     if opened:
         tx.work_ready = True
@@ -202,7 +209,11 @@ def _all_skipped(stages: Sequence[NewStage]) -> Sequence[NewStage]:
 
 
 def _complete_job(tx: Transaction, job_id: str, progress: _Progress, result_data: str | None) -> None:
-    with_errors = any(stage.status == StageStatus.COMPLETED_WITH_ERRORS for stage in progress.stages)
+    statuses = {stage.status for stage in progress.stages}
+    if StageStatus.FAILED in statuses:
+        msg = f"job {job_id} has a failed stage and cannot complete; end it by end_job"
+        raise StoreStateError(msg)
+    with_errors = StageStatus.COMPLETED_WITH_ERRORS in statuses
     status = JobStatus.COMPLETED_WITH_ERRORS if with_errors else JobStatus.COMPLETED
     tx.run(
         "update stageflow_jobs set status = ?, result_data = ?, updated_at = ? where job_id = ?",

@@ -21,7 +21,12 @@ _texts = TypeAdapter(list[str])
 class SqliteHolding(StorePart):
     """Extends, returns and lists leases; knows the workers."""
 
-    def extend_leases(self, worker_id: str, leases: Sequence[HeldLease], lease_seconds: float) -> LeaseExtension:
+    def extend_leases(
+        self,
+        worker_id: str,  # noqa: ARG002  the port names it for those who read logs; tokens are unique, so they decide
+        leases: Sequence[HeldLease],
+        lease_seconds: float,
+    ) -> LeaseExtension:
         """Raise the beat and the expiry of leases still held; the tokens alone decide who holds them."""
         held: list[int] = []
         stages: list[int] = []
@@ -104,7 +109,8 @@ class SqliteHolding(StorePart):
 
 def _list_stopping(tx: Transaction, stages: Sequence[int]) -> set[int]:
     rows = tx.rows(
-        "select s.stage_id, s.halted, j.status from json_each(?) asked cross join stageflow_stages s on s.stage_id = asked.value"
+        "select s.stage_id, s.halted, j.status from json_each(?) asked cross join stageflow_stages s"
+        " on s.stage_id = asked.value"
         " join stageflow_jobs j on j.job_id = s.job_id",
         (json.dumps(sorted(set(stages))),),
     )
@@ -116,7 +122,7 @@ def _return(tx: Transaction, given: RangeReturn) -> bool:
     if work is None:
         return False
     if given.first > work.last:
-        msg = f"the tail [{given.first}, …) is beyond range {work.range_id}, which ends before {work.last}; return what the lease holds"
+        msg = f"the tail from {given.first} on is beyond range {work.range_id}, which ends before {work.last}; return its own"
         raise StoreStateError(msg)
     if given.first == work.last and work.is_task:
         return True

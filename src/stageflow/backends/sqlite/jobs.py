@@ -20,9 +20,11 @@ from stageflow.contracts.status import JobStatus
 from stageflow.errors import IdempotencyConflictError, StageResultsInvalidError
 
 _INSERT_JOB = (
-    "insert into stageflow_jobs (job_id, job_type, workflow_version, status, total_stages, parameters, metadata, idempotency_key,"
+    "insert into stageflow_jobs (job_id, job_type, workflow_version, status, total_stages, parameters, metadata,"
+    " idempotency_key,"
     " priority, not_before, stage, created_at, updated_at) values (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_NEWEST_FIRST = "order by created_at desc, job_id desc limit ?"
 _INSERT_PLANS = (
     "insert into stageflow_ranges (stage_id, kind, work_type, first, last, state, priority, not_before, created_at)"
     " select s.stage_id, 'plan', j.job_type || '/' || j.workflow_version, 0, 1,"
@@ -94,7 +96,10 @@ class SqliteJobs(StorePart):
             values += [to_micros(after[0]), after[1]]
         where = " and ".join(conditions)
         with self._database.reading() as tx:
-            rows = tx.rows(f"{JOB} where {where} order by created_at desc, job_id desc limit ?", (*values, limit))
+            rows = tx.rows(
+                f"{JOB} where {where} {_NEWEST_FIRST}",
+                (*values, limit),
+            )
         return [to_job_record(row, {}) for row in rows]
 
     def update_job(self, job_id: str, update: JobUpdate) -> bool:
@@ -115,10 +120,7 @@ def apply_update(tx: Transaction, job_id: str, update: JobUpdate) -> bool:
 
 def read_jobs(tx: Transaction, job_ids: Sequence[str]) -> list[JobRecord]:
     """Return those jobs that exist, in the order asked, with their stage results hydrated."""
-    rows = tx.rows(
-        JOB + "where job_id in (select value from json_each(?))",
-        (json_list(list(job_ids)),),
-    )
+    rows = tx.rows(JOB + "join json_each(?) asked on asked.value = job_id", (json_list(list(job_ids)),))
     found: dict[str, Row] = {row[0]: row for row in rows}
     return [
         to_job_record(found[job_id], _read_stage_results(tx, job_id, found[job_id][4]))
@@ -162,8 +164,8 @@ def _require_free_keys(tx: Transaction, jobs: list[NewJob]) -> None:
         holder = taken.setdefault((job.job_type, job.idempotency_key), job.job_id)
         if holder != job.job_id:
             msg = (
-                f"idempotency key {job.idempotency_key!r} of {job.job_type} belongs to job {holder}, which has other parameters "
-                f"than job {job.job_id}; use another key, or send the same parameters"
+                f"idempotency key {job.idempotency_key!r} of {job.job_type} belongs to job {holder}, which has other "
+                f"parameters than job {job.job_id}; use another key, or send the same parameters"
             )
             raise IdempotencyConflictError(msg)
 

@@ -11,7 +11,8 @@ from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, ClaimRequest, L
 from stageflow.contracts.status import TaskStatus
 
 _HEADS = (
-    "select w.* from json_each(?1) asked cross join stageflow_work w on w.range_id in (select c.range_id from stageflow_ranges c"
+    "select w.* from json_each(?1) asked cross join stageflow_work w on w.range_id in"
+    " (select c.range_id from stageflow_ranges c"
     " where c.work_type = asked.value and c.state = 'ready' order by c.priority desc, c.turn, c.range_id limit ?2)"
 )
 _NEXT_DUE = (
@@ -63,7 +64,7 @@ def _ranked(work: Work) -> tuple[int, int, int, Work]:
     return (-work.priority, work.turn, work.range_id, work)
 
 
-def _lease_best(  # noqa: PLR0913  the claim's whole state
+def _lease_best(
     tx: Transaction,
     heads: list[tuple[int, int, int, Work]],
     limits: dict[str, int],

@@ -37,7 +37,8 @@ class SqliteOutbox(StorePart):
         """Note that messages for these ranges were sent."""
         with self._database.transaction() as tx:
             tx.run(
-                "update stageflow_ranges set announced_at = ? where state = 'ready' and range_id in (select value from json_each(?))",
+                "update stageflow_ranges set announced_at = ? where state = 'ready'"
+                " and range_id in (select value from json_each(?))",
                 (tx.now, json_list(list(range_ids))),
             )
 

@@ -63,8 +63,8 @@ def _require_next_index(tx: Transaction, plan: Work, chunk: PlanChunk) -> None:
     task_count = None if row is None else row[0]
     if task_count != chunk.first_index:
         msg = (
-            f"a chunk of stage {plan.stage_number} of job {plan.job_id} begins at task {chunk.first_index}, but {task_count} tasks "
-            f"are stored; go on from there, or set replace to plan the stage anew"
+            f"a chunk of stage {plan.stage_number} of job {plan.job_id} begins at task {chunk.first_index}, but {task_count} "
+            f"tasks are stored; go on from there, or set replace to plan the stage anew"
         )
         raise StoreStateError(msg)
 
@@ -94,7 +94,8 @@ def _require_new_keys(tx: Transaction, chunk: PlanChunk) -> None:
             seen.add(key)
     if seen:
         stored = tx.row(
-            "select t.key from json_each(?) asked cross join stageflow_tasks t on t.stage_id = ? and t.key = asked.value limit 1",
+            "select t.key from json_each(?) asked cross join stageflow_tasks t on t.stage_id = ?"
+            " and t.key = asked.value limit 1",
             (json_list(list(seen)), chunk.stage_id),
         )
         if stored is not None:
@@ -146,7 +147,8 @@ def _count_tasks(tx: Transaction, chunk: PlanChunk) -> None:
 def _end_planning(tx: Transaction, plan: Work) -> None:
     delete_range(tx, plan.range_id)
     opened = tx.run(
-        "update stageflow_ranges set state = 'ready', announced_at = null where stage_id = ? and kind = 'task' and state = 'held'",
+        "update stageflow_ranges set state = 'ready', announced_at = null where stage_id = ? and kind = 'task'"
+        " and state = 'held'",
         (plan.stage_id,),
     )
     if opened:

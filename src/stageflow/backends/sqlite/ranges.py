@@ -84,7 +84,8 @@ def get_leased(tx: Transaction, range_id: int | None, token: int | None) -> Work
 def list_work_of(tx: Transaction, stage_id: int) -> list[Work]:
     """Return the open ranges of a stage, by first index."""
     rows = tx.rows(
-        "select * from stageflow_work where stage_id = ? and state in ('ready', 'leased', 'waiting', 'held') order by first, range_id",
+        "select * from stageflow_work where stage_id = ? and state in ('ready', 'leased', 'waiting', 'held')"
+        " order by first, range_id",
         (stage_id,),
     )
     return [Work._make(row) for row in rows]
@@ -100,7 +101,7 @@ def next_token(tx: Transaction) -> int:
     return token
 
 
-def insert_range(  # noqa: PLR0913  one parameter per column that differs between callers
+def insert_range(
     tx: Transaction,
     *,
     stage_id: int,
@@ -248,7 +249,8 @@ def make_ready(tx: Transaction, range_id: int, *, suspect: int, deaths: int, att
     """Take a range from its holder, or from hold, and let it be claimed; it is to be announced again."""
     tx.run(
         "update stageflow_ranges set state = 'ready', token = null, worker_id = null, lease_expires_at = null,"
-        " current_index = null, current_since = null, not_before = null, announced_at = null, suspect = ?, deaths = ?, attempt = ?"
+        " current_index = null, current_since = null, not_before = null, announced_at = null,"
+        " suspect = ?, deaths = ?, attempt = ?"
         " where range_id = ?",
         (suspect, deaths, attempt, range_id),
     )

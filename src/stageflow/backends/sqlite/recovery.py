@@ -43,7 +43,8 @@ class SqliteRecovery(StorePart):
 def _list_dead(tx: Transaction, expired: Sequence[SeenLease] | None, limit: int) -> list[int]:
     if expired is None:
         rows = tx.rows(
-            "select range_id from stageflow_ranges where state = 'leased' and lease_expires_at < ? order by lease_expires_at limit ?",
+            "select range_id from stageflow_ranges where state = 'leased' and lease_expires_at < ?"
+            " order by lease_expires_at limit ?",
             (tx.now, limit),
         )
     else:
@@ -95,7 +96,9 @@ def _fail_job(tx: Transaction, work: Work, deaths: int) -> None:
         JobEnding(
             job_id=work.job_id,
             status=JobStatus.FAILED,
-            error_details=f"{verb} stage {work.stage_number} killed its worker {deaths} times; the last one was {work.worker_id}",
+            error_details=(
+                f"{verb} stage {work.stage_number} killed its worker {deaths} times; the last one was {work.worker_id}"
+            ),
             range_id=work.range_id,
             token=work.token,
             stage_id=work.stage_id,

@@ -74,7 +74,8 @@ def read_object(text: str, what: str) -> JsonObject:
 def _malformed(what: str, error: ValidationError) -> MalformedRowError:
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return MalformedRowError(f"{what} is malformed at {field}: {first['msg']}; run `stageflow verify`")
+    msg = f"{what} is malformed at {field}: {first['msg']}. The row was written by something else: run `stageflow verify`."
+    return MalformedRowError(msg)
 
 
 def to_stage_record(row: Row) -> StageRecord:
@@ -108,7 +109,8 @@ def to_stage_record(row: Row) -> StageRecord:
             updated_at=from_micros(row[20]),
         )
     except ValidationError as error:
-        raise _malformed(f"stage {row[3]} of job {row[1]}", error) from error
+        what = f"stage {row[3]} of job {row[1]}"
+        raise _malformed(what, error) from error
 
 
 def to_job_record(row: Row, stage_results: dict[str, StageResultContract]) -> JobRecord:
@@ -175,12 +177,13 @@ def to_task_result(stage: StageKey, outcome: Outcome) -> TaskResult:
             completed_at=from_micros(outcome.completed_at),
         )
     except ValidationError as error:
-        raise _malformed(f"the result of task {task_id}", error) from error
+        what = f"the result of task {task_id}"
+        raise _malformed(what, error) from error
 
 
-def to_task_record(  # noqa: PLR0913  one parameter per source
+def to_task_record(
     stage: StageKey,
-    task: tuple[int, str, str | None],
+    task: Row,
     *,
     status: TaskStatus,
     attempt: int,
@@ -215,13 +218,15 @@ def to_task_record(  # noqa: PLR0913  one parameter per source
             updated_at=from_micros(stage.updated_at if outcome is None else outcome.completed_at),
         )
     except ValidationError as error:
-        raise _malformed(f"task {task_id}", error) from error
+        what = f"task {task_id}"
+        raise _malformed(what, error) from error
 
 
 def get_stage_key(tx: Transaction, stage_id: int) -> StageKey | None:
     """Return what names the tasks of a stage."""
     row = tx.row(
-        "select s.stage_id, s.job_id, j.job_type, s.stage_number, s.generation, s.task_type, s.task_count, s.created_at, s.updated_at"
+        "select s.stage_id, s.job_id, j.job_type, s.stage_number, s.generation, s.task_type, s.task_count,"
+        " s.created_at, s.updated_at"
         " from stageflow_stages s join stageflow_jobs j on j.job_id = s.job_id where s.stage_id = ?",
         (stage_id,),
     )

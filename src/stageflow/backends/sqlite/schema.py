@@ -92,7 +92,10 @@ class SqliteSchema(StorePart):
                     f"install the stageflow that made it, or a newer one"
                 )
             case _:
-                msg = f"the store {url} has schema version {present}, older than {SCHEMA_VERSION}; run `stageflow migrate --store {url}`"
+                msg = (
+                    f"the store {url} has schema version {present}, older than {SCHEMA_VERSION}; "
+                    f"run `stageflow migrate --store {url}`"
+                )
         return SchemaVersionError(msg)
 
 

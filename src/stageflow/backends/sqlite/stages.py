@@ -11,7 +11,8 @@ from stageflow.contracts.stage import NewStage, StageResultContract, StageResult
 from stageflow.contracts.status import StageStatus
 
 INSERT_STAGE = (
-    "insert into stageflow_stages (job_id, run, stage_number, name, task_type, status, planned, fail_fast, minimum_success_rate,"
+    "insert into stageflow_stages (job_id, run, stage_number, name, task_type, status, planned, fail_fast,"
+    " minimum_success_rate,"
     " group_first, group_last, stored_result, created_at, updated_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 

@@ -4,13 +4,13 @@ from datetime import datetime
 
 from stageflow.backends.sqlite.advance import SqliteAdvance
 from stageflow.backends.sqlite.clock import from_micros
+from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.completion import SqliteCompletion
 from stageflow.backends.sqlite.ending import SqliteEnding
 from stageflow.backends.sqlite.holding import SqliteHolding
 from stageflow.backends.sqlite.jobs import SqliteJobs
 from stageflow.backends.sqlite.leases import SqliteClaims
 from stageflow.backends.sqlite.named import SqliteNamedClaims
-from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.outbox import SqliteOutbox
 from stageflow.backends.sqlite.plan import SqlitePlan
 from stageflow.backends.sqlite.recovery import SqliteRecovery

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.outcomes import list_failed, list_outcomes
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import json_list
@@ -61,21 +61,13 @@ class SqliteTasks(StorePart):
             )
             if not tasks:
                 return []
-            outcomes = list_outcomes(tx, stage.stage_id, tasks[0][0], len(tasks))
-            spans = _list_spans(tx, stage.stage_id, tasks[0][0], tasks[-1][0])
+            lowest, highest = tasks[0][0], tasks[-1][0]
+            outcomes = list_outcomes(tx, stage.stage_id, lowest, len(tasks))
+            spans = _list_spans(tx, stage.stage_id, lowest, highest)
         ended = {outcome.task_index: outcome for outcome in outcomes}
-        open_spans = {
-            index: span for span in spans for index in range(max(span.first, tasks[0][0]), min(span.last, tasks[-1][0] + 1))
-        }
-        return [
-            _derive(
-                stage,
-                (index, parameters, key),
-                ended[index] if index in ended else None,
-                open_spans[index] if index in open_spans else None,
-            )
-            for index, parameters, key in tasks
-        ]
+        spread = ((index, span) for span in spans for index in range(max(span.first, lowest), min(span.last, highest + 1)))
+        holding = dict(spread)
+        return [_derive(stage, task, ended.get(task[0]), holding.get(task[0])) for task in tasks]
 
     def list_failed_tasks(self, job_id: str, run: int, stage_number: int, *, first_index: int, limit: int) -> list[TaskRecord]:
         """Return failed tasks of a stage in index order, from an index on."""
@@ -89,7 +81,7 @@ class SqliteTasks(StorePart):
                 " on t.stage_id = ? and t.task_index = asked.value order by t.task_index",
                 (json_list(list(failed)), stage.stage_id),
             )
-        return [_derive(stage, (index, parameters, key), failed[index], None) for index, parameters, key in tasks]
+        return [_derive(stage, task, failed[task[0]], None) for task in tasks]
 
     def list_result_rows(self, stage_id: int, *, first_index: int, limit: int, failed_only: bool) -> list[ResultRow]:
         """Return the newest result of each index, in index order, from an index on."""
@@ -129,7 +121,7 @@ def _list_spans(tx: Transaction, stage_id: int, lowest: int, highest: int) -> li
     return [_Span._make(row) for row in rows]
 
 
-def _derive(stage: StageKey, task: tuple[int, str, str | None], outcome: Outcome | None, span: _Span | None) -> TaskRecord:
+def _derive(stage: StageKey, task: Row, outcome: Outcome | None, span: _Span | None) -> TaskRecord:
     if outcome is not None and (span is None or outcome.generation >= span.generation):
         return to_task_record(
             stage,

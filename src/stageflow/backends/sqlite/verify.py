@@ -3,7 +3,7 @@
 from stageflow.backends.sqlite.connection import Transaction
 
 Catalog = dict[tuple[str, str], str]
-"""What kind of thing, its name, and its definition: ``("table", "stageflow_jobs")``, ``("column", "stageflow_jobs.status")``, …"""
+"""Kind and name of a thing, such as ``("column", "stageflow_jobs.status")``, and its definition."""
 
 
 def read_catalog(tx: Transaction) -> Catalog:
@@ -24,25 +24,34 @@ def read_catalog(tx: Transaction) -> Catalog:
 
 
 def find_drifts(expected: Catalog, actual: Catalog) -> list[str]:
-    """Return one sentence for each difference, by name.
-
-    A table's whole text is compared only where its columns agree: then it is a constraint that differs.
-    """
+    """Return one sentence for each difference, by name."""
     drifts: list[str] = []
-    for kind, name in sorted(expected.keys() | actual.keys()):
-        if (kind, name) not in actual:
-            if kind != "column" or ("table", name.partition(".")[0]) in actual:
-                drifts.append(f"{kind} {name} is missing; restore it as the migrations make it")
-        elif (kind, name) not in expected:
-            if kind != "column" or ("table", name.partition(".")[0]) in expected:
-                drifts.append(f"{kind} {name} is not stageflow's; drop it, or move it to a table of your own")
-        elif kind == "column" and expected[kind, name] != actual[kind, name]:
-            drifts.append(f"column {name} is `{actual[kind, name]}` and should be `{expected[kind, name]}`")
-        elif kind != "column" and expected[kind, name] != actual[kind, name]:
-            if kind != "table" or _columns(expected, name) == _columns(actual, name):
-                what = "the constraints of table" if kind == "table" else kind
-                drifts.append(f"{what} {name} differ{'' if kind == 'table' else 's'} from what the migrations make; restore it")
+    for thing in sorted(expected.keys() | actual.keys()):
+        kind, name = thing
+        if kind == "column" and not (_has_table(expected, name) and _has_table(actual, name)):
+            continue  # the table itself is reported
+        if thing not in actual:
+            drifts.append(f"{kind} {name} is missing; restore it as the migrations make it")
+        elif thing not in expected:
+            drifts.append(f"{kind} {name} is none of stageflow's; drop it, or move it to a table of your own")
+        elif expected[thing] != actual[thing]:
+            drifts += _describe(kind, name, expected, actual)
     return drifts
+
+
+def _describe(kind: str, name: str, expected: Catalog, actual: Catalog) -> list[str]:
+    """Say how one thing differs; a table whose columns differ is reported by these, else its constraints do."""
+    if kind == "column":
+        return [f"column {name} is `{actual[kind, name]}` and should be `{expected[kind, name]}`; alter it"]
+    if kind != "table":
+        return [f"{kind} {name} differs from what the migrations make; drop it and create it as they do"]
+    if _columns(expected, name) != _columns(actual, name):
+        return []
+    return [f"the constraints of table {name} differ from what the migrations make; copy its rows into a table made by them"]
+
+
+def _has_table(catalog: Catalog, column: str) -> bool:
+    return ("table", column.partition(".")[0]) in catalog
 
 
 def _columns(catalog: Catalog, table: str) -> Catalog:

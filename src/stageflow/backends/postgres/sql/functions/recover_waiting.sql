@@ -1,6 +1,6 @@
 -- The rest of a recovery round, at most p_limit of each kind.
 -- Promise: what is due is ready, what a resume could not reach is ready, and what was locked while its job ended (within the last
--- hour) or its stage halted is closed. Answers ranges opened and ranges closed.
+-- ten minutes) or its stage halted is closed. Answers ranges opened and ranges closed.
 -- Locks: ranges, skipping locked ones; then stages by id. Errors: SF001.
 create or replace function stageflow.recover_waiting(p_limit integer, out o_due integer, out o_closed integer)
 language plpgsql volatile as $$
@@ -23,18 +23,28 @@ begin
         limit p_limit for update of r skip locked));
     for v_range in
         select r.* from (
-            select s.stage_id from stageflow.jobs j
-            join stageflow.stages s on s.job_id = j.job_id and s.run = j.run and s.remaining > 0
-            where j.status in ('failed', 'cancelled') and j.updated_at > v_now - interval '1 hour'
-            union all
-            select s.stage_id from stageflow.stages s
+            select open.range_id from stageflow.jobs j
+            join stageflow.stages s on s.job_id = j.job_id and s.run = j.run
+            join stageflow.ranges open on open.stage_id = s.stage_id and open.state in ('ready', 'waiting', 'held')
+            where j.status in ('failed', 'cancelled') and j.updated_at > v_now - interval '10 minutes'
+            union
+            select open.range_id from stageflow.stages s
+            join stageflow.ranges open on open.stage_id = s.stage_id and open.kind = 'task'
+                and open.state in ('ready', 'waiting', 'held')
             where s.halted and s.status in ('pending', 'planning', 'processing')
+            union
+            select held.range_id from stageflow.ranges held
+            join stageflow.stages s on s.stage_id = held.stage_id
+            join stageflow.jobs j on j.job_id = s.job_id
+            where held.state = 'held' and stageflow.is_ended_job(j.status)
         ) left_over
-        join stageflow.ranges r on r.stage_id = left_over.stage_id and r.kind = 'task' and r.state in ('ready', 'waiting', 'held')
+        join stageflow.ranges r on r.range_id = left_over.range_id and r.state in ('ready', 'waiting', 'held')
         limit p_limit for update of r skip locked
     loop
         select g.* into v_guard from stageflow.admit_range(v_range) g;
-        if v_guard.o_skipped + v_guard.o_cancelled > 0 then
+        if not v_guard.o_admitted and v_range.kind <> 'task' then
+            o_closed := o_closed + 1;
+        elsif v_guard.o_skipped + v_guard.o_cancelled > 0 then
             o_closed := o_closed + 1;
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_skipped := v_skipped || v_guard.o_skipped;

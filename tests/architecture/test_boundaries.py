@@ -1,0 +1,87 @@
+"""Which methods carry contracts, and that the documentation says what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from stageflow import BaseController, StatusValidator, contract_of
+from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS
+from stageflow.repositories import JobRepository, LeaseRepository, StageCompletionRepository, StageRepository, TaskRepository
+
+ROOT = Path(__file__).parents[2]
+BOUNDARIES = [
+    JobRepository.get_job,
+    JobRepository.require_job,
+    JobRepository.get_jobs,
+    JobRepository.create_job,
+    JobRepository.create_jobs,
+    JobRepository.create_job_from_params,
+    JobRepository.list_jobs,
+    JobRepository.update_job,
+    JobRepository.update_job_status_with_validation,
+    JobRepository.end_job,
+    TaskRepository.get_task,
+    TaskRepository.require_task,
+    TaskRepository.list_tasks_for_job,
+    TaskRepository.create_task_from_definition,
+    TaskRepository.update_task_status_with_validation,
+    StageRepository.require_stage,
+    StageRepository.list_stages,
+    StageRepository.add_tasks,
+    LeaseRepository.claim_work,
+    LeaseRepository.claim_named_work,
+    LeaseRepository.extend_leases,
+    LeaseRepository.return_ranges,
+    LeaseRepository.recover,
+    StageCompletionRepository.complete_task_and_check_stage,
+    StageCompletionRepository.complete_tasks_and_check_stages,
+    StageCompletionRepository.advance_job_stage,
+    StageCompletionRepository.check_job_completion,
+    StageCompletionRepository.complete_job,
+    BaseController.process_job_queue_message,
+    BaseController.process_task_queue_message,
+    BaseController.process_job_stage,
+    BaseController.aggregate_stage_results,
+    BaseController.should_advance_stage,
+]
+
+
+@pytest.mark.parametrize("method", BOUNDARIES, ids=lambda method: method.__qualname__)
+def test_every_boundary_method_carries_a_contract(method: object) -> None:
+    """The contract of each boundary method can be read back, and names every parameter."""
+    contract = contract_of(method)  # type: ignore[arg-type]
+    assert contract.function == method.__qualname__  # type: ignore[attr-defined]
+    assert contract.params or contract.function == "JobRepository.list_jobs"
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [("Job", JOB_TRANSITIONS), ("Stage", STAGE_TRANSITIONS), ("Task", TASK_TRANSITIONS)],
+)
+def test_the_state_machine_page_says_what_the_validator_does(heading: str, table: dict[str, frozenset[str]]) -> None:
+    """Each table of the page equals the one transition table."""
+    page = (ROOT / "docs" / "state-machine.md").read_text()
+    section = page.split(f"## {heading}\n")[1].split("\n## ")[0]
+    written = {
+        row[1]: set(re.findall(r"`(\w+)`", row[2])) for row in re.finditer(r"^\| `(\w+)` \| (.*) \|$", section, re.MULTILINE)
+    }
+    assert written == {status.value: {each.value for each in following} for status, following in table.items()}  # type: ignore[attr-defined]
+
+
+def test_every_status_knows_whether_it_is_terminal() -> None:
+    """Terminal means that nothing follows, for jobs, stages and tasks alike."""
+    for table in (JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS):
+        for status, following in table.items():
+            assert StatusValidator.is_terminal(status) is (not following)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_code_on_the_page_runs_and_prints_what_the_page_says(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code blocks of the documentation are executed, and their output is compared."""
+    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    codes = [text for kind, text in blocks if kind == "python"]
+    outputs = [text for kind, text in blocks if kind == "text" and "async def" not in text]
+    assert len(codes) == len(outputs) == 1
+    exec(compile(codes[0], page, "exec"), {"__name__": f"page_{Path(page).stem}"})  # noqa: S102
+    assert capsys.readouterr().out == outputs[0]

@@ -1,0 +1,109 @@
+"""The source keeps the rules that no linter knows."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import stageflow
+
+SOURCE = Path(stageflow.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+SHIPPED = [path for path in MODULES if "testing" not in path.relative_to(SOURCE).parts]
+
+
+def _trees(paths: list[Path]) -> Iterator[tuple[Path, ast.Module]]:
+    for path in paths:
+        yield path, ast.parse(path.read_text())
+
+
+def _calls(tree: ast.AST, name: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
+            yield node
+
+
+def test_nothing_probes_for_attributes() -> None:
+    """No hasattr and no getattr with a default: a missing attribute is a bug that must show."""
+    found = [f"{path}:{call.lineno}" for path, tree in _trees(SHIPPED) for call in _calls(tree, "hasattr")]
+    found += [
+        f"{path}:{call.lineno}" for path, tree in _trees(SHIPPED) for call in _calls(tree, "getattr") if len(call.args) > 2
+    ]
+    assert found == []
+
+
+def test_no_exception_is_swallowed() -> None:
+    """No handler of a broad exception has an empty body: what went wrong is raised, recorded or told."""
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in _trees(SHIPPED)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
+        and all(isinstance(line, ast.Pass | ast.Continue) for line in node.body)
+    ]
+    assert found == []
+
+
+def test_no_model_is_built_without_validation() -> None:
+    """model_construct would let a wrong value across a boundary."""
+    found = [str(path) for path in SHIPPED if "model_construct" in path.read_text()]
+    assert found == []
+
+
+def test_nothing_evaluates_text() -> None:
+    """No eval and no pickle: stored data is read by its contract only."""
+    found = [f"{path}:{call.lineno}" for path, tree in _trees(SHIPPED) for call in _calls(tree, "eval")]
+    found += [str(path) for path in SHIPPED if re.search(r"^\s*(import|from) pickle", path.read_text(), re.MULTILINE)]
+    assert found == []
+
+
+@pytest.mark.parametrize("record", ["TaskRecord", "JobRecord"])
+def test_records_are_built_by_their_factories_only(record: str) -> None:
+    """A record comes from a definition, from a request, or from a database row."""
+    allowed = {"contracts/task.py", "contracts/job.py", "repositories/job.py"}
+    found = {
+        str(path.relative_to(SOURCE))
+        for path, tree in _trees(SHIPPED)
+        for call in _calls(tree, record)
+        if call.keywords or call.args
+    }
+    assert {place for place in found - allowed if not place.endswith("rows.py")} == set()
+
+
+def test_repositories_do_not_orchestrate() -> None:
+    """A repository stores and asks; it knows neither controllers nor the engine."""
+    found = [
+        f"{path.name}: {match}"
+        for path in (SOURCE / "repositories").glob("*.py")
+        for match in re.findall(r"from stageflow\.(engine|workflow|worker|app)\b", path.read_text())
+    ]
+    assert found == []
+
+
+def test_one_place_turns_a_finished_stage_into_the_next() -> None:
+    """advance_job_stage and complete_job are called by engine/advance.py and by nothing else."""
+    callers = {
+        str(path.relative_to(SOURCE))
+        for path, tree in _trees(SHIPPED)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"advance_job_stage", "complete_job"}
+    }
+    assert callers == {"engine/advance.py", "repositories/completion.py"}
+
+
+def test_importing_the_package_loads_no_driver_and_opens_nothing() -> None:
+    """`import stageflow` is cheap: no psycopg, no Azure SDK, no typeguard, no sqlite3."""
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    code = (
+        "import sys, stageflow; "
+        "print([m for m in sys.modules if m.split('.')[0] in {'psycopg', 'azure', 'typeguard', 'sqlite3'}])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert answer.stdout.strip() == "[]"
