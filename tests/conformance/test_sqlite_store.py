@@ -8,12 +8,18 @@ from pathlib import Path
 import pytest
 
 from stageflow.backends.sqlite import SqliteStore
-from stageflow.testing.conformance.store import ConnectionConformance, MovableStore, SchemaConformance, StoreConformance
+from stageflow.testing.conformance.store import (
+    ConnectionConformance,
+    MovableStore,
+    SchemaConformance,
+    SharingConformance,
+    StoreConformance,
+)
 
 _OVERWRITE = "update stageflow_stages set stored_result = ? where job_id = ? and stage_number = ? and run = 1"
 
 
-class TestSqliteFile(StoreConformance, ConnectionConformance):
+class TestSqliteFile(StoreConformance, ConnectionConformance, SharingConformance):
     """The store on a file."""
 
     @pytest.fixture
@@ -28,6 +34,14 @@ class TestSqliteFile(StoreConformance, ConnectionConformance):
         store.migrate()
         yield store
         store.close()
+
+    @pytest.fixture
+    def rival(self, store: MovableStore, path: Path) -> Iterator[MovableStore]:
+        """Give a second store on the file."""
+        assert store.url.endswith(path.name)
+        rival = SqliteStore(path)
+        yield rival
+        rival.close()
 
     def application_connection(self, store: MovableStore) -> closing[sqlite3.Connection]:
         """Open the file as an application would."""

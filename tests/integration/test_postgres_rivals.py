@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -10,7 +11,15 @@ import pytest
 
 from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.job import JobUpdate, NewJob
-from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, HeldLease, Lease, WorkKind
+from stageflow.contracts.lease import (
+    ClaimOutcome,
+    CompletionOutcome,
+    HeldLease,
+    Lease,
+    RangeCompletion,
+    TaskCompletionResult,
+    WorkKind,
+)
 from stageflow.contracts.status import JobStatus, TaskStatus
 from stageflow.errors import InvalidTransitionError
 from stageflow.testing.conformance.builders import (
@@ -71,11 +80,15 @@ def test_of_sixteen_finishers_at_once_exactly_one_is_last(store: PostgresStore) 
         job = new_job(f"round {round_number}")
         start(store, job, 16, range_count=16)
         leases = [claim_one(store, tasks_type(job)) for _ in range(16)]
-        answers = crowd(16, lambda number, leases=leases: complete(store, complete_ok(leases[number])))
-        flat = [answer for batch in answers for answer in batch]
+        reports = [complete_ok(lease) for lease in leases]
+        flat = crowd(16, partial(_complete_at, store, reports))
         assert Counter(answer.is_last_task_in_stage for answer in flat) == {False: 15, True: 1}
         assert [answer.advance.job_id for answer in flat if answer.advance is not None] == [job.job_id]
         assert min(answer.remaining_tasks for answer in flat) == 0
+
+
+def _complete_at(store: PostgresStore, reports: list[RangeCompletion], number: int) -> TaskCompletionResult:
+    return complete(store, reports[number])[0]
 
 
 def test_the_same_report_from_sixteen_threads_is_recorded_once(store: PostgresStore) -> None:
@@ -182,8 +195,8 @@ class _Chaos:
         try:
             self._store.change_job_status(job_id, status, JobUpdate())
         except InvalidTransitionError:
-            status = self._dice.choice((TaskStatus.QUEUED, TaskStatus.SKIPPED, TaskStatus.FAILED))
-            self._store.close_task(job_id, 1, self._dice.randrange(40), status, None)
+            by_hand = self._dice.choice((TaskStatus.QUEUED, TaskStatus.SKIPPED, TaskStatus.FAILED))
+            self._store.close_task(job_id, 1, self._dice.randrange(40), by_hand, None)
 
     def _recover_watched(self) -> None:
         seen = self._store.list_leases(100)
@@ -192,7 +205,7 @@ class _Chaos:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_chaos_keeps_the_partition_and_ends(store: PostgresStore, postgres_dsn: str, seed: int) -> None:
-    """Workers, recoverers and operators at once: no deadlock, every index in one place, counters equal to rows, and all jobs end."""
+    """Workers, recoverers and operators at once: no deadlock, every index in one place, counters as rows, and all jobs end."""
     jobs = [new_job(f"chaos {number}", stages=3, priority=number % 2) for number in range(6)]
     create(store, *jobs)
 

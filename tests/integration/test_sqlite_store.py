@@ -3,17 +3,16 @@
 import os
 import re
 import sqlite3
-import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from stageflow.backends.sqlite import SqliteStore, connection
-from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite import SqliteStore
 from stageflow.backends.sqlite.decisions import group_retries, should_halt, split_evenly
 from stageflow.backends.sqlite.leases import _HEADS, _NEXT_DUE, _OPEN_DUE
 from stageflow.backends.sqlite.ranges import Work
@@ -51,7 +50,7 @@ def _raw(path: Path) -> Iterator[sqlite3.Connection]:
         yield raw
 
 
-def test_threads_share_the_memory(path: Path) -> None:
+def test_threads_share_the_memory() -> None:
     """``:memory:`` is one database for all threads: each task runs once, and one finisher is the last."""
     store = SqliteStore(":memory:")
     store.migrate()
@@ -139,23 +138,41 @@ def test_a_file_of_another_kind_is_unsuitable(path: Path) -> None:
     store.close()
 
 
-def test_a_read_only_file_is_unsuitable(path: Path, store: SqliteStore) -> None:
+def test_a_read_only_file_is_unsuitable() -> None:
     """Who may only read the file is told so by the first write."""
-    store.close()
-    path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
-    with _without_privileges(path), closing(SqliteStore(path)) as reader, pytest.raises(StoreUnsuitableError, match="read-only"):
-        reader.create_jobs([new_job()])
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "stageflow.db"
+        with closing(SqliteStore(path)) as store:
+            store.migrate()
+        path.chmod(0o444)
+        Path(folder).chmod(0o555)
+        with _as_a_common_user(), closing(SqliteStore(path)) as reader, pytest.raises(StoreUnsuitableError, match="read-only"):
+            reader.create_jobs([new_job()])
+        Path(folder).chmod(0o755)
+
+
+def test_a_folder_that_may_not_be_searched_is_unreachable() -> None:
+    """Denied access is not mistaken for a file that is not there."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "stageflow.db"
+        with closing(SqliteStore(path)) as store:
+            store.migrate()
+        Path(folder).chmod(0o000)
+        with (
+            _as_a_common_user(),
+            closing(SqliteStore(path)) as reader,
+            pytest.raises(StoreUnreachableError, match="cannot be opened"),
+        ):
+            reader.check_schema()
+        Path(folder).chmod(0o755)
 
 
 @contextmanager
-def _without_privileges(path: Path) -> Iterator[None]:
+def _as_a_common_user() -> Iterator[None]:
     """Let permissions count for the superuser, too."""
     if os.geteuid() != 0:
         yield
         return
-    for folder in path.parents:
-        if folder.stat().st_uid == 0 and folder.parent != folder:
-            folder.chmod(folder.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     os.seteuid(65534)
     try:
         yield
@@ -165,6 +182,7 @@ def _without_privileges(path: Path) -> Iterator[None]:
 
 def test_a_locked_file_is_unreachable_after_a_while(path: Path, store: SqliteStore) -> None:
     """A process that never lets go of the file does not hang the others."""
+    assert store.verify().up_to_date
     hasty = SqliteStore(path, busy_seconds=0.05)
     with _raw(path) as raw:
         raw.execute("begin immediate")
@@ -178,7 +196,7 @@ def test_a_busy_file_is_tried_again(path: Path, store: SqliteStore, monkeypatch:
     """A lock that another process holds for a moment is waited for."""
     with _raw(path) as raw:
         raw.execute("begin immediate")
-        monkeypatch.setattr(connection.time, "sleep", lambda _: raw.execute("commit"))
+        monkeypatch.setattr("time.sleep", lambda _: raw.execute("commit"))
         assert store.create_jobs([new_job()]) == [True]
         assert not raw.in_transaction
 
@@ -204,16 +222,19 @@ def test_every_commit_is_durable(store: SqliteStore) -> None:
 
 def test_an_error_leaves_nothing_half(store: SqliteStore) -> None:
     """What a transaction wrote before an error is gone after it, and the store works on."""
-    job = new_job()
-    with pytest.raises(StoreStateError, match="refused a row"), store._database.transaction() as tx:  # noqa: SLF001
+    with pytest.raises(StoreStateError, match="refused a row"):
+        _break_off(store)
+    assert _newest_token(store) == 0
+    assert store.create_jobs([new_job()]) == [True]
+
+
+def _break_off(store: SqliteStore) -> None:
+    with store._database.transaction() as tx:  # noqa: SLF001  no method of the port fails half way
         tx.run("update stageflow_counters set lease_token = 99")
         tx.run("insert into stageflow_counters (only_row) values (2)")
-    assert store.create_jobs([job]) == [True]
-    assert start_token(store) == 0
 
 
-def start_token(store: SqliteStore) -> int:
-    """Return the newest token."""
+def _newest_token(store: SqliteStore) -> int:
     with store._database.reading() as tx:  # noqa: SLF001  the counter is nobody else's business
         row = tx.row("select lease_token from stageflow_counters")
     assert row is not None
@@ -294,7 +315,7 @@ def test_verify_names_changed_columns_and_constraints(path: Path, store: SqliteS
     with _raw(path) as raw:
         for table, old, new in (
             ("stageflow_workers", "slots integer not null", "slots text not null"),
-            ("stageflow_results", "check (status in", "check ('' not in"),
+            ("stageflow_results", " or status = 'skipped'", ""),
         ):
             sql = raw.execute("select sql from sqlite_schema where name = ?", (table,)).fetchone()[0]
             raw.execute(f"drop table {table}")
@@ -334,9 +355,9 @@ def test_checks_allow_exactly_the_values_of_the_contracts(
     assert store.verify().up_to_date
     with _raw(path) as raw:
         text = " ".join(row[0] for row in raw.execute("select sql from sqlite_schema where type = 'table' and sql is not null"))
-    check = re.search(rf"constraint {constraint} check \(\s*\w+ in \(([^)]*)\)", text)
+    check = re.search(rf"constraint {constraint} check \(([^)]*)\)", text)
     assert check is not None
-    assert set(re.findall(r"'(\w+)'", check[1])) == {str(value) for value in values}
+    assert set(re.findall(r"\w+ = '(\w+)'(?: or|$)", check[1])) == {str(value) for value in values}
 
 
 def test_a_claim_stays_on_its_indexes(path: Path, store: SqliteStore) -> None:
@@ -373,7 +394,9 @@ def test_a_range_is_split_evenly() -> None:
 
 def test_retries_of_one_delay_go_back_together() -> None:
     """Neighbours with the same delay are one range; a gap or another delay begins the next."""
-    retries = [Retry(task_index=index, delay_seconds=delay, error_details="e") for index, delay in ((1, 2), (2, 2), (3, 5), (5, 5))]
+    retries = [
+        Retry(task_index=index, delay_seconds=delay, error_details="e") for index, delay in ((1, 2), (2, 2), (3, 5), (5, 5))
+    ]
     assert [(first, last) for first, last, _ in group_retries(retries)] == [(1, 3), (3, 4), (5, 6)]
 
 
@@ -388,7 +411,9 @@ def test_retries_of_one_delay_go_back_together() -> None:
         (False, 80.0, False, 3, False),
     ],
 )
-def test_a_stage_halts_when_its_policy_gives_up(*, fail_fast: bool, rate: float | None, planned: bool, failed: int, halts: bool) -> None:
+def test_a_stage_halts_when_its_policy_gives_up(
+    *, fail_fast: bool, rate: float | None, planned: bool, failed: int, halts: bool
+) -> None:
     """A first failure where none may be, or a rate out of reach once the width is known."""
     assert (
         should_halt(
@@ -403,9 +428,8 @@ def test_a_stage_halts_when_its_policy_gives_up(*, fail_fast: bool, rate: float 
     )
 
 
-def test_a_transaction_keeps_one_time(store: SqliteStore) -> None:
-    """All rows of a transaction carry the same time, and moving the clock moves the next."""
+def test_moving_the_clock_moves_what_follows(store: SqliteStore) -> None:
+    """Tests need not wait: the store's time jumps by what they say, to the microsecond."""
     first = store.now()
-    store.move_clock(3600.5)
-    assert 3600.5 <= (store.now() - first).total_seconds() < 3660
-    assert issubclass(Transaction, object)
+    store.move_clock(3600.000001)
+    assert 3600.000001 <= (store.now() - first).total_seconds() < 3660

@@ -118,19 +118,22 @@ class OfGenericModel(Check):
         super().__init__(expected)
         self.exact = model
         metadata = model.__pydantic_generic_metadata__
-        self._origin = metadata["origin"]
+        self._origin: Any = metadata["origin"]
         self._args = metadata["args"]
 
     def accepts(self, value: Any) -> bool:
         """Say whether a base of the value's class is this model, or this model with arguments that fit."""
         kind = type(value)
-        return issubclass(kind, self.exact) or any(self._fits(base) for base in kind.__mro__ if issubclass(base, BaseModel))
+        if issubclass(kind, self.exact):
+            return True
+        return any(self._fits(base) for base in kind.__mro__ if issubclass(base, BaseModel) and base is not BaseModel)
 
     def _fits(self, model: type[BaseModel]) -> bool:
-        if model is self._origin:
+        if model == self._origin:
             return all(argument is Any or isinstance(argument, TypeVar) for argument in self._args)
         metadata = model.__pydantic_generic_metadata__
-        if metadata["origin"] is not self._origin:
+        found: Any = metadata["origin"]
+        if found is not self._origin:
             return False
         parameters = self._origin.__pydantic_generic_metadata__["parameters"]
         return all(map(_argument_fits, self._args, metadata["args"], parameters))
@@ -198,13 +201,14 @@ class Elements(Check):
         """Say whether the container and each element fit."""
         # A plain loop over `type(item) is exact` is the quickest way that cannot be fooled: 1.6 microseconds for 100
         # models, where set(map(type, value)) takes 2.1 and typeguard 214. TypeAdapter (1.2) believes `__class__`.
-        if not self._container.accepts(value):
+        if type(value) is not self._container.exact and not self._container.accepts(value):
             return False
         if self._may_be_iterator and not issubclass(type(value), Collection):
             return True
-        exact, accepts = self._element.exact, self._element.accepts
+        # `kind` and not `type`: a local name is quicker than a built-in.
+        kind, exact, accepts = type, self._element.exact, self._element.accepts
         for item in value:  # noqa: SIM110 - half the time of all()
-            if type(item) is not exact and not accepts(item):
+            if kind(item) is not exact and not accepts(item):
                 return False
         return True
 
@@ -257,14 +261,15 @@ class Entries(Check):
 
     def accepts(self, value: Any) -> bool:
         """Say whether the container and each entry fit."""
-        if not self._container.accepts(value):
+        if type(value) is not self._container.exact and not self._container.accepts(value):
             return False
+        kind = type
         exact_key, accepts_key = self._key.exact, self._key.accepts
         exact_item, accepts_item = self._value.exact, self._value.accepts
         for key, item in value.items():
-            if type(key) is not exact_key and not accepts_key(key):
+            if kind(key) is not exact_key and not accepts_key(key):
                 return False
-            if type(item) is not exact_item and not accepts_item(item):
+            if kind(item) is not exact_item and not accepts_item(item):
                 return False
         return True
 

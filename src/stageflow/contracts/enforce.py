@@ -139,6 +139,8 @@ class _Enforcement:
         self._prefix = free_prefix(self._signature)
         self._names: dict[str, Any] = {}
         self._frame: FrameType | None = frame
+        # What a generator yields, and the value that ends it.
+        self._yielded: tuple[Check, Check] = (Anything("Any"), Anything("Any"))
         try:
             self._compile()
         except (NameError, AttributeError):
@@ -162,8 +164,7 @@ class _Enforcement:
         """Return the contract with all its names resolved."""
         self._resolve()
         params = {name: hint for name, hint in self._hints.items() if name != RESULT}
-        returns = self._hints[RESULT] if RESULT in self._hints else None
-        return FunctionContract(self._name, MappingProxyType(params), returns)
+        return FunctionContract(self._name, MappingProxyType(params), self._hints.get(RESULT))
 
     def _chosen(self, params: Mapping[str, Any] | None, returns: Any) -> dict[str, Any]:
         names = list(self._signature.parameters)
@@ -188,7 +189,7 @@ class _Enforcement:
         if not isinstance(hint, tuple):
             return hint
         try:
-            return Union[tuple(map(self._one_hint, hint))]
+            return Union[tuple(map(self._one_hint, hint))]  # noqa: UP007 - as many as there are
         except TypeError as error:
             raise self._unreadable(error) from error
 
@@ -220,14 +221,15 @@ class _Enforcement:
             raise ContractDefinitionError(msg) from error
 
     def _unreadable(self, error: Exception) -> ContractDefinitionError:
-        return ContractDefinitionError(f"{self._name}: its contract cannot be read: {error}. Write types, or their names.")
+        msg = f"{self._name}: its contract cannot be read: {error}. Write types, or their names."
+        return ContractDefinitionError(msg)
 
     def _bind(self, **names: Any) -> None:
         self._names.update({self._prefix + name: value for name, value in names.items()})
 
     def _check(self, name: str, hint: Any) -> Check:
         try:
-            check = compile_check(self._item_hint(hint) if name == RESULT and self._kind in _yielding else hint)
+            check = self._yielding(hint) if name == RESULT and self._kind in _yielding else compile_check(hint)
         except ContractDefinitionError as error:
             msg = f"{self._name}: {_place(name)}: {error}."
             raise ContractDefinitionError(msg) from error
@@ -240,19 +242,31 @@ class _Enforcement:
             return Entries(check.expected, OfClass("dict", dict), OfClass("str", str), check)
         return check
 
-    def _item_hint(self, hint: Any) -> Any:
+    def _yielding(self, hint: Any) -> Check:
         allowed = _yielding[self._kind]
-        if hint is Any or hint is object:
-            return Any
-        if (get_origin(hint) or hint) not in allowed:
-            names = ", ".join(f"{cls.__name__}[X]" for cls in allowed)
-            msg = f"a generator function returns one of {names}, not {describe(hint)}"
+        if hint is not Any and hint is not object and (get_origin(hint) or hint) not in allowed:
+            names = " or ".join(f"{cls.__name__}[X]" for cls in allowed)
+            msg = f"a generator function returns {names}, not {describe(hint)}"
             raise ContractDefinitionError(msg)
-        args = get_args(hint)
-        return args[0] if args else Any
+        item, _, final = (*map(compile_check, get_args(hint)), *[Anything("Any")] * 3)[:3]
+        self._yielded = (item, final)
+        return final if isinstance(item, Anything) else item
 
     def _drive(self, generator: Any) -> Any:
-        raise NotImplementedError
+        item, final = self._yielded
+        accepts = item.accepts
+
+        def on_item(index: int, value: Any) -> None:
+            if not accepts(value):
+                self._refuse(item, RESULT, f"yield[{index}]", value)
+
+        def on_return(value: Any) -> None:
+            if not final.accepts(value):
+                self._refuse(final, RESULT, RESULT, value)
+
+        if self._kind is Kind.GENERATOR:
+            return drive(generator, on_item, on_return)
+        return drive_async(generator, on_item)
 
     def _refuse(self, check: Check, name: str, path: str, value: Any) -> None:
         finding = check.find(value, path)
@@ -265,8 +279,9 @@ class _Enforcement:
             if name == RESULT
             else f"Pass {finding.expected}; nothing is converted here."
         )
+        msg = f"{self._name}: {where} must be {finding.expected}, got {got}{because}. {advice}"
         raise ContractViolationError(
-            f"{self._name}: {where} must be {finding.expected}, got {got}{because}. {advice}",
+            msg,
             function=self._name,
             parameter=None if name == RESULT else name,
             expected=finding.expected,

@@ -7,11 +7,23 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, ParamSpecArgs, ParamSpecKwargs, Protocol, TypeVar, Union
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    ParamSpecArgs,
+    ParamSpecKwargs,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import typing_extensions
 from pydantic import BaseModel
-from typing_extensions import get_args, get_origin
 
 from stageflow.contracts.checks import (
     Anything,
@@ -37,6 +49,7 @@ _alias_types: tuple[Any, ...] = (typing_extensions.TypeAliasType,)
 if sys.version_info >= (3, 12):  # pragma: no cover - the tests run on each version
     _alias_types = (*_alias_types, typing.TypeAliasType)
 _unions = (Union, types.UnionType)
+_callables: tuple[Any, ...] = (collections.abc.Callable,)
 _files = (typing.IO, typing.TextIO, typing.BinaryIO)
 _booleans = (typing_extensions.TypeGuard, typing_extensions.TypeIs)
 _wrappers = (
@@ -117,7 +130,7 @@ def describe(hint: Any) -> str:
         return "..."
     if hint is None or isinstance(hint, type):
         return class_name(hint or type(None))
-    if isinstance(hint, TypeVar | typing.NewType | _alias_types):
+    if isinstance(hint, (TypeVar, typing.NewType, *_alias_types)):
         return str(hint.__name__)
     return repr(hint).removeprefix("typing.").removeprefix("typing_extensions.")
 
@@ -162,11 +175,11 @@ class _Compiler:
             return self._tie(cls, lambda: self._of_typed_dict(cls))
         if typing_extensions.is_protocol(cls):
             return self._tie(cls, lambda: self._of_protocol(cls))
-        if issubclass(cls, BaseModel) and cls.__pydantic_generic_metadata__["origin"] is not None:
+        if issubclass(cls, BaseModel) and cls is not BaseModel and cls.__pydantic_generic_metadata__["origin"] is not None:
             return OfGenericModel(class_name(cls), cls)
         return OfClass(class_name(cls), cls)
 
-    def _of_form(self, hint: Any, origin: Any, args: tuple[Any, ...]) -> Check:  # noqa: PLR0911 - one line for each form
+    def _of_form(self, hint: Any, origin: Any, args: tuple[Any, ...]) -> Check:  # noqa: C901, PLR0912 - a line a form
         if origin is Annotated:
             return self.check(args[0])
         if origin in _unions:
@@ -179,13 +192,13 @@ class _Compiler:
             return self._tie(hint, lambda: self.check(_resolve_where(origin.__value__, origin)[args]))
         if not isinstance(origin, type) or (isinstance(hint, types.GenericAlias) and hint.__unpacked__):
             return _refuse(hint)
-        if origin is tuple and hint is not typing.Tuple:  # noqa: UP006 - the old name, bare
+        if origin is tuple and repr(hint) != "typing.Tuple":
             return self._of_tuple(hint, args)
         if not args:
             return self._of_class(origin)
         if origin is type:
             return _of_type(hint, args[0])
-        if origin is collections.abc.Callable and args[0] is not Ellipsis:
+        if origin in _callables and args[0] is not Ellipsis:
             return ByTypeguard(describe(hint), hint, mocks=True)
         if origin in _collections:
             return self._of_elements(hint, origin, self.check(args[0]))
@@ -195,7 +208,8 @@ class _Compiler:
             return Entries(describe(hint), OfClass(describe(hint), origin), self.check(args[0]), self.check(int))
         if origin in _files:
             return ByTypeguard(describe(hint), hint, mocks=False)
-        return self._of_class(origin)
+        check = self._of_class(origin)
+        return OfClass(describe(hint), origin) if isinstance(check, OfClass) else check
 
     def _of_union(self, hint: Any, args: Iterable[Any]) -> Check:
         checks = [self.check(arg) for arg in args]
@@ -228,9 +242,7 @@ class _Compiler:
             if _wrapped_in(hint, typing_extensions.Required)
             or (name in cls.__required_keys__ and not _wrapped_in(hint, typing_extensions.NotRequired))
         }
-        return TypedEntries(
-            class_name(cls), {name: self.check(_unwrapped(hint)) for name, hint in hints.items()}, required
-        )
+        return TypedEntries(class_name(cls), {name: self.check(_unwrapped(hint)) for name, hint in hints.items()}, required)
 
     def _of_protocol(self, cls: Any) -> Check:
         hints = typing_extensions.get_type_hints(cls, include_extras=True)
@@ -243,7 +255,7 @@ class _Compiler:
             match inspect.getattr_static(cls, name):
                 case property() as member:
                     returned = typing_extensions.get_type_hints(member.fget, include_extras=True)
-                    attributes[name] = self.check(returned["return"] if "return" in returned else Any)
+                    attributes[name] = self.check(returned["return"]) if "return" in returned else Anything("Any")
                 case member:
                     methods[name] = member
         return OfProtocol(class_name(cls), _methods_only(cls, methods), methods, attributes)
@@ -272,7 +284,7 @@ def _unwrapped(hint: Any) -> Any:
 def _of_type(hint: Any, argument: Any) -> Check:
     classes = _classes(argument)
     if any(typing_extensions.is_protocol(cls) for cls in classes):
-        return ByTypeguard(describe(hint), type[Union[classes]], mocks=False)  # type: ignore[valid-type]
+        return ByTypeguard(describe(hint), type[Union[classes]], mocks=False)  # noqa: UP007 - as many as there are
     return OfType(describe(hint), classes)
 
 
@@ -293,7 +305,7 @@ def _classes(hint: Any) -> tuple[type, ...]:
 
 def _bound(variable: TypeVar) -> Any:
     if variable.__constraints__:
-        return _resolve_where(Union[variable.__constraints__], variable)
+        return _resolve_where(Union[variable.__constraints__], variable)  # noqa: UP007 - as many as there are
     return Any if variable.__bound__ is None else _resolve_where(variable.__bound__, variable)
 
 

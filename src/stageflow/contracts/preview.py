@@ -57,10 +57,10 @@ class _Picture(reprlib.Repr):
         self.maxstring = _shown
         self.maxother = _shown
 
-    def repr_str(self, x: str, level: int) -> str:
+    def repr_str(self, x: str, level: int) -> str:  # noqa: ARG002 - the interface
         return _shorten(repr(redact(x[:_searched])), self.maxstring)
 
-    def repr_instance(self, x: object, level: int) -> str:
+    def repr_instance(self, x: object, level: int) -> str:  # noqa: ARG002 - the interface
         return _shorten(redact(repr(x)[:_searched]), self.maxother)
 
 

@@ -85,14 +85,15 @@ class OfProtocol(Check):
                 return f"it has no method {name!r}"
             if not callable(member):
                 return f"its {name!r} is not a method"
-        # typeguard compares through the class; a function that was set on one instance is beyond it.
-        owner = value if issubclass(kind, type) else kind
-        if not all(any(name in vars(base) for base in owner.__mro__) for name in self._methods):
+        on_class = all(any(name in vars(base) for base in kind.__mro__) for name in self._methods)
+        if issubclass(kind, type):
+            return "" if on_class else "it is a class; pass an instance of it"
+        # typeguard compares signatures through the class; a function that was set on one instance is beyond it.
+        if not on_class:
             return ""
         if self._methods and (fault := _typeguard_fault(value, self._shape)):
             return fault
-        if owner is kind:
-            self._fitting.add(kind)
+        self._fitting.add(kind)
         return ""
 
 

@@ -10,6 +10,14 @@ from typing import Any
 RESULT = "return"
 """The name under which a result is checked; no parameter can have it."""
 
+_stars = {
+    Parameter.POSITIONAL_ONLY: "",
+    Parameter.POSITIONAL_OR_KEYWORD: "",
+    Parameter.VAR_POSITIONAL: "*",
+    Parameter.KEYWORD_ONLY: "",
+    Parameter.VAR_KEYWORD: "**",
+}
+
 
 class Kind(Enum):
     """What calling a function gives."""
@@ -84,18 +92,16 @@ def _parameters(signature: Signature, prefix: str) -> str:
         if parameter.kind is Parameter.KEYWORD_ONLY and last not in (parameter.kind, Parameter.VAR_POSITIONAL):
             parts += ["*"]
         last = parameter.kind
-        stars = {Parameter.VAR_POSITIONAL: "*", Parameter.VAR_KEYWORD: "**"}.get(last, "")
         default = "" if parameter.default is Parameter.empty else f"={prefix}default_{name}"
-        parts += [f"{stars}{name}{default}"]
+        parts += [f"{_stars[last]}{name}{default}"]
     if last is Parameter.POSITIONAL_ONLY:
         parts += ["/"]
     return ", ".join(parts)
 
 
 def _arguments(signature: Signature) -> str:
-    forms = {Parameter.VAR_POSITIONAL: "*{0}", Parameter.KEYWORD_ONLY: "{0}={0}", Parameter.VAR_KEYWORD: "**{0}"}
     return ", ".join(
-        forms[parameter.kind].format(name) if parameter.kind in forms else name
+        f"{name}={name}" if parameter.kind is Parameter.KEYWORD_ONLY else f"{_stars[parameter.kind]}{name}"
         for name, parameter in signature.parameters.items()
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stageflow.backends.postgres.arrays import dense_array
+from stageflow.backends.postgres.arrays import dense_array, number_array, packed
 from stageflow.backends.postgres.part import Part
 from stageflow.backends.postgres.rows import lease_from_row, worker_from_row
 from stageflow.backends.postgres.sql_text import query
@@ -81,12 +81,16 @@ class Leases(Part):
 
     def return_ranges(self, returns: Sequence[RangeReturn]) -> list[bool]:
         """Give unstarted tails back; ``False`` where the lease was lost."""
+        separator, (errors,) = packed([item.error_details for item in returns])
         rows = self._database.write(
             query("return_ranges"),
             (
+                separator,
                 dense_array([item.range_id for item in returns]),
                 dense_array([item.token for item in returns]),
                 dense_array([item.first for item in returns]),
+                number_array([item.retry_delay_seconds for item in returns]),
+                errors,
             ),
         )
         held = {place for (place,) in rows}

@@ -88,9 +88,10 @@ class Connector:
 
     def _prepare(self, connection: Connection) -> None:
         connection.autocommit = True
+        connection.row_factory = tuple_row
         # One size for all integers: psycopg's own choice by value would make a new prepared statement for each size.
         connection.adapters.register_dumper(int, Int8Dumper)
-        row = psycopg.RawCursor(connection, row_factory=tuple_row).execute(_SETTINGS).fetchone()
+        row = psycopg.RawCursor(connection).execute(_SETTINGS).fetchone()
         version, encoding, replica, *_ = row or (0, "", False)
         require_suitable(version=version, encoding=encoding, replica=replica, url=self.url)
 
@@ -185,7 +186,7 @@ class Database:
         try:
             if self._offset or self._offsets:
                 self._set_clock(connection)
-            cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
+            cursor = psycopg.RawCursor(connection)
             cursor.execute(statement, parameters, prepare=True, binary=True)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:

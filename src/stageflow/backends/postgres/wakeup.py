@@ -63,8 +63,8 @@ class ListenWakeup:
         if not self._closed:
             try:
                 self._writer.send(b"!")
-            except BlockingIOError:
-                return  # it is full of interrupts already
+            except OSError:
+                return  # full of interrupts already, or closed just now
 
     def close(self) -> None:
         """Free what the wakeup holds; a waiting thread returns."""

@@ -7,12 +7,12 @@ from typing import Final
 from stageflow.ports import Clock
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def to_micros(moment: datetime) -> int:
     """Return an aware datetime as microseconds since the epoch, exactly."""
-    return (moment - _EPOCH) // _MICROSECOND
+    past = moment - _EPOCH
+    return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
 
 
 def from_micros(micros: int) -> datetime:

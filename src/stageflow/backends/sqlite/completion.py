@@ -119,9 +119,10 @@ def _result_rows(work: Work, completion: RangeCompletion) -> Iterator[tuple[Valu
         strict=True,
     )
     queued = TaskStatus.QUEUED
+    text = {status: status.value for status in TaskStatus}
     for index, (status, result, error, seconds, completed_at) in enumerate(columns, work.first):
         if status is not queued:
-            yield stage_id, index, generation, attempt, str(status), result, error, seconds, token, to_micros(completed_at)
+            yield stage_id, index, generation, attempt, text[status], result, error, seconds, token, to_micros(completed_at)
 
 
 def _return_retries(tx: Transaction, work: Work, completion: RangeCompletion) -> None:

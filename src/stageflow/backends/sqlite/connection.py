@@ -170,8 +170,16 @@ class Database:
             raise translate(error, self.url) from error
 
     def exists(self) -> bool:
-        """Return whether there is something to open."""
-        return self.in_memory or self.path.exists()
+        """Return whether there is something to open; where that cannot be told, opening will."""
+        if self.in_memory:
+            return True
+        try:
+            self.path.stat()
+        except FileNotFoundError:
+            return not self.path.parent.is_dir()
+        except OSError:
+            return True
+        return True
 
     def open_reader(self) -> sqlite3.Connection:
         """Open one more connection that cannot write; the caller closes it."""
@@ -209,7 +217,7 @@ class Database:
             self._insist(connection, "pragma journal_mode = wal")
 
     def _connect(self, *, create: bool, prepare: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
-        if not self.in_memory and not create and not self.path.exists() and self.path.parent.is_dir():
+        if not create and not self.exists():
             raise schema_missing(self.url, "there is no such file")
         connection = sqlite3.connect(
             "file::memory:" if self.in_memory else f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}",

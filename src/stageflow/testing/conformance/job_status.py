@@ -218,6 +218,7 @@ class PauseConformance(StoreScenarios):
         assert again.token > plan.token
         assert store.add_tasks(chunk(again, 2, first_index=2)) is PlanOutcome.RECORDED
         assert get_statuses(store, _JOB) == [TaskStatus.QUEUED] * 4
+        assert sum(lease.last - lease.first for lease in claim_all(store, tasks_type(_JOB))) == 4
 
     def test_resuming_does_not_open_tasks_that_are_held_for_planning(self, store: MovableStore) -> None:
         """Tasks of an atomic plan stay closed until the plan is whole, whatever happens to the job meanwhile."""

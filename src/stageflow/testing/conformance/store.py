@@ -19,6 +19,7 @@ from stageflow.testing.conformance.plan import PlanConformance
 from stageflow.testing.conformance.recovery import RecoveryConformance, SweepConformance, WatchedRecoveryConformance
 from stageflow.testing.conformance.results import ResultConformance, StageResultConformance
 from stageflow.testing.conformance.schema import SchemaConformance
+from stageflow.testing.conformance.sharing import SharingConformance
 from stageflow.testing.conformance.storms import StormConformance
 from stageflow.testing.conformance.wakeup import ClockConformance, WakeupConformance
 
@@ -27,6 +28,7 @@ __all__ = [
     "ConnectionConformance",
     "MovableStore",
     "SchemaConformance",
+    "SharingConformance",
     "StoreConformance",
 ]
 
@@ -67,6 +69,6 @@ class StoreConformance(
     """Everything a store must do, told as scenarios against a store that a subclass gives.
 
     A subclass defines the fixture ``store`` (migrated, empty, nobody else's) and the method ``corrupt_stage_result``. A store
-    whose database can be reached from outside also passes :class:`ConnectionConformance`, and every store passes
-    :class:`SchemaConformance`; they are classes of their own, because they need other fixtures.
+    whose database can be reached from outside also passes :class:`ConnectionConformance` and :class:`SharingConformance`, and
+    every store passes :class:`SchemaConformance`; they are classes of their own, because they need other fixtures.
     """

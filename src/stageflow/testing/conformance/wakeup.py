@@ -37,7 +37,7 @@ _PATIENCE_SECONDS: Final = 20.0
 _MANY_WAKEUPS: Final = 1000
 
 
-def _settle(wakeup: Wakeup) -> None:
+def settle(wakeup: Wakeup) -> None:
     """Use up what the wakeup has been told already."""
     for _ in range(_MANY_WAKEUPS):
         if not wakeup.wait(0.0):
@@ -70,7 +70,7 @@ class WakeupConformance(StoreScenarios):
     def test_new_work_wakes_a_waiting_thread(self, store: MovableStore) -> None:
         """A worker that waits learns of a job as soon as it is there."""
         wakeup = store.work_wakeup()
-        _settle(wakeup)
+        settle(wakeup)
         create(store, _JOB)
         assert wakeup.wait(_PATIENCE_SECONDS)
         wakeup.close()
@@ -78,7 +78,7 @@ class WakeupConformance(StoreScenarios):
     def test_a_thread_that_waits_already_is_woken(self, store: MovableStore) -> None:
         """It does not matter whether the work or the wait came first."""
         wakeup = store.work_wakeup()
-        _settle(wakeup)
+        settle(wakeup)
         woken, waiting = Event(), Event()
 
         def wait() -> None:
@@ -98,7 +98,7 @@ class WakeupConformance(StoreScenarios):
         """Workers that only run tasks are told when there are some."""
         create(store, _JOB)
         wakeup = store.work_wakeup()
-        _settle(wakeup)
+        settle(wakeup)
         plan_all(store, _JOB, 3)
         assert wakeup.wait(_PATIENCE_SECONDS)
         wakeup.close()
@@ -108,18 +108,18 @@ class WakeupConformance(StoreScenarios):
         start(store, _JOB, 2, range_count=2)
         wakeup = store.work_wakeup()
         first, second = claim_all(store, _TASKS)
-        _settle(wakeup)
+        settle(wakeup)
         store.return_ranges([give_back(first)])
         assert wakeup.wait(_PATIENCE_SECONDS)
         claim_one(store, _TASKS)
         complete_one(store, report(second, Again(20.0)))
-        _settle(wakeup)
+        settle(wakeup)
         store.move_clock(21)
         recover(store)
         assert wakeup.wait(_PATIENCE_SECONDS)
         pause(store, _JOB)
         claim_all(store, _TASKS)
-        _settle(wakeup)
+        settle(wakeup)
         resume(store, _JOB)
         assert wakeup.wait(_PATIENCE_SECONDS)
         wakeup.close()
@@ -127,7 +127,7 @@ class WakeupConformance(StoreScenarios):
     def test_nothing_new_is_told_after_the_time(self, store: MovableStore) -> None:
         """A wait ends with its timeout."""
         wakeup = store.work_wakeup()
-        _settle(wakeup)
+        settle(wakeup)
         assert not wakeup.wait(0.01)
         wakeup.close()
 
@@ -148,7 +148,7 @@ class WakeupConformance(StoreScenarios):
         create(store, cancelled)
         for job in (completed, cancelled):
             wakeup = store.job_wakeup(job.job_id)
-            _settle(wakeup)
+            settle(wakeup)
             if job is completed:
                 finish(store, run_all(store, job))
             else:
@@ -160,7 +160,7 @@ class WakeupConformance(StoreScenarios):
         """Each waiter has its own wakeup, and one event wakes them all."""
         first, second, third = (store.work_wakeup() for _ in range(3))
         for wakeup in (first, second, third):
-            _settle(wakeup)
+            settle(wakeup)
         first.close()
         create(store, _JOB)
         assert second.wait(_PATIENCE_SECONDS)
@@ -174,7 +174,7 @@ class WakeupConformance(StoreScenarios):
         start(store, job, 1)
         lease = run_all(store, job)
         wakeup = store.work_wakeup()
-        _settle(wakeup)
+        settle(wakeup)
         advance(store, lease, new_stage(2, group=(2, 3)), new_stage(3, group=(2, 3)))
         assert wakeup.wait(_PATIENCE_SECONDS)
         wakeup.close()

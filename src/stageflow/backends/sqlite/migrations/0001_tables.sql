@@ -2,7 +2,8 @@
 --
 -- Times are microseconds since the epoch in UTC, lists and documents are JSON text, truth values are 0 and 1. JSON is validated
 -- by its contract when it is read, compared byte by byte, and never decoded by SQL. The prefix keeps these tables apart from
--- those of an application that shares the file.
+-- those of an application that shares the file. Checks are chains of `or`: for a list, SQLite builds an index anew for every row
+-- that is written, which made recording a result half as fast again.
 
 create table stageflow_jobs (
     job_id text primary key not null check (length(job_id) = 64 and job_id not glob '*[^0-9a-f]*'),
@@ -22,7 +23,8 @@ create table stageflow_jobs (
     created_at integer not null,
     updated_at integer not null,
     constraint jobs_status check (
-        status in ('queued', 'processing', 'paused', 'completed', 'completed_with_errors', 'failed', 'cancelled')),
+        status = 'queued' or status = 'processing' or status = 'paused' or status = 'completed' or
+        status = 'completed_with_errors' or status = 'failed' or status = 'cancelled'),
     constraint jobs_stage check (stage <= total_stages)
 ) strict;
 create unique index stageflow_jobs_idempotency_key on stageflow_jobs (job_type, idempotency_key) where idempotency_key <> '';
@@ -56,7 +58,8 @@ create table stageflow_stages (
     updated_at integer not null,
     constraint stages_of_a_run unique (job_id, run, stage_number),
     constraint stages_status check (
-        status in ('pending', 'planning', 'processing', 'completed', 'completed_with_errors', 'failed', 'skipped', 'cancelled')),
+        status = 'pending' or status = 'planning' or status = 'processing' or status = 'completed' or
+        status = 'completed_with_errors' or status = 'failed' or status = 'skipped' or status = 'cancelled'),
     constraint stages_counters check (
         remaining = task_count - successful_tasks - failed_tasks - skipped_tasks - cancelled_tasks)
 ) strict;
@@ -83,7 +86,8 @@ create table stageflow_results (
     token integer not null,
     completed_at integer not null,
     primary key (stage_id, task_index, generation),
-    constraint results_status check (status in ('completed', 'failed', 'skipped', 'cancelled'))
+    constraint results_status check (
+        status = 'completed' or status = 'failed' or status = 'skipped' or status = 'cancelled')
 ) strict, without rowid;
 create index stageflow_results_failed on stageflow_results (stage_id, task_index) where status = 'failed';
 
@@ -116,8 +120,10 @@ create table stageflow_ranges (
     announced_at integer,
     created_at integer not null,
     closed_at integer,
-    constraint ranges_kind check (kind in ('task', 'plan', 'advance')),
-    constraint ranges_state check (state in ('ready', 'leased', 'waiting', 'held', 'skipped', 'cancelled')),
+    constraint ranges_kind check (kind = 'task' or kind = 'plan' or kind = 'advance'),
+    constraint ranges_state check (
+        state = 'ready' or state = 'leased' or state = 'waiting' or state = 'held' or state = 'skipped' or
+        state = 'cancelled'),
     constraint ranges_width check (last > first),
     constraint ranges_lease check ((state = 'leased') = (token is not null))
 ) strict;
@@ -167,6 +173,6 @@ create table stageflow_dead_letters (
     delivery_count integer not null,
     state text not null default 'open',
     created_at integer not null,
-    constraint dead_letters_state check (state in ('open', 'requeued', 'discarded')),
+    constraint dead_letters_state check (state = 'open' or state = 'requeued' or state = 'discarded'),
     constraint dead_letters_message unique (queue, message_id)
 ) strict;

@@ -2,7 +2,7 @@
 -- Promise: only what the transition table allows; a resume opens what was held; failing and cancelling close the waiting work
 -- (end_job); completing needs every stage closed. The same status again changes the fields only. False: there is no such job.
 -- Locks: the job; then held ranges, skipping locked ones (who holds one may wait for the job, and recovery opens what was left).
--- Errors: SF001; SF002 where stages are open; SF003 for a forbidden transition.
+-- Errors: SF001; SF002 where stages are open or failed; SF003 for a forbidden transition.
 create or replace function stageflow.change_job_status(
     p_job_id text, p_status text, p_metadata text, p_result_data text, p_error text) returns boolean
 language plpgsql volatile as $$
@@ -27,10 +27,12 @@ begin
     end if;
     if p_status <> v_job.status and stageflow.is_ended_job(p_status) then
         perform 1 from stageflow.stages s
-        where s.job_id = p_job_id and s.run = v_job.run and not stageflow.is_closed_stage(s.status);
+        where s.job_id = p_job_id and s.run = v_job.run
+            and (not stageflow.is_closed_stage(s.status) or s.status = 'failed');
         if found then
             raise exception using errcode = 'SF002', message = format(
-                'job %s has open stages and cannot become %s by hand; let it finish: use check_job_completion.', p_job_id, p_status);
+                'job %s has open or failed stages and cannot become %s by hand; let it finish: use check_job_completion.',
+                p_job_id, p_status);
         end if;
         perform pg_notify('stageflow_jobs', p_job_id);
     end if;

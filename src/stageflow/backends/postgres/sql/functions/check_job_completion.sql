@@ -2,7 +2,7 @@
 -- Promise: under the job's row lock, and by the holder of the advance lease only: the last stage's result and the stages that are
 -- skipped are stored, and if every stage of the run is closed the job has ended, once. A paused job's work is held, an ended job's
 -- dropped.
--- Locks: the advance range, the stage, the job. Errors: SF001, SF002.
+-- Locks: the advance range, the stage, the job. Errors: SF001, SF002 (a failed stage lets no job complete).
 create or replace function stageflow.check_job_completion(
     p_job_id text, p_range_id bigint, p_token bigint, p_stage_id bigint, p_status text, p_result text, p_result_data text,
     p_numbers integer[], p_names text[], p_task_types text[], p_fail_fast boolean[], p_rates double precision[],
@@ -14,6 +14,7 @@ declare
     v_now timestamptz := stageflow.clock();
     v_job stageflow.jobs;
     v_holds boolean := false;
+    v_failed_stage integer;
 begin
     perform stageflow.require_read_committed();
     o_updated := false;
@@ -59,9 +60,14 @@ begin
         coalesce(sum(s.task_count) filter (where stageflow.is_closed_stage(s.status)), 0),
         coalesce(sum(s.successful_tasks) filter (where stageflow.is_closed_stage(s.status)), 0),
         coalesce(sum(s.failed_tasks) filter (where stageflow.is_closed_stage(s.status)), 0),
-        case when bool_or(s.status = 'completed_with_errors') then 'completed_with_errors' else 'completed' end
-    into o_complete, o_final_stage, o_total, o_successful, o_failed, o_status
+        case when bool_or(s.status = 'completed_with_errors') then 'completed_with_errors' else 'completed' end,
+        min(s.stage_number) filter (where s.status = 'failed')
+    into o_complete, o_final_stage, o_total, o_successful, o_failed, o_status, v_failed_stage
     from stageflow.stages s where s.job_id = p_job_id and s.run = v_job.run;
+    if v_holds and o_complete and v_failed_stage is not null then
+        raise exception using errcode = 'SF002', message = format(
+            'stage %s of job %s failed, so the job cannot complete; end it as failed with end_job.', v_failed_stage, p_job_id);
+    end if;
     select s.stage_id into o_final_stage_id from stageflow.stages s
     where s.job_id = p_job_id and s.run = v_job.run and s.stage_number = o_final_stage;
     if v_holds and o_complete then

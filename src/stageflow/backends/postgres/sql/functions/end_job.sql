@@ -1,7 +1,7 @@
 -- Fails or cancels a job.
--- Promise: the job has ended, its open stages are closed, its unleased work too; leased work may still report, and nothing advances.
--- With a token only the holder of that control lease can (and, with a beat, only while the lease has not been renewed since).
--- Answers whether this call ended the job.
+-- Promise: the job has ended, its open stages are closed, its unleased work too; leased work may still report, and nothing
+-- advances. With a token only the holder of that control lease can (and, with a beat, only while the lease was not renewed since
+-- then). Answers whether this call ended the job.
 -- Locks: the control range, the unleased ranges (skipping locked ones: who meets them closes them), the stages by id, the job.
 -- Errors: SF001, SF002 for another status.
 create or replace function stageflow.end_job(

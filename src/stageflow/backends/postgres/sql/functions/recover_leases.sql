@@ -1,8 +1,8 @@
 -- Returns the work of dead workers: the given leases if their beat still stands where it was seen, or (p_range_ids null) those that
 -- expired by the store's clock.
 -- Promise: the token is erased, so the dead can write no more. A range of several tasks goes back uncharged, to be run singly; a
--- range of one is charged with a death, and fails when the budget is spent. Control work that spent it is left alone and answered in
--- the list, for end_job.
+-- range of one is charged with a death, and fails when the budget is spent. Control work that spent it is left alone and answered
+-- in the list, for end_job.
 -- Locks: ranges, skipping locked ones; then stages by id. Errors: SF001.
 create or replace function stageflow.recover_leases(
     p_range_ids bigint[], p_tokens bigint[], p_beats bigint[], p_death_budget integer, p_limit integer,

@@ -1,0 +1,126 @@
+"""What handlers and planners are called with, for unit tests that need no store."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+from stageflow.contracts.base import Contract
+from stageflow.contracts.context import JobExecutionContext, TaskExecutionContext
+from stageflow.contracts.results import ResultRow, StageResults
+from stageflow.contracts.stage import StageResultContract
+from stageflow.contracts.status import TaskStatus
+
+J = TypeVar("J", bound=Contract)
+R = TypeVar("R", bound=Contract | None)
+
+TEST_JOB_ID: Final = "0" * 64
+
+
+class _Stopping:
+    """The signal of a task that is no longer wanted."""
+
+    @property
+    def stopping(self) -> bool:
+        return True
+
+
+def task_context(
+    *,
+    job_id: str = TEST_JOB_ID,
+    job_type: str = "test_job",
+    run: int = 1,
+    stage_number: int = 1,
+    task_index: int = 0,
+    task_type: str = "test_task",
+    attempt: int = 1,
+    cancelled: bool = False,
+) -> TaskExecutionContext:
+    """Return the context with which a handler is called.
+
+    Args:
+        cancelled: The work is no longer wanted: ``context.cancelled`` is true and ``context.check()`` raises.
+    """
+    context = TaskExecutionContext(
+        job_id=job_id,
+        job_type=job_type,
+        run=run,
+        stage_number=stage_number,
+        task_index=task_index,
+        task_type=task_type,
+        attempt=attempt,
+        worker_id="test",
+    )
+    return context.watching(_Stopping()) if cancelled else context
+
+
+def job_context(
+    parameters: J,
+    *,
+    job_id: str = TEST_JOB_ID,
+    job_type: str = "test_job",
+    run: int = 1,
+    total_stages: int = 1,
+    results: Sequence[StageResultContract] = (),
+) -> JobExecutionContext[J]:
+    """Return the context with which a planner and the other hooks of a controller are called.
+
+    Args:
+        parameters: The job's parameters.
+        results: The stored results of the stages that are closed.
+    """
+    model = JobExecutionContext[type(parameters)]  # type: ignore[misc]  # the model is known at run time only
+    return model(
+        job_id=job_id,
+        job_type=job_type,
+        run=run,
+        total_stages=total_stages,
+        parameters=parameters,
+        stage_results={result.stage_key: result for result in results},
+    )
+
+
+def stage_results(
+    completed: Sequence[R],
+    *,
+    stage_number: int = 1,
+    failed: Mapping[int, str] | None = None,
+) -> StageResults[R]:
+    """Return the results of a closed stage, as a planner takes them.
+
+    Args:
+        completed: What the tasks that completed returned, in index order.
+        stage_number: The stage.
+        failed: Tasks that failed, by index, with their errors; the completed ones fill the indexes between.
+    """
+    errors = failed or {}
+    total = len(completed) + len(errors)
+    strangers = [index for index in errors if not 0 <= index < total]
+    if strangers:
+        msg = f"the stage has tasks 0 to {total - 1}, but failed names {strangers}; number {total} tasks from 0"
+        raise ValueError(msg)
+    following = iter(completed)
+    rows = [_failed(index, errors[index]) if index in errors else _completed(index, next(following)) for index in range(total)]
+    models = {type(result) for result in completed if result is not None}
+    if len(models) > 1 or (models and None in completed):
+        msg = "the results of a stage are all of one model, or all None; split them over two stages"
+        raise ValueError(msg)
+
+    def load(first_index: int, limit: int, failed_only: bool) -> list[ResultRow]:  # noqa: FBT001  the shape of a page loader
+        found = [row for row in rows[first_index:] if not failed_only or row.status is TaskStatus.FAILED]
+        return found[:limit]
+
+    return StageResults(
+        stage_number=stage_number,
+        model=next(iter(models), None),
+        task_count=total,
+        successful_tasks=len(completed),
+        load=load,
+    )
+
+
+def _completed(index: int, result: Contract | None) -> ResultRow:
+    text = None if result is None else result.to_json()
+    return ResultRow(task_index=index, attempt=1, status=TaskStatus.COMPLETED, result=text, error_details=None)
+
+
+def _failed(index: int, error: str) -> ResultRow:
+    return ResultRow(task_index=index, attempt=1, status=TaskStatus.FAILED, result=None, error_details=error)

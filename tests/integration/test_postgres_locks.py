@@ -1,0 +1,217 @@
+"""One lock order, range, stage, job; isolation refused; nobody waits for what it must not wait for."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import monotonic
+from typing import Final, LiteralString, Self
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from stageflow.backends.postgres import PostgresStore
+from stageflow.contracts.job import JobUpdate
+from stageflow.contracts.lease import HeldLease
+from stageflow.contracts.status import JobStatus, TaskStatus
+from stageflow.errors import IsolationLevelError
+from stageflow.testing.conformance.builders import (
+    advance,
+    all_types,
+    ask,
+    claim_one,
+    complete_ok,
+    complete_one,
+    control_type,
+    create,
+    finish,
+    new_job,
+    new_stage,
+    pause,
+    run_all,
+    start,
+    tasks_type,
+)
+
+_JOB: Final = new_job(stages=2)
+_PATIENCE_SECONDS: Final = 30.0
+_ONE_WAITS: Final = "select count(*) = 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+def _all_rows(table: LiteralString, lock: LiteralString) -> sql.Composed:
+    return sql.SQL("select 1 from {} {}").format(sql.Identifier("stageflow", table), sql.SQL(lock))
+
+
+@pytest.fixture
+def store(postgres_dsn: str) -> Iterator[PostgresStore]:
+    """Give a migrated store."""
+    store = PostgresStore(postgres_dsn)
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def rival(postgres_dsn: str) -> Iterator[psycopg.Connection]:
+    """Give a connection that holds what a test locks with it."""
+    with psycopg.connect(postgres_dsn) as connection:
+        yield connection
+        connection.rollback()
+
+
+class _Waiting:
+    """A call that waits for a lock which ``rival`` holds on a table."""
+
+    def __init__(self, dsn: str, rival: psycopg.Connection, table: LiteralString, call: Callable[[], object]) -> None:
+        self._dsn = dsn
+        self._rival = rival
+        rival.execute(_all_rows(table, "for update"))
+        self._threads = ThreadPoolExecutor(1)
+        self._call: Future[object] = self._threads.submit(call)
+
+    def __enter__(self) -> Self:
+        deadline = monotonic() + _PATIENCE_SECONDS
+        with psycopg.connect(self._dsn, autocommit=True) as watcher:
+            while watcher.execute(_ONE_WAITS).fetchone() != (True,):
+                assert monotonic() < deadline, "the call does not wait"
+                assert not self._call.done(), f"the call went through: {self._call.result()}"
+        return self
+
+    def holds(self, table: LiteralString) -> bool:
+        """Whether somebody has rows of a table locked."""
+        with psycopg.connect(self._dsn) as watcher:
+            try:
+                watcher.execute(_all_rows(table, "for no key update nowait"))
+            except psycopg.errors.LockNotAvailable:
+                return True
+            return False
+
+    def __exit__(self, *_: object) -> None:
+        self._rival.rollback()
+        self._call.result(_PATIENCE_SECONDS)
+        self._threads.shutdown()
+
+
+def test_a_completion_holds_its_range_before_it_wants_the_stage(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """Range first, then the stage's counters; the job is not locked at all."""
+    start(store, _JOB, 2)
+    lease = claim_one(store, tasks_type(_JOB))
+    with _Waiting(postgres_dsn, rival, "stages", lambda: complete_one(store, complete_ok(lease, 1))) as call:
+        assert call.holds("ranges")
+        assert not call.holds("jobs")
+
+
+def test_an_advance_holds_range_and_stage_before_it_wants_the_job(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """Range, stage, job: in this order."""
+    start(store, _JOB, 1)
+    lease = run_all(store, _JOB)
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: advance(store, lease, new_stage(2))) as call:
+        assert call.holds("ranges")
+        assert call.holds("stages")
+
+
+def test_the_end_of_a_job_holds_range_and_stage_before_it_wants_the_job(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """Range, stage, job: in this order."""
+    job = new_job()
+    start(store, job, 1)
+    lease = run_all(store, job)
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: finish(store, lease)) as call:
+        assert call.holds("ranges")
+        assert call.holds("stages")
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.FAILED])
+def test_a_cancel_holds_ranges_and_stages_before_it_wants_the_job(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str, status: JobStatus
+) -> None:
+    """What goes against the stream of completions still locks in their order."""
+    start(store, _JOB, 3)
+    change = lambda: store.change_job_status(_JOB.job_id, status, JobUpdate())  # noqa: E731
+    with _Waiting(postgres_dsn, rival, "jobs", change) as call:
+        assert call.holds("ranges")
+        assert call.holds("stages")
+
+
+def test_a_pause_wants_the_job_alone(store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str) -> None:
+    """A pause locks neither ranges nor stages, so that no completion waits for it."""
+    start(store, _JOB, 3)
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: pause(store, _JOB)) as call:
+        assert not call.holds("ranges")
+        assert not call.holds("stages")
+
+
+@pytest.mark.parametrize("table", ["stages", "jobs"])
+def test_a_claim_of_tasks_waits_for_nobody(store: PostgresStore, rival: psycopg.Connection, table: LiteralString) -> None:
+    """Neither a busy stage row nor a job that is being changed holds a claim of its tasks up."""
+    start(store, _JOB, 3)
+    rival.execute(_all_rows(table, "for update"))
+    assert ask(store, tasks_type(_JOB)).leases
+
+
+def test_a_resume_passes_over_held_work_that_is_locked(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Who holds a held range may wait for the job, so a resume does not wait for him; recovery opens what was left."""
+    start(store, _JOB, 3)
+    pause(store, _JOB)
+    ask(store, *all_types(_JOB))
+    rival.execute("select 1 from stageflow.ranges for update")
+    store.change_job_status(_JOB.job_id, JobStatus.PROCESSING, JobUpdate())
+    assert not ask(store, *all_types(_JOB)).leases
+    rival.rollback()
+    assert store.recover(expired=None, death_budget=3, limit=10).due == 1
+    assert ask(store, *all_types(_JOB)).leases
+
+
+def test_a_claim_that_meets_a_pause_and_a_resume_leaves_nothing_held(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """A claim that sees the pause waits for the operator; if he resumes, the work is leased, not held for ever."""
+    start(store, _JOB, 3)
+    pause(store, _JOB)
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: ask(store, *all_types(_JOB))):
+        rival.execute("update stageflow.jobs set status = 'processing'")
+        rival.commit()
+    (task, *_) = store.list_tasks(_JOB.job_id, 1, 1, first_index=0, limit=1)
+    assert task.status is TaskStatus.PROCESSING
+
+
+def test_a_heartbeat_waits_for_a_report_of_the_same_range(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """A lease that is being reported is not taken for lost."""
+    start(store, _JOB, 3)
+    lease = claim_one(store, tasks_type(_JOB))
+    held = [HeldLease(range_id=lease.range_id, token=lease.token, current_index=0)]
+    answers = []
+    with _Waiting(postgres_dsn, rival, "ranges", lambda: answers.append(store.extend_leases("ada", held, 30.0))):
+        pass
+    assert answers[0].held == [lease.token]
+
+
+def test_a_transaction_that_is_not_read_committed_is_refused(store: PostgresStore, postgres_dsn: str) -> None:
+    """At REPEATABLE READ nobody would be told that he was last; the error says what to set, and nothing was written."""
+    with psycopg.connect(postgres_dsn) as application:
+        application.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with pytest.raises(IsolationLevelError, match=r"REPEATABLE READ.*Set the connection's isolation level"):
+            store.create_jobs([_JOB], connection=application)
+        application.rollback()
+    assert store.get_jobs([_JOB.job_id]) == []
+
+
+def test_the_stores_own_connections_are_read_committed_whatever_the_database_says(
+    store: PostgresStore, postgres_dsn: str
+) -> None:
+    """A database whose default is stricter does not stop the store."""
+    with psycopg.connect(postgres_dsn, autocommit=True) as operator:
+        name = operator.info.dbname
+        operator.execute(
+            sql.SQL("alter database {} set default_transaction_isolation = 'serializable'").format(sql.Identifier(name))
+        )
+    other = PostgresStore(postgres_dsn)
+    create(other, _JOB)
+    other.close()
+    assert ask(store, control_type(_JOB)).leases
