@@ -30,7 +30,7 @@ from stageflow.testing.conformance.builders import (
 
 _WIDE: Final = new_job("wide", job_type="wide")
 _ROWS: Final = 30_000
-_ENOUGH: Final = 60
+_ENOUGH: Final = 100
 """Most rows that a node may look at for a call that moves a few."""
 
 # Jobs of a type that nobody asks for, with ready, leased and waiting ranges, and a wide stage full of tasks and results.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from stageflow import (
     Contract,
@@ -46,7 +46,11 @@ from stageflow.worker import WorkerOptions
 NOW = datetime(2026, 5, 17, 8, 30, tzinfo=UTC)
 JOB = "ab" * 32
 json_values: st.SearchStrategy[JsonValue] = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text("abc ü\"\\"),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text('abc ü"\\'),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc"), inner, max_size=3),
     max_leaves=6,
 )
@@ -57,7 +61,7 @@ class Request(Contract):
     """Job parameters."""
 
     n: int = 1
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = Field(default_factory=dict)
 
 
 class Number(Contract):
@@ -121,7 +125,7 @@ class TestContract:
         """JSON cannot express them, neither in a float field nor inside a free value."""
         with pytest.raises(ValidationError):
             RetryPolicy(initial_seconds=value)
-        with pytest.raises(InvalidValueError, match="NaN|Infinity"):
+        with pytest.raises(InvalidValueError, match=r"NaN|Infinity"):
             Request(values={"x": value}).to_json()
         with pytest.raises(InvalidValueError):
             canonical_json(Request(values={"x": value}))
@@ -216,9 +220,9 @@ class TestTransitions:
     @pytest.mark.parametrize("table", [JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS])
     def test_the_validator_allows_the_table_and_the_same_again(self, table: dict[Any, frozenset[Any]]) -> None:
         """Every pair is decided by the table; the same status again changes nothing."""
-        for current in table:
+        for current, following in table.items():
             for new in table:
-                if new == current or new in table[current]:
+                if new == current or new in following:
                     StatusValidator.validate(current, new)
                 else:
                     with pytest.raises(InvalidTransitionError, match="cannot become"):
@@ -276,7 +280,14 @@ class TestMessages:
 
     @pytest.mark.parametrize(
         "text",
-        ["", "not json", "[]", "{}", '{"wire_version":2}', f'{{"wire_version":1,"job_id":"{JOB}","job_type":"t","stage_number":"1"}}'],
+        [
+            "",
+            "not json",
+            "[]",
+            "{}",
+            '{"wire_version":2}',
+            f'{{"wire_version":1,"job_id":"{JOB}","job_type":"t","stage_number":"1"}}',
+        ],
     )
     def test_a_malformed_message_is_poison(self, text: str) -> None:
         """Not JSON, another version, a text where a number belongs: one error that says where."""
@@ -548,13 +559,14 @@ class TestBatches:
         assert self.completion().statuses == [TaskStatus.COMPLETED]
         retry = Retry(task_index=0, delay_seconds=1.0, error_details="x")
         assert self.completion(statuses=[TaskStatus.QUEUED], retries=[retry]).retries == [retry]
-        for fields in (
+        broken: tuple[dict[str, Any], ...] = (
             {"results": []},
             {"statuses": [], "results": [], "errors": [], "seconds": [], "completed_at": []},
             {"statuses": [TaskStatus.QUEUED]},
             {"retries": [retry]},
             {"statuses": [TaskStatus.PROCESSING]},
-        ):
+        )
+        for fields in broken:
             with pytest.raises(ValidationError):
                 self.completion(**fields)
 

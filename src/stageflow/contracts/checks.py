@@ -126,17 +126,17 @@ class OfGenericModel(Check):
         kind = type(value)
         if issubclass(kind, self.exact):
             return True
-        return any(self._fits(base) for base in kind.__mro__ if issubclass(base, BaseModel) and base is not BaseModel)
-
-    def _fits(self, model: type[BaseModel]) -> bool:
-        if model == self._origin:
-            return all(argument is Any or isinstance(argument, TypeVar) for argument in self._args)
-        metadata = model.__pydantic_generic_metadata__
-        found: Any = metadata["origin"]
-        if found is not self._origin:
-            return False
-        parameters = self._origin.__pydantic_generic_metadata__["parameters"]
-        return all(map(_argument_fits, self._args, metadata["args"], parameters))
+        # The first base decides: behind Job[int] comes Job itself.
+        for base in kind.__mro__:
+            if base == self._origin:
+                return all(argument is Any or isinstance(argument, TypeVar) for argument in self._args)
+            if issubclass(base, BaseModel) and base is not BaseModel:
+                metadata = base.__pydantic_generic_metadata__
+                found: Any = metadata["origin"]
+                if found is self._origin:
+                    parameters = found.__pydantic_generic_metadata__["parameters"]
+                    return all(map(_argument_fits, self._args, metadata["args"], parameters))
+        return False
 
 
 def _argument_fits(expected: Any, actual: Any, parameter: TypeVar) -> bool:

@@ -48,6 +48,7 @@ from stageflow.errors import ContractDefinitionError
 _alias_types: tuple[Any, ...] = (typing_extensions.TypeAliasType,)
 if sys.version_info >= (3, 12):  # pragma: no cover - the tests run on each version
     _alias_types = (*_alias_types, typing.TypeAliasType)
+_named: tuple[Any, ...] = (TypeVar, typing.NewType, *_alias_types)
 _unions = (Union, types.UnionType)
 _callables: tuple[Any, ...] = (collections.abc.Callable,)
 _files = (typing.IO, typing.TextIO, typing.BinaryIO)
@@ -130,7 +131,7 @@ def describe(hint: Any) -> str:
         return "..."
     if hint is None or isinstance(hint, type):
         return class_name(hint or type(None))
-    if isinstance(hint, (TypeVar, typing.NewType, *_alias_types)):
+    if isinstance(hint, _named):
         return str(hint.__name__)
     return repr(hint).removeprefix("typing.").removeprefix("typing_extensions.")
 

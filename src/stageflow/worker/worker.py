@@ -104,6 +104,11 @@ class Worker:
         self._stopping.set()
         self._dispatcher.board.draining.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker was asked to stop."""
+        return self._stopping.is_set()
+
     def stop(self) -> bool:
         """Stop within the grace period; returns whether every handler had finished.
 

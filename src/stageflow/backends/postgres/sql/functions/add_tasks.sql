@@ -12,15 +12,17 @@ declare
     v_stage stageflow.stages;
     v_job record;
     v_count integer := cardinality(p_parameters);
+    v_kind text;
+    v_held text[] := array['held'];
     v_work_type text;
     v_turn bigint;
     v_pieces integer := greatest(1, case when p_claimable then least(p_range_count, v_count) else 1 end);
 begin
     perform stageflow.require_read_committed();
-    perform 1 from stageflow.ranges r
-    where r.range_id = p_range_id and r.token = p_token and r.state = 'leased' and r.kind = 'plan' and r.stage_id = p_stage_id
+    select r.kind into v_kind from stageflow.ranges r
+    where r.range_id = p_range_id and r.token = p_token and r.stage_id = p_stage_id
     for update;
-    if not found then
+    if v_kind is distinct from 'plan' then
         return 'stale';
     end if;
     select s.* into v_stage from stageflow.stages s where s.stage_id = p_stage_id for no key update;
@@ -73,7 +75,7 @@ begin
     if p_final then
         delete from stageflow.ranges r where r.range_id = p_range_id;
         update stageflow.ranges r set state = 'ready', announced_at = null
-        where r.stage_id = p_stage_id and r.kind = 'task' and r.state = 'held';
+        where r.stage_id = p_stage_id and r.kind = 'task' and r.state = any (v_held);
         if v_stage.remaining = 0 then
             perform stageflow.open_advance(v_stage, null, 0);
         end if;

@@ -15,7 +15,8 @@ begin
     o_skipped := 0;
     o_cancelled := 0;
     select s.halted, s.job_id, j.status into v_found
-    from stageflow.stages s join stageflow.jobs j on j.job_id = s.job_id
+    from stageflow.stages s
+    cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
     where s.stage_id = p_range.stage_id;
     if v_found.status = 'paused' then
         select j.status into v_found.status from stageflow.jobs j where j.job_id = v_found.job_id for share;

@@ -15,6 +15,7 @@ declare
     v_now timestamptz := stageflow.clock();
     v_stage stageflow.stages;
     v_job stageflow.jobs;
+    v_kind text;
     v_gone boolean;
     v_open bigint[];
     v_failed boolean;
@@ -25,10 +26,10 @@ begin
         raise exception using errcode = 'SF002',
             message = format('there is no stage %s; it was never opened in this database. Check the store''s address.', p_stage_id);
     end if;
-    perform 1 from stageflow.ranges r
-    where r.range_id = p_range_id and r.token = p_token and r.state = 'leased' and r.kind = 'advance' and r.stage_id = p_stage_id
+    select r.kind into v_kind from stageflow.ranges r
+    where r.range_id = p_range_id and r.token = p_token and r.stage_id = p_stage_id
     for update;
-    if not found then
+    if v_kind is distinct from 'advance' then
         select count(*) = 0 into v_gone from stageflow.ranges r where r.range_id = p_range_id;
         select s.* into v_stage from stageflow.stages s where s.stage_id = p_stage_id;
         o_outcome := case
@@ -39,7 +40,7 @@ begin
     end if;
     perform 1 from stageflow.stages s
     where s.job_id = v_stage.job_id and s.run = v_stage.run and s.group_first = v_stage.group_first
-    order by s.stage_id for no key update;
+    order by s.stage_number for no key update;  -- the order of their ids too
     select j.* into v_job from stageflow.jobs j where j.job_id = v_stage.job_id for no key update;
     if v_job.status = 'paused' then
         update stageflow.ranges r set state = 'held', token = null, worker_id = null, lease_expires_at = null
@@ -54,7 +55,7 @@ begin
         return;
     end if;
     perform stageflow.close_stage(p_stage_id, p_status, p_result);
-    select array_agg(s.stage_id order by s.stage_id) filter (where not stageflow.is_closed_stage(s.status)),
+    select array_agg(s.stage_id) filter (where not stageflow.is_closed_stage(s.status)),
         bool_or(s.status = 'failed')
     into v_open, v_failed
     from stageflow.stages s

@@ -42,10 +42,7 @@ begin
     where j.job_id = p_job_id;
     if v_job.status = 'paused' and p_status in ('queued', 'processing') then
         perform stageflow.open_held(array(
-            select r.range_id from stageflow.stages s
-            join stageflow.ranges r on r.stage_id = s.stage_id and r.state = 'held'
-            where s.job_id = p_job_id and s.run = v_job.run and (s.planned or r.kind <> 'task')
-            for update of r skip locked));
+            select s.stage_id from stageflow.stages s where s.job_id = p_job_id and s.run = v_job.run));
     end if;
     return true;
 end

@@ -14,14 +14,16 @@ declare
     v_now timestamptz := stageflow.clock();
     v_job stageflow.jobs;
     v_holds boolean := false;
+    v_stage_id bigint;
     v_failed_stage integer;
 begin
     perform stageflow.require_read_committed();
     o_updated := false;
     if p_token is not null then
-        perform 1 from stageflow.ranges r join stageflow.stages s on s.stage_id = r.stage_id
-        where r.range_id = p_range_id and r.token = p_token and r.state = 'leased' and s.job_id = p_job_id
-        for update of r;
+        select r.stage_id into v_stage_id from stageflow.ranges r
+        where r.range_id = p_range_id and r.token = p_token
+        for update;
+        perform 1 from stageflow.stages s where s.stage_id = v_stage_id and s.job_id = p_job_id;
         v_holds := found;
     end if;
     if v_holds then

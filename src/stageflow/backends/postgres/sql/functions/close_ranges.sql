@@ -5,15 +5,15 @@ create or replace function stageflow.close_ranges(p_stage_id bigint, p_state tex
 language plpgsql volatile as $$
 declare
     v_now timestamptz := stageflow.clock();
-    v_width integer;
-begin
-    with open as (
+    v_open bigint[] := array(
         select r.range_id from stageflow.ranges r
         where r.stage_id = p_stage_id and r.kind = 'task' and r.state in ('ready', 'waiting', 'held')
-        for update skip locked
-    ), closed as (
+        for update skip locked);
+    v_width integer;
+begin
+    with closed as (
         update stageflow.ranges r set state = p_state, closed_at = v_now, not_before = null
-        from open where r.range_id = open.range_id
+        where r.range_id = any (v_open)
         returning r.last - r.first as width
     )
     select coalesce(sum(width), 0) into v_width from closed;

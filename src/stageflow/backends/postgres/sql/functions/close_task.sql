@@ -8,12 +8,14 @@ create or replace function stageflow.close_task(
 language plpgsql volatile as $$
 declare
     v_now timestamptz := stageflow.clock();
+    v_run integer;
     v_stage stageflow.stages;
     v_range stageflow.ranges;
 begin
     perform stageflow.require_read_committed();
-    select s.* into v_stage from stageflow.stages s join stageflow.jobs j on j.job_id = s.job_id and j.run = s.run
-    where s.job_id = p_job_id and s.stage_number = p_stage_number;
+    select j.run into v_run from stageflow.jobs j where j.job_id = p_job_id;
+    select s.* into v_stage from stageflow.stages s
+    where s.job_id = p_job_id and s.run = v_run and s.stage_number = p_stage_number;
     if not found then
         return false;
     end if;

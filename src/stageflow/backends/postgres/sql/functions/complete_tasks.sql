@@ -106,7 +106,8 @@ begin
     loop
         v_closed := 0;
         if v_stage.retried > 0 then
-            perform 1 from stageflow.stages s join stageflow.jobs j on j.job_id = s.job_id
+            perform 1 from stageflow.stages s
+            cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
             where s.stage_id = v_stage.stage_id and stageflow.is_ended_job(j.status);
             if found then
                 v_closed := stageflow.close_ranges(v_stage.stage_id, 'cancelled');

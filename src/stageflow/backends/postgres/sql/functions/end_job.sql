@@ -10,6 +10,9 @@ create or replace function stageflow.end_job(
 language plpgsql volatile as $$
 declare
     v_now timestamptz := stageflow.clock();
+    v_stage_id bigint;
+    v_run integer;
+    v_closed record;
     v_stage_ids bigint[];
     v_range_ids bigint[];
     v_status text;
@@ -20,17 +23,16 @@ begin
             message = format('a job is ended as failed or cancelled, not as %s; use check_job_completion for that.', p_status);
     end if;
     if p_token is not null then
-        perform 1 from stageflow.ranges r join stageflow.stages s on s.stage_id = r.stage_id
-        where r.range_id = p_range_id and r.token = p_token and r.state = 'leased' and s.job_id = p_job_id
-            and (p_beat is null or r.beat = p_beat)
-        for update of r;
+        select r.stage_id into v_stage_id from stageflow.ranges r
+        where r.range_id = p_range_id and r.token = p_token and (p_beat is null or r.beat = p_beat)
+        for update;
+        perform 1 from stageflow.stages s where s.stage_id = v_stage_id and s.job_id = p_job_id;
         if not found then
             return false;
         end if;
     end if;
-    v_stage_ids := array(
-        select s.stage_id from stageflow.stages s join stageflow.jobs j on j.job_id = s.job_id and j.run = s.run
-        where s.job_id = p_job_id order by s.stage_id);
+    select j.run into v_run from stageflow.jobs j where j.job_id = p_job_id;
+    v_stage_ids := array(select s.stage_id from stageflow.stages s where s.job_id = p_job_id and s.run = v_run);
     v_range_ids := array(
         select r.range_id from stageflow.ranges r
         where r.stage_id = any (v_stage_ids) and r.state in ('ready', 'waiting', 'held')
@@ -43,16 +45,18 @@ begin
     if v_status is null or stageflow.is_ended_job(v_status) then
         return false;
     end if;
-    with closed as (
-        update stageflow.ranges r set state = 'cancelled', closed_at = v_now, not_before = null
-        where r.range_id = any (v_range_ids) and r.kind = 'task'
-        returning r.stage_id, r.last - r.first as width
-    ), widths as (
+    for v_closed in
+        with closed as (
+            update stageflow.ranges r set state = 'cancelled', closed_at = v_now, not_before = null
+            where r.range_id = any (v_range_ids) and r.kind = 'task'
+            returning r.stage_id, r.last - r.first as width
+        )
         select c.stage_id, sum(c.width)::integer as width from closed c group by c.stage_id
-    )
-    update stageflow.stages s set
-        cancelled_tasks = s.cancelled_tasks + w.width, remaining = s.remaining - w.width, updated_at = v_now
-    from widths w where s.stage_id = w.stage_id;
+    loop
+        update stageflow.stages s set
+            cancelled_tasks = s.cancelled_tasks + v_closed.width, remaining = s.remaining - v_closed.width
+        where s.stage_id = v_closed.stage_id;
+    end loop;
     delete from stageflow.ranges r where r.range_id = any (v_range_ids) and r.kind <> 'task';
     update stageflow.stages s set
         status = case when s.stage_id = p_stage_id then coalesce(p_stage_status, p_status) else 'cancelled' end,

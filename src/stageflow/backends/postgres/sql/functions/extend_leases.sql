@@ -8,26 +8,26 @@ language plpgsql volatile as $$
 #variable_conflict use_column
 declare
     v_now timestamptz := stageflow.clock();
+    v_lease record;
+    v_stage_id bigint;
+    v_kind text;
 begin
     perform stageflow.require_read_committed();
-    return query
-    with held as (
-        select r.range_id, h.index
-        from unnest(p_range_ids, p_tokens, p_indexes) as h (range_id, token, index)
-        join stageflow.ranges r on r.range_id = h.range_id and r.token = h.token and r.state = 'leased'
-        order by r.range_id
-        for update of r
-    ), extended as (
+    for v_lease in
+        select h.* from unnest(p_range_ids, p_tokens, p_indexes) as h (range_id, token, index) order by h.range_id
+    loop
         update stageflow.ranges r set
             beat = r.beat + 1, lease_expires_at = v_now + make_interval(secs => p_lease_seconds), renewed_at = v_now,
-            current_index = held.index,
-            current_since = case when r.current_index is distinct from held.index then v_now else r.current_since end
-        from held where r.range_id = held.range_id
-        returning r.token, r.stage_id, r.kind
-    )
-    select e.token, stageflow.is_ended_job(j.status) or (s.halted and e.kind = 'task')
-    from extended e
-    join stageflow.stages s on s.stage_id = e.stage_id
-    join stageflow.jobs j on j.job_id = s.job_id;
+            current_index = v_lease.index,
+            current_since = case when r.current_index is distinct from v_lease.index then v_now else r.current_since end
+        where r.range_id = v_lease.range_id and r.token = v_lease.token
+        returning r.stage_id, r.kind into v_stage_id, v_kind;
+        continue when not found;
+        return query
+        select v_lease.token, stageflow.is_ended_job(j.status) or (s.halted and v_kind = 'task')
+        from stageflow.stages s
+        cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
+        where s.stage_id = v_stage_id;
+    end loop;
 end
 $$;

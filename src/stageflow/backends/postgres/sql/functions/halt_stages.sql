@@ -5,7 +5,7 @@ language plpgsql volatile as $$
 declare
     v_stage_id bigint;
 begin
-    foreach v_stage_id in array p_stage_ids loop
+    for v_stage_id in select s.stage_id from unnest(p_stage_ids) as s (stage_id) order by s.stage_id loop
         update stageflow.stages s set halted = true where s.stage_id = v_stage_id;
         perform stageflow.count_down(v_stage_id, 0, 0, 0, 0, null, 0);
     end loop;

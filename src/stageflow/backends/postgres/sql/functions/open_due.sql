@@ -1,27 +1,19 @@
--- Promise: delayed ranges that are due become ready, of the given work types or (null) of all, at most p_limit of each type or in
--- all; returns how many.
+-- Promise: delayed ranges that are due become ready, of the given work types or (null) of all, at most p_limit of each type;
+-- returns how many.
 -- Locks: the ranges, skipping locked ones. Errors: none.
 create or replace function stageflow.open_due(p_work_types text[], p_limit integer) returns integer
 language plpgsql volatile as $$
 declare
     v_now timestamptz := stageflow.clock();
-    v_due bigint[];
+    v_due bigint[] := '{}';
     v_type text;
 begin
-    if p_work_types is null then
-        v_due := array(
+    foreach v_type in array coalesce(p_work_types, stageflow.waiting_work_types()) loop
+        v_due := v_due || array(
             select r.range_id from stageflow.ranges r
-            where r.state = 'waiting' and r.not_before <= v_now
+            where r.work_type = v_type and r.state = 'waiting' and r.not_before <= v_now
             order by r.not_before limit p_limit for update skip locked);
-    else
-        v_due := '{}';
-        foreach v_type in array p_work_types loop
-            v_due := v_due || array(
-                select r.range_id from stageflow.ranges r
-                where r.work_type = v_type and r.state = 'waiting' and r.not_before <= v_now
-                order by r.not_before limit p_limit for update skip locked);
-        end loop;
-    end if;
+    end loop;
     if cardinality(v_due) = 0 then
         return 0;
     end if;

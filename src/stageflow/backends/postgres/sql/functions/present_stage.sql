@@ -5,7 +5,11 @@ language plpgsql volatile as $$
 begin
     select j.stage, s.group_last = j.total_stages into o_stage, o_is_final
     from stageflow.jobs j
-    join stageflow.stages s on s.job_id = j.job_id and s.run = j.run and s.stage_number = j.stage
+    cross join lateral (
+        select s.group_last from stageflow.stages s
+        where s.job_id = j.job_id and s.run = j.run and s.stage_number = j.stage
+        offset 0
+    ) s
     where j.job_id = p_job_id;
 end
 $$;

@@ -16,8 +16,8 @@ begin
             order by t.task_index)
         else '{}' end
     from stageflow.ranges r
-    join stageflow.stages s on s.stage_id = r.stage_id
-    join stageflow.jobs j on j.job_id = s.job_id
+    cross join lateral (select s.* from stageflow.stages s where s.stage_id = r.stage_id offset 0) s
+    cross join lateral (select j.* from stageflow.jobs j where j.job_id = s.job_id offset 0) j
     where r.range_id = p_range_id;
 end
 $$;

@@ -12,6 +12,7 @@ declare
     v_now timestamptz := stageflow.clock();
     v_range stageflow.ranges;
     v_status text;
+    v_seen record;
     v_ids bigint[];
     v_stage_ids bigint[] := '{}';
     v_failed integer[] := '{}';
@@ -28,14 +29,19 @@ begin
             select r.range_id from stageflow.ranges r where r.state = 'leased' and r.lease_expires_at < v_now
             order by r.lease_expires_at limit p_limit for update skip locked);
     else
-        v_ids := array(
-            select r.range_id from unnest(p_range_ids, p_tokens, p_beats) as g (range_id, token, beat)
-            join stageflow.ranges r
-                on r.range_id = g.range_id and r.state = 'leased' and r.token = g.token and r.beat = g.beat
-            limit p_limit for update of r skip locked);
+        v_ids := '{}';
+        for v_seen in
+            select g.* from unnest(p_range_ids, p_tokens, p_beats) as g (range_id, token, beat) limit p_limit
+        loop
+            v_ids := v_ids || array(
+                select r.range_id from stageflow.ranges r
+                where r.range_id = v_seen.range_id and r.token = v_seen.token and r.beat = v_seen.beat
+                for update skip locked);
+        end loop;
     end if;
     for v_range in select r.* from stageflow.ranges r where r.range_id = any (v_ids) order by r.range_id loop
-        select j.status into v_status from stageflow.stages s join stageflow.jobs j on j.job_id = s.job_id
+        select j.status into v_status from stageflow.stages s
+        cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
         where s.stage_id = v_range.stage_id;
         if stageflow.is_ended_job(v_status) then
             o_closed := o_closed + 1;

@@ -8,6 +8,11 @@ declare
     v_now timestamptz := stageflow.clock();
     v_range stageflow.ranges;
     v_guard record;
+    v_of_ended bigint[] := '{}';
+    v_of_open bigint[] := '{}';
+    v_halted bigint[];
+    v_job record;
+    v_stage record;
     v_stage_ids bigint[] := '{}';
     v_skipped integer[] := '{}';
     v_cancelled integer[] := '{}';
@@ -15,37 +20,41 @@ begin
     perform stageflow.require_read_committed();
     o_closed := 0;
     o_due := stageflow.open_due(null, p_limit);
-    o_due := o_due + stageflow.open_held(array(
-        select r.range_id from stageflow.ranges r
-        join stageflow.stages s on s.stage_id = r.stage_id
-        join stageflow.jobs j on j.job_id = s.job_id
-        where r.state = 'held' and j.status in ('queued', 'processing') and (s.planned or r.kind <> 'task')
-        limit p_limit for update of r skip locked));
+    for v_stage in
+        select h.stage_id, j.status from (select distinct r.stage_id from stageflow.ranges r where r.state = 'held') h
+        cross join lateral (select s.job_id from stageflow.stages s where s.stage_id = h.stage_id offset 0) s
+        cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
+        where j.status <> 'paused'
+        limit p_limit
+    loop
+        if stageflow.is_ended_job(v_stage.status) then
+            v_of_ended := v_of_ended || v_stage.stage_id;
+        else
+            v_of_open := v_of_open || v_stage.stage_id;
+        end if;
+    end loop;
+    o_due := o_due + stageflow.open_held(v_of_open);
+    for v_job in
+        select j.job_id, j.run from stageflow.jobs j
+        where j.status in ('failed', 'cancelled') and j.updated_at > v_now - interval '10 minutes'
+        order by j.updated_at desc limit p_limit
+    loop
+        v_of_ended := v_of_ended || array(
+            select s.stage_id from stageflow.stages s where s.job_id = v_job.job_id and s.run = v_job.run);
+    end loop;
+    v_halted := array(
+        select s.stage_id from stageflow.stages s
+        where s.halted and s.status in ('pending', 'planning', 'processing') limit p_limit);
     for v_range in
-        select r.* from (
-            select open.range_id from stageflow.jobs j
-            join stageflow.stages s on s.job_id = j.job_id and s.run = j.run
-            join stageflow.ranges open on open.stage_id = s.stage_id and open.state in ('ready', 'waiting', 'held')
-            where j.status in ('failed', 'cancelled') and j.updated_at > v_now - interval '10 minutes'
-            union
-            select open.range_id from stageflow.stages s
-            join stageflow.ranges open on open.stage_id = s.stage_id and open.kind = 'task'
-                and open.state in ('ready', 'waiting', 'held')
-            where s.halted and s.status in ('pending', 'planning', 'processing')
-            union
-            select held.range_id from stageflow.ranges held
-            join stageflow.stages s on s.stage_id = held.stage_id
-            join stageflow.jobs j on j.job_id = s.job_id
-            where held.state = 'held' and stageflow.is_ended_job(j.status)
-        ) left_over
-        join stageflow.ranges r on r.range_id = left_over.range_id and r.state in ('ready', 'waiting', 'held')
-        limit p_limit for update of r skip locked
+        select r.* from stageflow.ranges r
+        where r.stage_id = any (v_of_ended || v_halted) and r.state in ('ready', 'waiting', 'held')
+            and (r.kind = 'task' or r.stage_id = any (v_of_ended))
+        limit p_limit for update skip locked
     loop
         select g.* into v_guard from stageflow.admit_range(v_range) g;
-        if not v_guard.o_admitted and v_range.kind <> 'task' then
-            o_closed := o_closed + 1;
-        elsif v_guard.o_skipped + v_guard.o_cancelled > 0 then
-            o_closed := o_closed + 1;
+        continue when v_guard.o_admitted;
+        o_closed := o_closed + 1;
+        if v_guard.o_skipped + v_guard.o_cancelled > 0 then
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_skipped := v_skipped || v_guard.o_skipped;
             v_cancelled := v_cancelled || v_guard.o_cancelled;

@@ -21,7 +21,7 @@ begin
         order by r.range_id, r.first, r.place
     loop
         select r.* into v_range from stageflow.ranges r
-        where r.range_id = v_return.range_id and r.token = v_return.token and r.state = 'leased'
+        where r.range_id = v_return.range_id and r.token = v_return.token
         for update;
         continue when not found;
         return next v_return.place;

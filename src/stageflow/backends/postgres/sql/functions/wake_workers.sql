@@ -7,7 +7,7 @@ language plpgsql volatile as $$
 begin
     perform 1 from stageflow.ranges r
     where r.work_type = p_work_type and r.state = 'ready' and r.xmax = '0'::xid
-    limit 1;
+    order by r.priority desc, r.turn, r.range_id limit 1;
     if not found then
         perform pg_notify('stageflow_work', '');
     end if;

@@ -4,6 +4,9 @@
 -- alone, and lets claims and completions see it.
 -- No foreign keys: the functions are the only writers and hold the rows above; a check per row costs a fifth of a bulk submission,
 -- and its share lock would meet all finishers on the stage's row.
+-- A session keeps its plans, also those it made while the tables were small (two rows, any index as good as another). So a
+-- statement is written such that only the right index applies: one table at a time (joins are lateral, fenced by offset 0), by its
+-- key, no other index's order, and no word of a partial index's condition beside a key (a lease is found by its token, not its state).
 -- JSON is kept as text: it is validated by its contract when read, compared byte by byte, and never decoded by a driver.
 
 create table stageflow.jobs (
@@ -131,10 +134,9 @@ create table stageflow.ranges (
 create index ranges_ready on stageflow.ranges (work_type, priority desc, turn, range_id) where state = 'ready';
 create index ranges_leased on stageflow.ranges (lease_expires_at) where state = 'leased';
 create index ranges_waiting on stageflow.ranges (work_type, not_before) where state = 'waiting';
-create index ranges_due on stageflow.ranges (not_before) where state = 'waiting';
-create index ranges_held on stageflow.ranges (range_id) where state = 'held';
+create index ranges_held on stageflow.ranges (stage_id) where state = 'held';
 create index ranges_of_a_stage on stageflow.ranges (stage_id, first);
-create index ranges_unannounced on stageflow.ranges (range_id) where state = 'ready' and announced_at is null;
+create index ranges_announced on stageflow.ranges (announced_at nulls first, range_id) where state = 'ready';
 -- A stage is planned or advanced by one worker at a time.
 create unique index ranges_control on stageflow.ranges (stage_id) where kind <> 'task';
 

@@ -17,7 +17,7 @@ select t.task_index, t.key, t.parameters, s.task_type, j.job_type, s.created_at,
     coalesce(case when d.status is not null and (r.range_id is null or d.generation >= r.generation) then d.completed_at
         else r.closed_at end, s.updated_at)
 from stageflow.stages s
-join stageflow.jobs j on j.job_id = s.job_id
+cross join lateral (select j.job_type from stageflow.jobs j where j.job_id = s.job_id offset 0) j
 cross join lateral (
     select p.* from stageflow.tasks p
     where p.stage_id = s.stage_id and p.task_index >= $4::integer
@@ -31,6 +31,7 @@ left join lateral (
 left join lateral (
     select h.* from stageflow.ranges h
     where h.stage_id = s.stage_id and h.kind = 'task' and h.first <= t.task_index and h.last > t.task_index
+        and (d.generation is null or d.generation < s.generation)
     order by h.generation desc limit 1
 ) r on true
 where s.job_id = $1 and s.run = $2::integer and s.stage_number = $3::integer

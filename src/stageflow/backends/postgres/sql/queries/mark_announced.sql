@@ -1,7 +1,2 @@
-update stageflow.ranges r set announced_at = stageflow.clock()
-from (
-    select m.range_id from stageflow.ranges m
-    where m.range_id = any ($1::bigint[]) and m.state = 'ready'
-    order by m.range_id for update
-) marked
-where r.range_id = marked.range_id
+update stageflow.ranges r set announced_at = case when r.state = 'ready' then stageflow.clock() else r.announced_at end
+where r.range_id = any ($1::bigint[])
