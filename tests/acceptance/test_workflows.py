@@ -848,9 +848,9 @@ def overwrite_stage_result(app: Stageflow, url: str, job_id: str, text: str) -> 
         with store._database.transaction() as transaction:  # noqa: SLF001  nothing else reaches the memory
             assert transaction.run(sql, (text, job_id)) == 1
         return
-    schema = os.environ["STAGEFLOW_SCHEMA"] if "STAGEFLOW_SCHEMA" in os.environ else "stageflow"
-    query = "update stages set stored_result = %s where job_id = %s and stage_number = 1"
-    with closing(psycopg.connect(url, options=f"-csearch_path={schema}")) as connection, connection:
+    
+    query = "update stageflow.stages set stored_result = %s where job_id = %s and stage_number = 1"
+    with closing(psycopg.connect(url)) as connection, connection:
         assert connection.execute(query, (text, job_id)).rowcount == 1
 
 
@@ -875,10 +875,10 @@ def job_status_and_error(app: Stageflow, url: str, job_id: str) -> tuple[str, st
     store = app.repositories.store
     if isinstance(store, SqliteStore):
         with store._database.transaction() as transaction:  # noqa: SLF001  nothing else reaches the memory
-            row = transaction.one("select status, error_details from stageflow_jobs where job_id = ?", (job_id,))
+            row = transaction.row("select status, error_details from stageflow_jobs where job_id = ?", (job_id,))
             return str(row["status"]), str(row["error_details"])
-    with closing(psycopg.connect(url, options="-csearch_path=stageflow")) as connection:
-        found = connection.execute("select status, error_details from jobs where job_id = %s", (job_id,)).fetchone()
+    with closing(psycopg.connect(url)) as connection:
+        found = connection.execute("select status, error_details from stageflow.jobs where job_id = %s", (job_id,)).fetchone()
     assert found is not None
     return str(found[0]), str(found[1])
 

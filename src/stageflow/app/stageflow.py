@@ -12,7 +12,7 @@ from stageflow.contracts.job import JobRecord, JobResult, Submission
 from stageflow.contracts.maintenance import Maintenance
 from stageflow.contracts.schema import SchemaReport
 from stageflow.engine.outbox import relay_announcements
-from stageflow.engine.recover import DEATH_BUDGET, recover_work
+from stageflow.engine.recover import recover_work
 from stageflow.engine.submit import cancel_job, submit_jobs
 from stageflow.insights import JobProgress, job_progress
 from stageflow.ports import Queue
@@ -193,7 +193,7 @@ class Stageflow:
 
         Recovers expired leases by the store's clock, opens delayed work that is due, and announces ready work on the queue.
         """
-        recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=DEATH_BUDGET)
+        recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=self.options.death_budget)
         announced = 0
         if self.queue is not None:
             while sent := relay_announcements(self.repositories, self.queue, self.telemetry):
@@ -236,9 +236,10 @@ class Stageflow:
             self.registry,
             self.repositories,
             self.telemetry,
-            self._handlers.run,
+            self._handlers,
             worker_id=self._worker_id,
             lease_seconds=self.options.lease_seconds,
+            death_budget=self.options.death_budget,
         )
         processor = MessageProcessor(
             self.registry,

@@ -107,7 +107,7 @@ class TaskExecutionContext(Contract):
     generation: int = Field(default=1, ge=1)
     worker_id: str = "none"
 
-    _signal: StopSignal = PrivateAttr(default=_never)
+    _signal: StopSignal = PrivateAttr(default_factory=lambda: _never)
 
     @property
     def task_id(self) -> str:

@@ -32,6 +32,8 @@ from stageflow.workflow.registry import Workflow
 
 CHUNK_TASKS: Final = 5000
 CHUNK_SECONDS: Final = 0.05
+LATER_RANGES: Final = 2
+"""Ranges that a later chunk starts as: every slot has work by then, and claims split what is wide."""
 
 
 class Planned(StrEnum):
@@ -152,7 +154,7 @@ def _write(
                 digest=digest.update(chunk.parameters),
                 final=final,
                 claimable=not atomically,
-                range_count=range_count,
+                range_count=range_count if chunk.first_index == 0 else LATER_RANGES,
                 replace=replace,
             )
         )

@@ -4,7 +4,6 @@ from stageflow.contracts.lease import Recovery, SeenLease
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 
-DEATH_BUDGET = 3
 RECOVERY_BATCH = 500
 
 
@@ -13,7 +12,7 @@ def recover_work(
     telemetry: Telemetry,
     *,
     expired: list[SeenLease] | None,
-    death_budget: int = DEATH_BUDGET,
+    death_budget: int,
 ) -> Recovery:
     """Do one round of recovery; safe from any number of processes at once.
 

@@ -7,11 +7,12 @@ from typing import Final
 from stageflow.contracts.ids import task_work_type
 from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, RangeReturn, WorkKind
 from stageflow.engine.advance import advance_stage
-from stageflow.engine.execute import RunHandler, execute_range
+from stageflow.engine.execute import execute_range
 from stageflow.engine.plan import Planned, plan_stage
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.board import LeaseBoard, RunningLease
+from stageflow.worker.handlers import HandlerRunner
 from stageflow.worker.sizes import ClaimSizes
 from stageflow.workflow.registry import JobRegistry
 
@@ -35,15 +36,17 @@ class Dispatcher:
         registry: JobRegistry,
         repositories: Repositories,
         telemetry: Telemetry,
-        run_handler: RunHandler,
+        handlers: HandlerRunner,
         *,
         worker_id: str,
         lease_seconds: float,
+        death_budget: int,
     ) -> None:
         self._registry = registry
         self._repositories = repositories
         self._telemetry = telemetry
-        self._run_handler = run_handler
+        self._handlers = handlers
+        self._last_permitted_death = death_budget - 1
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
         self.board: Final = LeaseBoard()
@@ -93,7 +96,9 @@ class Dispatcher:
     def _run_tasks(self, lease: Lease, running: RunningLease, carried: Carried) -> Lease | None:
         workflow = self._registry.get(lease.job_type, lease.workflow_version)
         started, reported, advance = time.perf_counter(), lease.first, None
-        for completion in execute_range(lease, workflow, running, self._run_handler, worker_id=self._worker_id):
+        alone = lease.deaths >= self._last_permitted_death > 0
+        run_handler = self._handlers.run_alone if alone else self._handlers.run
+        for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id):
             advance = self._complete(completion, running, carried)
             reported = completion.first + len(completion.statuses)
         tasks = reported - lease.first

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import inspect
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
@@ -32,9 +33,30 @@ class HandlerRunner:
         if task.is_async:
             return self._on_loop(task.function(parameters, context), context)
         if task.cpu_bound:
-            return self._in_child(task, parameters, context)
+            return self._in_pool(task, parameters, context)
         result: object = task.function(parameters, context)
         return result
+
+    def run_alone(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
+        """Call the handler in a child process of its own, because workers died over this task before.
+
+        If it kills again, it kills the child only: the culprit is known, and no task that ran beside it is blamed. A handler
+        that is defined inside a function cannot be found by a child, and runs here.
+
+        Raises:
+            PermanentTaskError: The child died.
+        """
+        if "<locals>" in task.function.__qualname__:
+            return self.run(task, parameters, context)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            try:
+                return self._in_child(pool, task, parameters, context)
+            except BrokenProcessPool as error:
+                msg = (
+                    f"the process of task {context.task_index} of stage {context.stage_number} died again, alone in a child process; "
+                    "workers died over it before. Look for exhausted memory, a crash in native code, or a kill"
+                )
+                raise PermanentTaskError(msg) from error
 
     def close(self) -> None:
         """Stop the loop and the child processes."""
@@ -59,23 +81,33 @@ class HandlerRunner:
                     msg = f"task {context.task_index} of stage {context.stage_number} was stopped: it is no longer wanted"
                     raise TaskCancelledError(msg) from None
 
-    def _in_child(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
-        function = task.function
+    def _in_pool(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
         pool = self._started_pool()
         try:
-            text = pool.submit(
-                _call_in_child,
-                function.__module__,
-                function.__qualname__,
-                parameters.to_json(),
-                context.to_json(),
-            ).result()
+            return self._in_child(pool, task, parameters, context)
         except BrokenProcessPool as error:
             with self._lock:
                 if self._pool is pool:
                     self._pool = None
             msg = f"the child process that ran task {context.task_index} died; it ran out of memory or was killed"
             raise RetryableTaskError(msg) from error
+
+    def _in_child(
+        self,
+        pool: ProcessPoolExecutor,
+        task: Task[Any, Any],
+        parameters: Contract,
+        context: TaskExecutionContext,
+    ) -> object:
+        function = task.function
+        running = pool.submit(
+            _call_in_child,
+            function.__module__,
+            function.__qualname__,
+            parameters.to_json(),
+            context.to_json(),
+        )
+        text = running.result()
         return None if text is None or task.result_model is None else task.result_model.from_json(text)
 
     def _started_loop(self) -> asyncio.AbstractEventLoop:
@@ -101,7 +133,8 @@ def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
 def _call_in_child(module: str, qualname: str, parameters: str, context: str) -> str | None:
     """Run in the child: find the task by where its own code stands, and call it; only JSON text goes in and out."""
     task = cast("Task[Any, Any]", attrgetter(qualname)(importlib.import_module(module)))
-    result = task.function(task.parameter_model.from_json(parameters), TaskExecutionContext.from_json(context))
+    called = task.function(task.parameter_model.from_json(parameters), TaskExecutionContext.from_json(context))
+    result = asyncio.run(called) if inspect.iscoroutine(called) else called
     if result is None:
         return None
     if not isinstance(result, Contract) or type(result) is not task.result_model:

@@ -16,7 +16,7 @@ from stageflow.worker.dispatch import Dispatcher
 from stageflow.worker.options import WorkerOptions
 
 SLOW_SECONDS: Final = 0.2
-_LIVE_SECONDS: Final = 60.0
+_LIVE_BEATS: Final = 3
 _SMALLEST_START: Final = 8
 
 
@@ -96,5 +96,5 @@ class Heartbeat:
                 seen_at=now,
             )
         )
-        slots = sum(worker.slots for worker in leases.list_workers(_LIVE_SECONDS))
+        slots = sum(worker.slots for worker in leases.list_workers(_LIVE_BEATS * self._options.beat_seconds))
         self._dispatcher.range_count = max(_SMALLEST_START, 2 * slots)

@@ -60,9 +60,10 @@ class Worker:
             registry,
             repositories,
             telemetry,
-            self._handlers.run,
+            self._handlers,
             worker_id=self.worker_id,
             lease_seconds=options.lease_seconds,
+            death_budget=options.death_budget,
         )
         self._work_types = list(dict.fromkeys(kind for workflow in registry.workflows() for kind in workflow.work_types()))
         self._processor = MessageProcessor(
