@@ -597,7 +597,7 @@ def test_a_single_stage_planned_by_the_hook_underneath(app: Stageflow) -> None:
     """One stage is a workflow, and create_stage_tasks can be overridden; keys are stored."""
     job_id = app.submit(PolicyController_all_empty, Numbers(values=[5, 6]), new_run=True).job.job_id
     assert app.wait(job_id, timeout=PATIENCE).status is JobStatus.COMPLETED
-    assert [each.key for each in app.repositories.tasks.list_tasks_for_job(job_id)] == ["number/5", "number/6"]
+    assert [each.key for each in app.repositories.tasks.list_tasks_for_job(job_id, 1)] == ["number/5", "number/6"]
     assert app.result(job_id) is None
 
 
@@ -607,18 +607,22 @@ def test_cpu_bound_handlers_run_in_other_processes(store_url: str, monkeypatch: 
     work = importlib.import_module("cpu_bound_work")
     registry = JobRegistry()
 
-    def plan_powers(self: Any, job: JobExecutionContext[Numbers]) -> Iterator[Any]:  # noqa: ARG001  a method of the class below
-        for exponent in job.parameters.values:
-            yield work.Power(base=2, exponent=exponent)
+    @workflow("cpu_bound", registry=registry)
+    class Powers(BaseController[Numbers]):
+        """One stage."""
 
-    powers = stage(1, "power", task=work.power, policy=FailurePolicy.any_may_fail(), retry=NEVER)
-    powers.plan(plan_powers)
-    controller = type("Powers", (BaseController[Numbers],), {"powers": powers, "plan_powers": plan_powers})
-    workflow("cpu_bound", registry=registry)(controller)
+        powers = stage(1, "power", task=work.power, policy=FailurePolicy.any_may_fail(), retry=NEVER)
+
+        @powers.plan
+        def plan_powers(self, job: JobExecutionContext[Numbers]) -> Iterator[Any]:
+            """Plan powers of two."""
+            for exponent in job.parameters.values:
+                yield work.Power(base=2, exponent=exponent)
+
     with Stageflow(store_url, registry=registry, options=OPTIONS) as app:
         app.migrate()
         with app.worker():
-            result = run(app, controller, Numbers(values=[10, 100, -1]))
+            result = run(app, Powers, Numbers(values=[10, 100, -1]))
     first, second, third = result.stage_results["1"].task_results
     assert first.result_data is not None
     assert second.result_data is not None
@@ -978,7 +982,7 @@ def test_a_job_cancelled_before_it_starts_runs_nothing(idle_app: Stageflow) -> N
     job = idle_app.job(job_id)
     assert job.status is JobStatus.CANCELLED
     assert ran == 0
-    assert idle_app.repositories.tasks.list_tasks_for_job(job_id) == []
+    assert idle_app.repositories.tasks.list_tasks_for_job(job_id, 1) == []
 
 
 def test_a_job_that_has_ended_cannot_be_cancelled(app: Stageflow) -> None:

@@ -52,26 +52,37 @@ def drain_work(app: Stageflow, *, timeout: float = 30) -> int:
     Raises:
         WaitTimeoutError: There was still work after ``timeout`` seconds.
     """
-    handlers = HandlerRunner(1)
+    handlers = _SameProcess(1)
     try:
         return _Drain(app, handlers).run(timeout)
     finally:
         handlers.close()
 
 
+class _SameProcess(HandlerRunner):
+    """Calls handlers that are declared ``cpu_bound`` here too: their module need not be importable elsewhere."""
+
+    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
+        """Call the handler and return what it returns; what it raises passes through."""
+        if not task.cpu_bound:
+            return super().run(task, parameters, context)
+        result: object = task.function(parameters, context)
+        return result
+
+
 class _Drain:
     def __init__(self, app: Stageflow, handlers: HandlerRunner) -> None:
         self._app = app
-        self._handlers = handlers
         self._worker_id = new_worker_id()
         self._work_types = list(dict.fromkeys(kind for workflow in app.registry.workflows() for kind in workflow.work_types()))
         self._dispatcher = Dispatcher(
             app.registry,
             app.repositories,
             app.telemetry,
-            self._call,
+            handlers,
             worker_id=self._worker_id,
             lease_seconds=_LEASE_SECONDS,
+            death_budget=app.options.death_budget,
         )
 
     def run(self, timeout: float) -> int:
@@ -101,9 +112,3 @@ class _Drain:
                 lease_seconds=_LEASE_SECONDS,
             )
         )
-
-    def _call(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
-        if task.cpu_bound:
-            result: object = task.function(parameters, context)
-            return result
-        return self._handlers.run(task, parameters, context)

@@ -9,7 +9,7 @@ from stageflow.backends.sqlite.barrier import close_work, count_off, tally_of
 from stageflow.backends.sqlite.clock import from_micros, span_micros, to_micros
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.part import StorePart
-from stageflow.backends.sqlite.ranges import Work, get_leased, insert_part, json_list, make_ready
+from stageflow.backends.sqlite.ranges import Work, get_leased, insert_part, json_list, make_next_attempt, make_ready
 from stageflow.contracts.lease import HeldLease, LeaseExtension, RangeReturn, SeenLease
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TaskStatus
 from stageflow.contracts.worker import WorkerRecord
@@ -128,10 +128,12 @@ def _return(tx: Transaction, given: RangeReturn) -> bool:
         return True
     ended = _end_of(work)
     if not work.is_task or given.first <= work.first:
-        if ended is None:
-            make_ready(tx, work.range_id, suspect=work.suspect, deaths=work.deaths, attempt=work.attempt)
-        else:
+        if ended is not None:
             close_work(tx, work, ended)
+        elif given.retry_delay_seconds is not None:
+            make_next_attempt(tx, work.range_id, delay_seconds=given.retry_delay_seconds, error_details=given.error_details)
+        else:
+            make_ready(tx, work.range_id, suspect=work.suspect, deaths=work.deaths, attempt=work.attempt)
         return True
     tx.run("update stageflow_ranges set last = ? where range_id = ?", (given.first, work.range_id))
     if ended is None:

@@ -3,6 +3,7 @@
 import json
 from typing import NamedTuple
 
+from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, JobStatus
@@ -255,6 +256,23 @@ def make_ready(tx: Transaction, range_id: int, *, suspect: int, deaths: int, att
         (suspect, deaths, attempt, range_id),
     )
     tx.work_ready = True
+
+
+def make_next_attempt(tx: Transaction, range_id: int, *, delay_seconds: float, error_details: str | None) -> None:
+    """Take a range that was tried and failed from its holder; its next attempt is due after the delay."""
+    delayed = delay_seconds > 0
+    tx.run(
+        "update stageflow_ranges set state = ?, token = null, worker_id = null, lease_expires_at = null,"
+        " current_index = null, current_since = null, not_before = ?, announced_at = null,"
+        " attempt = attempt + 1, error_details = ? where range_id = ?",
+        (
+            "waiting" if delayed else "ready",
+            tx.now + span_micros(delay_seconds) if delayed else None,
+            error_details,
+            range_id,
+        ),
+    )
+    tx.work_ready = tx.work_ready or not delayed
 
 
 def hold_range(tx: Transaction, range_id: int) -> None:

@@ -1,7 +1,7 @@
 -- The tables of stageflow, schema version 1.
 --
--- Lock order of every function: range, stage, job. What goes the other way (cancel, pause) changes the job's row first and
--- alone, and lets claims and completions see it.
+-- Lock order of every function: ranges by id, stages by id, jobs by id. A pause or resume takes the job's row alone, lets claims and
+-- completions see it, and then waits for no range (skip locked).
 -- No foreign keys: the functions are the only writers and hold the rows above; a check per row costs a fifth of a bulk submission,
 -- and its share lock would meet all finishers on the stage's row.
 -- A session keeps its plans, also those it made while the tables were small (two rows, any index as good as another). So a

@@ -1,0 +1,106 @@
+"""Commands about workers, schema and set-up."""
+
+import signal
+from types import FrameType
+
+import click
+
+from stageflow.cli.failure import DONE, FAILED, MIGRATION_NEEDED, exiting
+from stageflow.cli.loading import opened_app
+from stageflow.cli.options import as_json, connecting
+from stageflow.cli.output import dump, print_json
+from stageflow.contracts.schema import SchemaReport, SchemaState
+from stageflow.worker import Worker, WorkerOptions
+
+
+@click.command()
+@click.option("--slots", type=click.IntRange(1, 1000), default=4, show_default=True, help="Leases at a time.")
+@click.option("--lease-seconds", type=click.FloatRange(0.2), default=30.0, show_default=True)
+@click.option("--grace-seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="For running handlers at a stop.")
+@connecting
+@exiting
+def worker(
+    slots: int,
+    lease_seconds: float,
+    grace_seconds: float,
+    app_name: str | None,
+    store: str | None,
+    queue: str | None,
+) -> int:
+    """Work until stopped by SIGTERM or SIGINT: running handlers may finish, the rest goes back."""
+    options = WorkerOptions(
+        slots=slots,
+        lease_seconds=lease_seconds,
+        beat_seconds=min(10.0, lease_seconds / 3),
+        grace_seconds=grace_seconds,
+    )
+    with opened_app(app_name, store, queue, options=options, needs_workflows=True) as app:
+        working = app.worker(options)
+        _stop_on_signals(working)
+        click.echo(f"worker {working.worker_id} is ready: {slots} slots on {app.repositories.store.url}")
+        finished = working.run()
+    click.echo("stopped" if finished else "stopped; a handler was still running, its task will be run again")
+    return DONE
+
+
+@click.command()
+@connecting
+@as_json
+@exiting
+def migrate(app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
+    """Bring the store's schema to this version, and create missing queues."""
+    with opened_app(app_name, store, queue) as app:
+        return _report(app.migrate(), as_json=as_json)
+
+
+@click.command()
+@connecting
+@as_json
+@exiting
+def verify(app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
+    """Compare the store's schema with what the migrations make, and name each drift."""
+    with opened_app(app_name, store, queue) as app:
+        return _report(app.verify(), as_json=as_json)
+
+
+@click.command()
+@connecting
+@as_json
+@exiting
+def check(app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
+    """Check the whole set-up: workflows, store, schema and queue."""
+    with opened_app(app_name, store, queue) as app:
+        app.repositories.store.check_schema()
+        now = app.repositories.store.now()
+        if app.queue is not None:
+            app.queue.receive(max_messages=1, visibility_seconds=1.0)
+        known = [f"{workflow.job_type} version {workflow.version}" for workflow in app.registry]
+        if as_json:
+            print_json({"store": app.repositories.store.url, "store_time": now.isoformat(), "workflows": known})
+        else:
+            click.echo(f"store {app.repositories.store.url}: reachable, schema current, its time is {now:%Y-%m-%d %H:%M:%S} UTC")
+            click.echo("queue: the database" if app.queue is None else f"queue {app.queue.url}: reachable")
+            click.echo(f"workflows: {', '.join(known) or 'none; name them with --app'}")
+    return DONE
+
+
+def _report(report: SchemaReport, *, as_json: bool) -> int:
+    if as_json:
+        print_json({**dump(report), "up_to_date": report.up_to_date})
+    elif report.up_to_date:
+        click.echo(f"up to date: schema version {report.version}")
+    else:
+        click.echo(f"schema version {report.version} is {report.state}")
+        for drift in report.drifts:
+            click.echo(f"- {drift}")
+    if report.up_to_date:
+        return DONE
+    return FAILED if report.state is SchemaState.CURRENT else MIGRATION_NEEDED
+
+
+def _stop_on_signals(working: Worker) -> None:
+    def stop(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001  what the signal module passes
+        working.request_stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
