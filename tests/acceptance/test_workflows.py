@@ -34,6 +34,7 @@ from stageflow import (
     StageExecutionContext,
     Stageflow,
     StageResults,
+    StageResultsInvalidError,
     StageStatus,
     SubmitOutcome,
     TaskDefinition,
@@ -871,7 +872,10 @@ def test_a_damaged_stage_result_fails_the_job(idle_app: Stageflow, store_url: st
         drain_work(idle_app)
     status, error = job_status_and_error(idle_app, store_url, job_id)
     assert status == "failed"
-    assert "previous stage results invalid: the stored result of stage 1 is invalid at" in error
+    assert "Cannot process stage 2 - previous stage results invalid: " in error
+    assert "the stored result of stage 1 is invalid at" in error
+    with pytest.raises(StageResultsInvalidError, match="stage 1"):
+        idle_app.job(job_id)
 
 
 def job_status_and_error(app: Stageflow, url: str, job_id: str) -> tuple[str, str]:

@@ -11,18 +11,15 @@ from typing import Final
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
-    MultipleResults,
     RuleBasedStateMachine,
     initialize,
     invariant,
-    multiple,
     rule,
     run_state_machine_as_test,
 )
 
 from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
-from stageflow.contracts.lease import CompletionOutcome, HeldLease, Lease, SeenLease, TaskCompletionResult, WorkKind
+from stageflow.contracts.lease import CompletionOutcome, HeldLease, Lease, SeenLease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.stage import AdvanceOutcome, NewStage, StageRecord
 from stageflow.contracts.status import (
@@ -60,7 +57,15 @@ _STAGES: Final = 2
 _DEATH_BUDGET: Final = 3
 _schedules = count()
 
-_workers = st.sampled_from(_WORKERS)
+_acts = st.sampled_from(
+    [
+        *["claim tasks", "claim control", "complete", "work", "work through"] * 3,
+        *["plan", "advance", "give back", "recover"] * 2,
+        *["resume"] * 3,
+        *["recover seen", "pause", "end", "requeue", "fail", "skip"],
+    ]
+)
+"""What may happen next, weighted; one rule for all of it, because Hypothesis leaves whole rules out of an example at will."""
 _outcomes = st.lists(
     st.sampled_from([OK, OK, OK, BAD, TaskStatus.SKIPPED, Again(), Again(20.0)]),
     min_size=1,
@@ -71,9 +76,6 @@ _outcomes = st.lists(
 class StoreMachine(RuleBasedStateMachine):
     """One job under a generated schedule; :func:`run_schedules` gives the store."""
 
-    task_leases = Bundle("task_leases")
-    control_leases = Bundle("control_leases")
-
     def __init__(self, store: MovableStore) -> None:
         super().__init__()
         self.store = store
@@ -81,12 +83,13 @@ class StoreMachine(RuleBasedStateMachine):
         self.ends: dict[tuple[int, int], TaskStatus] = {}
         self.ending: JobStatus | None = None
         self.lasts: dict[int, int] = {}
-        self.advanced: dict[int, int] = {}
+        self.advanced: set[int] = set()
         self.highest_token = 0
         self.spans: dict[int, tuple[int, int]] = {}
         self.known: dict[int, Lease] = {}
         self.following: list[NewStage] = []
         self.seen: list[SeenLease] = []
+        self.types: list[str] = []
         self.begun = False
 
     @initialize(
@@ -104,62 +107,74 @@ class StoreMachine(RuleBasedStateMachine):
         self.following = (
             [new_stage(2, group=(2, 3), fail_fast=fail_fast), new_stage(3, group=(2, 3))] if stage_group else [new_stage(2)]
         )
+        self.types = all_types(self.job)
         create(self.store, self.job)
         if planned:
             plan_all(self.store, self.job, planned, range_count=2)
         self.begun = True
 
+    @rule(
+        act=_acts,
+        worker=st.sampled_from(_WORKERS),
+        pick=st.integers(0, 5),
+        number=st.integers(0, 4),
+        outcomes=_outcomes,
+    )
+    def step(self, *, act: str, worker: str, pick: int, number: int, outcomes: list[TaskStatus | Again]) -> None:
+        """Let one thing happen; each act takes what it needs of the rest."""
+        match act:
+            case "claim tasks":
+                self._claim(self.types[1], worker=worker, max_tasks=len(outcomes))
+            case "claim control":
+                self._claim(self.types[0], worker=worker)
+            case "work":
+                self._carry_out(self._claim(self.types[1], worker=worker, max_tasks=3), outcomes, number)
+            case "work through":
+                self._carry_out(self._held(), outcomes, number)
+                self._carry_out(self._claim(*self.types, worker=worker, max_tasks=3, max_leases=4), outcomes, number)
+            case "complete" | "plan" | "advance" | "give back":
+                self._use_lease(act, pick, number, outcomes)
+            case "recover" | "recover seen":
+                self._recover(act, [1.0, 25.0, LEASE_SECONDS + 1][min(number, 2)])
+            case _:
+                self._operate(act, pick, 1 + number % 3)
+
     # What workers do.
 
-    @rule(target=task_leases, worker=_workers, max_tasks=st.integers(1, 3))
-    def claim_tasks(self, worker: str, max_tasks: int) -> MultipleResults[Lease]:
-        """Claim tasks."""
-        answer = ask(self.store, all_types(self.job)[1], worker=worker, max_tasks=max_tasks, max_leases=1)
+    def _claim(self, *work_types: str, worker: str, max_tasks: int = 1, max_leases: int = 1) -> list[Lease]:
+        answer = ask(self.store, *work_types, worker=worker, max_tasks=max_tasks, max_leases=max_leases)
         self._note(answer.leases)
-        return multiple(*answer.leases)
+        return answer.leases
 
-    @rule(target=control_leases, worker=_workers)
-    def claim_control(self, worker: str) -> MultipleResults[Lease]:
-        """Claim planning or advancing."""
-        answer = ask(self.store, all_types(self.job)[0], worker=worker, max_leases=1)
-        self._note(answer.leases)
-        return multiple(*answer.leases)
+    def _carry_out(self, leases: list[Lease], outcomes: list[TaskStatus | Again], width: int) -> None:
+        for lease in leases:
+            match lease.kind:
+                case WorkKind.TASK:
+                    self._complete(lease, outcomes)
+                case WorkKind.PLAN:
+                    self._plan(lease, width, final=True)
+                case WorkKind.ADVANCE:
+                    self._advance(lease)
 
-    @rule(target=control_leases, worker=_workers, outcomes=_outcomes)
-    def work(self, worker: str, outcomes: list[TaskStatus | Again]) -> MultipleResults[Lease]:
-        """Claim tasks and report them at once, as most workers do most of the time."""
-        answer = ask(self.store, all_types(self.job)[1], worker=worker, max_tasks=len(outcomes), max_leases=1)
-        self._note(answer.leases)
-        return multiple(*[won for lease in answer.leases for won in self.complete(lease, outcomes)])
+    def _use_lease(self, act: str, pick: int, number: int, outcomes: list[TaskStatus | Again]) -> None:
+        """Use a lease for what it is meant for: one that is held, or, the higher the pick, one that was lost."""
+        kinds = {"complete": WorkKind.TASK, "plan": WorkKind.PLAN, "advance": WorkKind.ADVANCE}
+        held = self._held()
+        lost = [lease for lease in reversed(self.known.values()) if lease not in held]
+        leases = [lease for lease in (*held, *lost) if act == "give back" or lease.kind is kinds[act]]
+        if pick >= len(leases):
+            return
+        match act:
+            case "complete":
+                self._complete(leases[pick], outcomes)
+            case "plan":
+                self._plan(leases[pick], number, final=len(outcomes) > 1)
+            case "advance":
+                self._advance(leases[pick])
+            case _:
+                self._give_back(leases[pick], number)
 
-    @rule(target=control_leases, worker=_workers, width=st.integers(0, 4))
-    def control(self, worker: str, width: int) -> MultipleResults[Lease]:
-        """Claim planning or advancing and carry it out at once."""
-        answer = ask(self.store, all_types(self.job)[0], worker=worker, max_leases=1)
-        self._note(answer.leases)
-        for lease in answer.leases:
-            self.plan(lease=lease, width=width, final=True, parts=2)
-        return multiple(*[won for lease in answer.leases for won in self.advance(lease)])
-
-    @rule(target=control_leases, worker=_workers, outcomes=_outcomes)
-    def work_through(self, worker: str, outcomes: list[TaskStatus | Again]) -> MultipleResults[Lease]:
-        """Carry out all that is held, then all that can be claimed, control work included."""
-        live = {seen.token for seen in self.store.list_leases(100)}
-        held = [lease for token, lease in self.known.items() if token in live]
-        answer = ask(self.store, *all_types(self.job), worker=worker, max_tasks=3, max_leases=4)
-        self._note(answer.leases)
-        gained: list[Lease] = []
-        for lease in (*held, *answer.leases):
-            if lease.kind is WorkKind.TASK:
-                gained += self.complete(lease, outcomes)
-            else:
-                self.plan(lease=lease, width=3, final=True, parts=2)
-                gained += self.advance(lease)
-        return multiple(*gained)
-
-    @rule(target=control_leases, lease=task_leases, outcomes=_outcomes)
-    def complete(self, lease: Lease, outcomes: list[TaskStatus | Again]) -> MultipleResults[Lease]:
-        """Report a prefix of a lease, held or lost."""
+    def _complete(self, lease: Lease, outcomes: list[TaskStatus | Again]) -> None:
         live = self._is_live(lease)
         first, last = self.spans[lease.token] if live else (lease.first, lease.first + 1)
         told = outcomes[: last - first]
@@ -167,11 +182,16 @@ class StoreMachine(RuleBasedStateMachine):
         assert (answer.outcome is CompletionOutcome.RECORDED) == live, "a held lease records, and no other does"
         if live:
             self.spans[lease.token] = (first + len(told), last)
-        return self._last(lease, answer)
+        if answer.is_last_task_in_stage:
+            self.lasts[lease.stage_id] = self.lasts.get(lease.stage_id, 0) + 1
+            assert self.lasts[lease.stage_id] == 1, "one finisher of a stage is told that it was the last"
+            assert self._all_ended(lease.stage_id), "the last is told when everything has ended"
+        if answer.advance is not None:
+            assert answer.is_last_task_in_stage, "only the last receives the advancement"
+            self._note([answer.advance])
 
-    @rule(lease=st.one_of(task_leases, task_leases, control_leases), keep=st.integers(0, 2))
-    def give_back(self, lease: Lease, keep: int) -> None:
-        """Beat once more for a lease and give its tail back, held or lost."""
+    def _give_back(self, lease: Lease, keep: int) -> None:
+        """Beat once more for a lease, then give its tail back."""
         live = self._is_live(lease)
         held = HeldLease(range_id=lease.range_id, token=lease.token, current_index=lease.first)
         assert self.store.extend_leases("ada", [held], LEASE_SECONDS).held == ([lease.token] if live else [])
@@ -180,11 +200,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.return_ranges([give_back(lease, tail)]) == [live]
         self.spans[lease.token] = (first, tail)
 
-    @rule(lease=control_leases, width=st.integers(0, 4), final=st.booleans(), parts=st.integers(1, 2))
-    def plan(self, *, lease: Lease, width: int, final: bool, parts: int) -> None:
-        """Add tasks to a stage, by its planner or one that was."""
-        if lease.kind is not WorkKind.PLAN:
-            return
+    def _plan(self, lease: Lease, width: int, *, final: bool) -> None:
         stage = self._stage(lease)
         live = self._is_live(lease)
         status = self._status()
@@ -194,7 +210,7 @@ class StoreMachine(RuleBasedStateMachine):
             first_index=stage.task_count,
             digest_before=stage.plan_digest,
             final=final or stage.task_count > 4,
-            range_count=parts,
+            range_count=2,
         )
         outcome = self.store.add_tasks(part)
         if not live:
@@ -204,70 +220,50 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert outcome is (PlanOutcome.PAUSED if status is JobStatus.PAUSED else PlanOutcome.RECORDED)
 
-    @rule(target=control_leases, lease=control_leases)
-    def advance(self, lease: Lease) -> MultipleResults[Lease]:
-        """Close a stage and go on to what follows, by its advancer or one that was."""
-        if lease.kind is not WorkKind.ADVANCE:
-            return multiple()
+    def _advance(self, lease: Lease) -> None:
         live = self._is_live(lease)
-        following = self.following if lease.stage_number == 1 else []
-        answer = advance(self.store, lease, *following)
+        answer = advance(self.store, lease, *(self.following if lease.stage_number == 1 else []))
         if not live:
             assert answer.outcome in {AdvanceOutcome.STALE, AdvanceOutcome.ALREADY_ADVANCED}
         match answer.outcome:
             case AdvanceOutcome.ADVANCED:
                 assert self._all_ended(lease.stage_id), "a stage is left when all its tasks have ended"
-                self.advanced[lease.stage_id] = self.advanced.get(lease.stage_id, 0) + 1
-                assert self.advanced[lease.stage_id] == 1, "a stage is left once"
+                assert lease.stage_id not in self.advanced, "a stage is left once"
+                self.advanced.add(lease.stage_id)
                 assert answer.plan is not None
                 self._note([answer.plan])
-                return multiple(answer.plan)
             case AdvanceOutcome.GROUP_CLOSED:
                 assert finish(self.store, lease).job_updated
             case AdvanceOutcome.GROUP_FAILED:
                 assert fail_with(self.store, lease, "a stage failed")
             case _:
                 pass
-        return multiple()
 
     # What time, death and operators do.
 
-    @rule(seconds=st.sampled_from([1.0, 25.0, *[LEASE_SECONDS + 1] * 3]))
-    def recover(self, seconds: float) -> None:
-        """Let time pass, and recover by the clock."""
-        self.store.move_clock(seconds)
-        self.store.recover(expired=None, death_budget=_DEATH_BUDGET, limit=100)
-
-    @rule()
-    def recover_seen(self) -> None:
-        """Recover the leases whose beat stands still since the last look, as a resident does, and look again."""
-        self.store.recover(expired=self.seen, death_budget=_DEATH_BUDGET, limit=100)
+    def _recover(self, act: str, seconds: float) -> None:
+        """Let time pass and recover by the clock, or by the beats that were seen at the last look."""
+        if act == "recover":
+            self.store.move_clock(seconds)
+            self.store.recover(expired=None, death_budget=_DEATH_BUDGET, limit=100)
+        else:
+            self.store.recover(expired=self.seen, death_budget=_DEATH_BUDGET, limit=100)
         self.seen = self.store.list_leases(100)
 
-    @rule(
-        act=st.sampled_from(["pause", "pause", "end", "requeue", "fail", "skip", *["resume"] * 4]),
-        stage=st.integers(1, 3),
-        index=st.integers(0, 5),
-    )
-    def operate(self, act: str, stage: int, index: int) -> None:
-        """Pause, resume or cancel the job, or end or requeue a task by hand."""
+    def _operate(self, act: str, index: int, stage: int) -> None:
         match act:
             case "pause":
                 self._change(JobStatus.PAUSED)
             case "resume":
                 self._change(JobStatus.PROCESSING)
-            case "end":
-                self._cancel(index)
+            case "end" if stage == 1:
+                self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
             case "requeue":
                 self._close_task(stage, index, TaskStatus.QUEUED)
             case "fail":
                 self._close_task(stage, index, TaskStatus.FAILED)
-            case _:
+            case "skip":
                 self._close_task(stage, index, TaskStatus.SKIPPED)
-
-    def _cancel(self, die: int) -> None:
-        if die == 0 and self.ending is None:
-            self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
 
     def _close_task(self, number: int, index: int, status: TaskStatus) -> None:
         stages = {record.stage_number: record for record in self.store.list_stages(self.job.job_id, 1)}
@@ -320,17 +316,10 @@ class StoreMachine(RuleBasedStateMachine):
             if self.known[token].stage_id == stage_id and first <= index < last:
                 self.spans[token] = (first, index)
 
-    def _last(self, lease: Lease, answer: TaskCompletionResult) -> MultipleResults[Lease]:
-        if not answer.is_last_task_in_stage:
-            assert answer.advance is None
-            return multiple()
-        self.lasts[lease.stage_id] = self.lasts.get(lease.stage_id, 0) + 1
-        assert self.lasts[lease.stage_id] == 1, "one finisher of a stage is told that it was the last"
-        assert self._all_ended(lease.stage_id), "the last is told when everything has ended"
-        if answer.advance is None:
-            return multiple()
-        self._note([answer.advance])
-        return multiple(answer.advance)
+    def _held(self) -> list[Lease]:
+        """Return the leases of this job that are held, by token."""
+        live = {seen.token for seen in self.store.list_leases(100)}
+        return [lease for token, lease in self.known.items() if token in live]
 
     def _change(self, status: JobStatus) -> None:
         if StatusValidator.may_follow(self._status(), status):

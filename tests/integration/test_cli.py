@@ -1,0 +1,224 @@
+"""The command line, as a person and as a program use it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from stageflow.cli import main
+from stageflow.contracts.stage import StageResultContract
+
+WORKFLOWS = '''
+from collections.abc import Iterator
+from stageflow import BaseController, Contract, JobExecutionContext, JobRegistry, TaskExecutionContext, stage, task, workflow
+
+registry = JobRegistry()
+
+
+class Request(Contract):
+    count: int
+    bad: int = -1
+
+
+class Item(Contract):
+    index: int
+    bad: bool
+
+
+@task("square")
+def square(parameters: Item, context: TaskExecutionContext) -> Item:
+    if parameters.bad:
+        raise ValueError("password=hunter2 is wrong")
+    return parameters
+
+
+from stageflow import RetryPolicy
+
+
+@workflow("squares", registry=registry)
+class Squares(BaseController[Request]):
+    squares = stage(1, "squares", task=square, retry=RetryPolicy(max_attempts=1))
+
+    @squares.plan
+    def plan_squares(self, job: JobExecutionContext[Request]) -> Iterator[Item]:
+        for index in range(job.parameters.count):
+            yield Item(index=index, bad=index == job.parameters.bad)
+'''
+
+
+def call(*arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the options that name a module of workflows and a store on a file."""
+    name = f"flows_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(WORKFLOWS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return ["--app", f"{name}:registry", "--store", f"sqlite:{tmp_path / 'jobs.db'}"]
+
+
+def check_demo(document: dict[str, Any], count: int) -> None:
+    """Assert what the demo promises."""
+    assert document["status"] == "completed"
+    assert set(document["stage_results"]) == {"1", "2"}
+    fields = {*StageResultContract.model_fields, "stage_key"}
+    for result in document["stage_results"].values():
+        assert set(result) == fields
+        assert result["task_count"] == count
+    greetings, replies = (document["stage_results"][key]["task_results"] for key in ("1", "2"))
+    for greeting, reply in zip(greetings, replies, strict=True):
+        assert reply["result_data"]["text"] == f"World replies to: {greeting['result_data']['text']}"
+
+
+def test_the_demo_prints_one_document() -> None:
+    """With --json, stdout is one JSON document with both stage results, and replies quote the greeting of their index."""
+    answer = subprocess.run(  # noqa: S603  our own command
+        [sys.executable, "-m", "stageflow", "demo", "--tasks", "3", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    check_demo(json.loads(answer.stdout), 3)
+    assert answer.stderr == ""
+
+
+def test_the_demo_shows_a_table_and_no_colour_without_a_terminal() -> None:
+    """A person sees stages and replies; what is piped holds no escape codes."""
+    answer = call("demo", "--tasks", "2")
+    assert answer.exit_code == 0
+    assert "World replies to: Hello World from task 1!" in answer.output
+    assert "\x1b" not in answer.output
+
+
+def test_the_demo_runs_on_postgresql_and_azure(postgres_dsn: str, azurite: Any) -> None:
+    """The same document comes from a real server, with and without an external queue."""
+    for queue in ([], ["--queue", f"azure:{azurite.connection_string}?prefix=cli-demo"]):
+        answer = call("demo", "--tasks", "3", "--json", "--store", postgres_dsn, *queue)
+        assert answer.exit_code == 0, answer.output
+        check_demo(json.loads(answer.stdout), 3)
+
+
+def test_a_job_is_submitted_worked_on_and_looked_at(setup: list[str]) -> None:
+    """submit, jobs, worker, watch, status, tasks: each by itself, over the same store."""
+    submitted = call("submit", "squares", "--parameters", '{"count": 3}', "--json", *setup)
+    assert submitted.exit_code == 0, submitted.output
+    job_id = json.loads(submitted.stdout)["job"]["job_id"]
+    assert json.loads(call("submit", "squares", "--parameters", '{"count": 3}', "--json", *setup).stdout)["outcome"] == "running"
+    assert [job["job_id"] for job in json.loads(call("jobs", "--json", *setup).stdout)] == [job_id]
+    worker = subprocess.Popen(  # noqa: S603  our own command
+        [sys.executable, "-m", "stageflow", "worker", *setup],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert worker.stdout is not None
+    assert "is ready" in worker.stdout.readline()
+    watched = call("watch", job_id[:10], "--json", *setup)
+    assert json.loads(watched.stdout)["status"] == "completed"
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=30) == 0
+    assert "stopped" in worker.stdout.read()
+    worker.stdout.close()
+    assert "completed" in call("status", job_id[:10], *setup).output
+    assert [each["status"] for each in json.loads(call("tasks", job_id[:10], "--json", *setup).stdout)] == ["completed"] * 3
+
+
+def test_a_failed_job_exits_1_and_says_why_without_secrets(setup: list[str]) -> None:
+    """The exit code tells a script, the error tells a person, and what looks like a password is hidden."""
+    answer = call("run", "squares", "--parameters", '{"count": 3, "bad": 1}', *setup)
+    assert answer.exit_code == 1
+    assert "ValueError" in answer.output
+    assert "hunter2" not in answer.output
+    job_id = json.loads(call("jobs", "--json", "--status", "failed", *setup).stdout)[0]["job_id"]
+    assert call("status", job_id, *setup).exit_code == 1
+    failed = json.loads(call("tasks", job_id, "--failed", "--json", *setup).stdout)
+    assert [each["task_index"] for each in failed] == [1]
+    assert call("tasks", job_id, "--failed", *setup).exit_code == 0
+
+
+def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
+    """A cancelled job stays cancelled."""
+    call("submit", "squares", "--parameters", '{"count": 1}', *setup)
+    job_id = json.loads(call("jobs", "--json", *setup).stdout)[0]["job_id"]
+    assert "cancelled" in call("cancel", job_id, *setup).output
+    assert json.loads(call("status", job_id, "--json", *setup).stdout)["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["submit", "circles"], 2, "registered: squares"),
+        (["submit", "squares", "--parameters", '{"count": "3"}'], 2, "count"),
+        (["submit", "squares", "--parameters", "nonsense"], 2, "Invalid JSON"),
+        (["status", "ffff"], 2, "no job whose id begins"),
+    ],
+)
+def test_bad_input_is_told_apart(setup: list[str], arguments: list[str], code: int, said: str) -> None:
+    """An unknown type, wrong parameters and an unknown job each get one clear message and exit code 2."""
+    answer = call(*arguments, *setup)
+    assert answer.exit_code == code
+    assert said in answer.output
+    assert "Traceback" not in answer.output
+
+
+def test_an_unreachable_store_exits_3_without_the_password() -> None:
+    """A script can tell an outage from a failure."""
+    answer = call("verify", "--store", "postgresql://someone:hunter2@127.0.0.1:1/nowhere")
+    assert answer.exit_code == 3
+    assert "hunter2" not in answer.output
+
+
+def test_a_store_that_was_not_migrated_exits_4(postgres_dsn: str, setup: list[str]) -> None:
+    """A worker refuses to start on an empty database and names the command that helps."""
+    answer = call("submit", "squares", "--parameters", '{"count": 1}', "--app", setup[1], "--store", postgres_dsn)
+    assert answer.exit_code == 4
+    assert "stageflow migrate" in answer.output
+
+
+def test_verify_says_up_to_date_and_names_drift(postgres_dsn: str) -> None:
+    """A migrated database is up to date; one that was altered by hand is not, and each difference is named."""
+    assert call("migrate", "--store", postgres_dsn).exit_code == 0
+    fine = call("verify", "--store", postgres_dsn)
+    assert (fine.exit_code, "up to date" in fine.output) == (0, True)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("drop index stageflow.jobs_created")
+        connection.execute("alter table stageflow.tasks add column extra text")
+    drifted = call("verify", "--store", postgres_dsn)
+    assert drifted.exit_code == 1
+    assert "jobs_created" in drifted.output
+    assert "extra" in drifted.output
+    assert json.loads(call("verify", "--store", postgres_dsn, "--json").stdout)["up_to_date"] is False
+
+
+def test_check_names_what_it_found(setup: list[str]) -> None:
+    """The whole set-up in three lines."""
+    answer = call("check", *setup)
+    assert answer.exit_code == 0, answer.output
+    assert "squares version 1" in answer.output
+    assert json.loads(call("check", "--json", *setup).stdout)["workflows"] == ["squares version 1"]
+
+
+@pytest.mark.parametrize("named", ["no_such_module", "json:no_such_thing", "json:dumps"])
+def test_an_app_that_cannot_be_loaded_is_a_usage_error(named: str) -> None:
+    """--app must name a module, a registry or an app."""
+    answer = call("check", "--app", named, "--store", "sqlite::memory:")
+    assert answer.exit_code == 2
+    assert "--app" in answer.output
+
+
+def test_run_without_workflows_says_how_to_name_them() -> None:
+    """Nothing registered is a usage error."""
+    answer = call("run", "squares", "--store", "sqlite::memory:", "--app", "json")
+    assert answer.exit_code == 2
+    assert "--app" in answer.output
