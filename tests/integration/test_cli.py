@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from stageflow.cli import main
 from stageflow.contracts.stage import StageResultContract
 
-WORKFLOWS = '''
+WORKFLOWS = """
 from collections.abc import Iterator
 from stageflow import BaseController, Contract, JobExecutionContext, JobRegistry, TaskExecutionContext, stage, task, workflow
 
@@ -50,7 +50,7 @@ class Squares(BaseController[Request]):
     def plan_squares(self, job: JobExecutionContext[Request]) -> Iterator[Item]:
         for index in range(job.parameters.count):
             yield Item(index=index, bad=index == job.parameters.bad)
-'''
+"""
 
 
 def call(*arguments: str) -> Result:
@@ -83,7 +83,7 @@ def check_demo(document: dict[str, Any], count: int) -> None:
 
 def test_the_demo_prints_one_document() -> None:
     """With --json, stdout is one JSON document with both stage results, and replies quote the greeting of their index."""
-    answer = subprocess.run(  # noqa: S603  our own command
+    answer = subprocess.run(
         [sys.executable, "-m", "stageflow", "demo", "--tasks", "3", "--json"],
         capture_output=True,
         text=True,
@@ -114,7 +114,8 @@ def test_a_job_is_submitted_worked_on_and_looked_at(setup: list[str]) -> None:
     submitted = call("submit", "squares", "--parameters", '{"count": 3}', "--json", *setup)
     assert submitted.exit_code == 0, submitted.output
     job_id = json.loads(submitted.stdout)["job"]["job_id"]
-    assert json.loads(call("submit", "squares", "--parameters", '{"count": 3}', "--json", *setup).stdout)["outcome"] == "running"
+    again = call("submit", "squares", "--parameters", '{"count": 3}', "--json", *setup)
+    assert json.loads(again.stdout)["outcome"] == "running"
     assert [job["job_id"] for job in json.loads(call("jobs", "--json", *setup).stdout)] == [job_id]
     worker = subprocess.Popen(  # noqa: S603  our own command
         [sys.executable, "-m", "stageflow", "worker", *setup],

@@ -105,7 +105,8 @@ if __name__ == "__main__":
     worker = make_app(sys.argv[1]).worker()
     signal.signal(signal.SIGTERM, lambda *_: worker.request_stop())
     worker.start()
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     while not worker.stopping:
         signal.pause()
     worker.stop()

@@ -176,6 +176,7 @@ def test_a_cpu_bound_handler_must_be_a_plain_function_at_module_level() -> None:
 
     with pytest.raises(WorkflowDefinitionError, match=r"inner.* must stand at module level"):
         task("inner", cpu_bound=True)(inner)
+
     async def later(parameters: Number, context: TaskExecutionContext) -> Text:
         return await spell_later(parameters, context)
 

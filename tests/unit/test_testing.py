@@ -133,7 +133,8 @@ def test_asserts_say_what_should_be_and_what_is() -> None:
     run.assert_failed("no negative numbers")
     with pytest.raises(AssertionError, match=r"the job should be completed\. The job is failed: stage 1 failed"):
         run.assert_completed()
-    with pytest.raises(AssertionError, match=r"stage 1 \(square\): completed should be 1 but is 0, failed should be 0 but is 1"):
+    said = r"stage 1 \(square\): completed should be 1 but is 0, failed should be 0 but is 1"
+    with pytest.raises(AssertionError, match=said):
         run.assert_stage(1, tasks=1, completed=1, failed=0)
     with pytest.raises(AssertionError, match="because of 'the moon'"):
         run.assert_failed("the moon")

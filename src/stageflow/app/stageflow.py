@@ -25,6 +25,8 @@ from stageflow.worker.worker import new_worker_id
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
 
+_REANNOUNCE_SECONDS: Final = 60.0
+
 WorkflowRef = type[BaseController[Any]] | str
 """A controller class, or the job type under which it is registered."""
 
@@ -196,7 +198,13 @@ class Stageflow:
         recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=self.options.death_budget)
         announced = 0
         if self.queue is not None:
-            while sent := relay_announcements(self.repositories, self.queue, self.telemetry):
+            # Also what was announced long ago and is still ready: the cure for lost messages where no worker relays.
+            while sent := relay_announcements(
+                self.repositories,
+                self.queue,
+                self.telemetry,
+                older_than_seconds=_REANNOUNCE_SECONDS,
+            ):
                 announced += sent
         return Maintenance(recovery=recovery, announced=announced)
 

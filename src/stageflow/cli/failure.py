@@ -8,7 +8,13 @@ from typing import ParamSpec
 import click
 
 from stageflow.contracts.preview import redact
-from stageflow.errors import BlobStoreUnreachableError, QueueUnreachableError, SchemaVersionError, StageflowError, StoreUnreachableError
+from stageflow.errors import (
+    BlobStoreUnreachableError,
+    QueueUnreachableError,
+    SchemaVersionError,
+    StageflowError,
+    StoreUnreachableError,
+)
 
 P = ParamSpec("P")
 

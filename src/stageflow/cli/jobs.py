@@ -135,7 +135,7 @@ def watch(job_id: str, app_name: str | None, store: str | None, queue: str | Non
 @connecting
 @as_json
 @exiting
-def jobs(  # noqa: D103  the docstring below is the help text
+def jobs(
     wanted: str | None,
     job_type: str | None,
     limit: int,
@@ -155,7 +155,13 @@ def jobs(  # noqa: D103  the docstring below is the help text
             print_json([dump(job) for job in found])
         else:
             rows = [
-                (job.job_id[:16], job.job_type, job.status, f"{job.stage}/{job.total_stages}", f"{job.created_at:%Y-%m-%d %H:%M:%S}")
+                (
+                    job.job_id[:16],
+                    job.job_type,
+                    job.status,
+                    f"{job.stage}/{job.total_stages}",
+                    f"{job.created_at:%Y-%m-%d %H:%M:%S}",
+                )
                 for job in found
             ]
             print_table("jobs", ("job", "type", "status", "stage", "created (UTC)"), rows)

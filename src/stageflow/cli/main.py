@@ -7,7 +7,7 @@ from stageflow.cli.upkeep import check, migrate, verify, worker
 
 
 @click.group(
-    epilog="Exit codes: 0 done, 1 the job or the check failed, 2 usage, 3 store or queue unreachable, 4 the schema needs migrate.",
+    epilog="Exit codes: 0 done, 1 job or check failed, 2 usage, 3 store or queue unreachable, 4 the schema needs migrate.",
 )
 @click.version_option(package_name="stageflow")
 def main() -> None:

@@ -16,7 +16,7 @@ from stageflow.worker import Worker, WorkerOptions
 @click.command()
 @click.option("--slots", type=click.IntRange(1, 1000), default=4, show_default=True, help="Leases at a time.")
 @click.option("--lease-seconds", type=click.FloatRange(0.2), default=30.0, show_default=True)
-@click.option("--grace-seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="For running handlers at a stop.")
+@click.option("--grace-seconds", type=click.FloatRange(0), default=30.0, show_default=True, help="For handlers at a stop.")
 @connecting
 @exiting
 def worker(
@@ -78,7 +78,8 @@ def check(app_name: str | None, store: str | None, queue: str | None, as_json: b
         if as_json:
             print_json({"store": app.repositories.store.url, "store_time": now.isoformat(), "workflows": known})
         else:
-            click.echo(f"store {app.repositories.store.url}: reachable, schema current, its time is {now:%Y-%m-%d %H:%M:%S} UTC")
+            url = app.repositories.store.url
+            click.echo(f"store {url}: reachable, schema current, its time is {now:%Y-%m-%d %H:%M:%S} UTC")
             click.echo("queue: the database" if app.queue is None else f"queue {app.queue.url}: reachable")
             click.echo(f"workflows: {', '.join(known) or 'none; name them with --app'}")
     return DONE

@@ -67,7 +67,7 @@ def job_context(
         parameters: The job's parameters.
         results: The stored results of the stages that are closed.
     """
-    model = JobExecutionContext[type(parameters)]  # type: ignore[misc]  # the model is known at run time only
+    model = cast("type[JobExecutionContext[J]]", JobExecutionContext.__class_getitem__(type(parameters)))
     return model(
         job_id=job_id,
         job_type=job_type,

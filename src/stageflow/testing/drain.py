@@ -99,7 +99,7 @@ class _Drain:
             elif answer.outcome is not ClaimOutcome.BUSY:
                 return tasks_run
             if time.monotonic() > deadline:
-                msg = f"there was still work after {timeout} s and {tasks_run} tasks; allow more time, or look for endless retries"
+                msg = f"there was still work after {timeout} s and {tasks_run} tasks; allow more time, or look for retries"
                 raise WaitTimeoutError(msg)
 
     def _claim(self) -> ClaimAnswer:

@@ -31,6 +31,6 @@ class AppFactory:
 
 @pytest.fixture
 def stageflow_app() -> Iterator[AppFactory]:
-    """Give a function that makes apps in memory: ``app = stageflow_app()``."""
+    """Give what makes apps in memory, each closed at the end of the test; call it to get one."""
     with ExitStack() as stack:
         yield AppFactory(stack)

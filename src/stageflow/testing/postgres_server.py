@@ -37,7 +37,7 @@ NOT_DURABLE = {
     "full_page_writes": "off",
     "autovacuum_naptime": "5s",
 }
-STILL_HELD = ("pre-existing shared memory block", "lock file \"postmaster.pid\" already exists")
+STILL_HELD = ("pre-existing shared memory block", 'lock file "postmaster.pid" already exists')
 """What a new server says while a session of its killed predecessor is still running."""
 
 
@@ -80,8 +80,8 @@ class PostgresDatabases:
         """
         name = f"stageflow_{uuid.uuid4().hex[:16]}"
         source = "template0" if template is None else _database_of(template)
-        statement = sql.SQL("create database {} template {} encoding 'UTF8'").format(sql.Identifier(name), sql.Identifier(source))
-        self._administer(statement)
+        statement = sql.SQL("create database {} template {} encoding 'UTF8'")
+        self._administer(statement.format(sql.Identifier(name), sql.Identifier(source)))
         self._created.add(name)
         return self.dsn(name)
 

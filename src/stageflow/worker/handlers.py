@@ -53,8 +53,8 @@ class HandlerRunner:
                 return self._in_child(pool, task, parameters, context)
             except BrokenProcessPool as error:
                 msg = (
-                    f"the process of task {context.task_index} of stage {context.stage_number} died again, alone in a child process; "
-                    "workers died over it before. Look for exhausted memory, a crash in native code, or a kill"
+                    f"the process of task {context.task_index} of stage {context.stage_number} died again, alone in a child "
+                    "process, and workers died over it before; look for exhausted memory, a crash in native code, or a kill"
                 )
                 raise PermanentTaskError(msg) from error
 
