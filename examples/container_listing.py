@@ -171,7 +171,9 @@ class ContainerController(BaseController[Container]):
             by_suffix=dict(suffixes),
         )
 
-    def aggregate_job_results(self, job: JobExecutionContext[Container], stage_results: dict[int, StageResults[Any]]) -> Summary:  # noqa: ARG002  the form of the hook
+    def aggregate_job_results(
+        self, job: JobExecutionContext[Container], stage_results: dict[int, StageResults[Any]]
+    ) -> Summary:  # noqa: ARG002  the form of the hook
         """Answer with the summary; with an empty one where the last stage was skipped."""
         number = self.summary.definition.number
         return self.summary.of(stage_results)[0] if number in stage_results else Summary()

@@ -853,7 +853,7 @@ def overwrite_stage_result(app: Stageflow, url: str, job_id: str, text: str) -> 
         with store._database.transaction() as transaction:  # noqa: SLF001  nothing else reaches the memory
             assert transaction.run(sql, (text, job_id)) == 1
         return
-    
+
     query = "update stageflow.stages set stored_result = %s where job_id = %s and stage_number = 1"
     with closing(psycopg.connect(url)) as connection, connection:
         assert connection.execute(query, (text, job_id)).rowcount == 1
@@ -884,7 +884,8 @@ def job_status_and_error(app: Stageflow, url: str, job_id: str) -> tuple[str, st
     if isinstance(store, SqliteStore):
         with store._database.transaction() as transaction:  # noqa: SLF001  nothing else reaches the memory
             row = transaction.row("select status, error_details from stageflow_jobs where job_id = ?", (job_id,))
-            return str(row["status"]), str(row["error_details"])
+            assert row is not None
+            return str(row[0]), str(row[1])
     with closing(psycopg.connect(url)) as connection:
         found = connection.execute("select status, error_details from stageflow.jobs where job_id = %s", (job_id,)).fetchone()
     assert found is not None

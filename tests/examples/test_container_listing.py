@@ -56,9 +56,7 @@ def test_a_container_of_a_storage_account(run_example: Run, azurite: AzuriteServ
         for blob in list(store.list_blobs(container)):
             store.delete(container, blob.name)
     store.close()
-    lines = run_example(
-        "container_listing.py", "azure:", container, AZURE_STORAGE_CONNECTION_STRING=azurite.connection_string
-    )
+    lines = run_example("container_listing.py", "azure:", container, AZURE_STORAGE_CONNECTION_STRING=azurite.connection_string)
     if is_empty:
         assert lines[:2] == ["completed", "COMPLETE_JOB 0"]
     else:

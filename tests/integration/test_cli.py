@@ -220,6 +220,11 @@ def test_an_app_that_cannot_be_loaded_is_a_usage_error(named: str) -> None:
 
 def test_run_without_workflows_says_how_to_name_them() -> None:
     """Nothing registered is a usage error."""
-    answer = call("run", "squares", "--store", "sqlite::memory:", "--app", "json")
-    assert answer.exit_code == 2
-    assert "--app" in answer.output
+    answer = subprocess.run(
+        [sys.executable, "-m", "stageflow", "run", "squares", "--store", "sqlite::memory:"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert "--app" in answer.stderr

@@ -1,7 +1,7 @@
 """What handlers and planners are called with, for unit tests that need no store."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext, TaskExecutionContext

@@ -59,8 +59,8 @@ _schedules = count()
 
 _acts = st.sampled_from(
     [
-        *["claim tasks", "claim control", "complete", "work", "work through"] * 3,
-        *["plan", "advance", "give back", "recover"] * 2,
+        *["claim tasks", "complete", "work", "work through"] * 3,
+        *["claim control", "plan", "advance", "give back", "recover"] * 2,
         *["resume"] * 3,
         *["recover seen", "pause", "end", "requeue", "fail", "skip"],
     ]
@@ -69,7 +69,7 @@ _acts = st.sampled_from(
 _outcomes = st.lists(
     st.sampled_from([OK, OK, OK, BAD, TaskStatus.SKIPPED, Again(), Again(20.0)]),
     min_size=1,
-    max_size=3,
+    max_size=4,
 )
 
 
@@ -96,9 +96,10 @@ class StoreMachine(RuleBasedStateMachine):
         fail_fast=st.booleans(),
         rate=st.sampled_from([None, 60.0]),
         stage_group=st.booleans(),
-        planned=st.sampled_from([0, 3, 5]),
+        planned=st.sampled_from([8, 6, 3, 0]),
+        ranges=st.integers(1, 3),
     )
-    def begin(self, *, fail_fast: bool, rate: float | None, stage_group: bool, planned: int) -> None:
+    def begin(self, *, fail_fast: bool, rate: float | None, stage_group: bool, planned: int, ranges: int) -> None:
         """Create the job, under a type of its own, with its first stage planned already or not."""
         number = next(_schedules)
         first = new_stage(1, fail_fast=fail_fast, minimum_success_rate=None if fail_fast else rate)
@@ -110,14 +111,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.types = all_types(self.job)
         create(self.store, self.job)
         if planned:
-            plan_all(self.store, self.job, planned, range_count=2)
+            plan_all(self.store, self.job, planned, range_count=ranges)
         self.begun = True
 
     @rule(
         act=_acts,
         worker=st.sampled_from(_WORKERS),
         pick=st.integers(0, 5),
-        number=st.integers(0, 4),
+        number=st.integers(0, 5),
         outcomes=_outcomes,
     )
     def step(self, *, act: str, worker: str, pick: int, number: int, outcomes: list[TaskStatus | Again]) -> None:
@@ -128,10 +129,10 @@ class StoreMachine(RuleBasedStateMachine):
             case "claim control":
                 self._claim(self.types[0], worker=worker)
             case "work":
-                self._carry_out(self._claim(self.types[1], worker=worker, max_tasks=3), outcomes, number)
+                self._carry_out(self._claim(self.types[1], worker=worker, max_tasks=5), outcomes, number)
             case "work through":
                 self._carry_out(self._held(), outcomes, number)
-                self._carry_out(self._claim(*self.types, worker=worker, max_tasks=3, max_leases=4), outcomes, number)
+                self._carry_out(self._claim(*self.types, worker=worker, max_tasks=3, max_leases=2), outcomes, number)
             case "complete" | "plan" | "advance" | "give back":
                 self._use_lease(act, pick, number, outcomes)
             case "recover" | "recover seen":
@@ -256,7 +257,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self._change(JobStatus.PAUSED)
             case "resume":
                 self._change(JobStatus.PROCESSING)
-            case "end" if stage == 1:
+            case "end" if (stage, index) == (2, 4):
                 self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
             case "requeue":
                 self._close_task(stage, index, TaskStatus.QUEUED)
