@@ -52,7 +52,7 @@ def write(parameters: Address, context: TaskExecutionContext) -> Envelope:
 
 
 @task("letter_seal")
-def seal(parameters: Envelope, context: TaskExecutionContext) -> Envelope:  # noqa: ARG001  every handler takes it
+def seal(parameters: Envelope, context: TaskExecutionContext) -> Envelope:
     """Seal it."""
     return Envelope(text=f"[{parameters.text}]")
 
@@ -71,7 +71,7 @@ class LettersController(BaseController[Letter]):
             yield Address(recipient=recipient)
 
     @sealing.plan
-    def plan_sealing(self, job: JobExecutionContext[Letter], letters: StageResults[Envelope]) -> Iterator[Envelope]:  # noqa: ARG002  every planner takes the job
+    def plan_sealing(self, job: JobExecutionContext[Letter], letters: StageResults[Envelope]) -> Iterator[Envelope]:
         """Plan to seal each."""
         yield from letters
 

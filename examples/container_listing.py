@@ -120,7 +120,7 @@ def read_file(parameters: File, context: TaskExecutionContext) -> FileReport:
 
 
 @task("container_summarise")
-def summarise(parameters: Summary, context: TaskExecutionContext) -> Summary:  # noqa: ARG001  every handler takes it
+def summarise(parameters: Summary, context: TaskExecutionContext) -> Summary:
     """Pass the summary on; a real workflow would store or send it."""
     return parameters
 
@@ -152,7 +152,7 @@ class ContainerController(BaseController[Container]):
         )
 
     @summary.plan
-    def plan_summary(self, job: JobExecutionContext[Container], reports: StageResults[FileReport]) -> Iterator[Summary]:  # noqa: ARG002  every planner takes the job
+    def plan_summary(self, job: JobExecutionContext[Container], reports: StageResults[FileReport]) -> Iterator[Summary]:
         """Add the reports up as they are read from the store."""
         suffixes: Counter[str] = Counter()
         size_bytes = lines = 0
@@ -173,7 +173,7 @@ class ContainerController(BaseController[Container]):
 
     def aggregate_job_results(
         self, job: JobExecutionContext[Container], stage_results: dict[int, StageResults[Any]]
-    ) -> Summary:  # noqa: ARG002  the form of the hook
+    ) -> Summary:
         """Answer with the summary; with an empty one where the last stage was skipped."""
         number = self.summary.definition.number
         return self.summary.of(stage_results)[0] if number in stage_results else Summary()

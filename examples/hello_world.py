@@ -51,13 +51,13 @@ class Reply(Contract):
 
 
 @task("hello_world_greeting")
-def greet(parameters: GreetingParameters, context: TaskExecutionContext) -> Greeting:  # noqa: ARG001  every handler takes it
+def greet(parameters: GreetingParameters, context: TaskExecutionContext) -> Greeting:
     """Greet."""
     return Greeting(text=f"Hello {parameters.name} from task {parameters.index}!")
 
 
 @task("hello_world_reply")
-def reply(parameters: ReplyParameters, context: TaskExecutionContext) -> Reply:  # noqa: ARG001  every handler takes it
+def reply(parameters: ReplyParameters, context: TaskExecutionContext) -> Reply:
     """Reply to one greeting."""
     return Reply(text=f"World replies to: {parameters.greeting.text}")
 
@@ -76,7 +76,7 @@ class HelloWorldController(BaseController[Hello]):
             yield GreetingParameters(index=index, name=job.parameters.name)
 
     @replies.plan
-    def plan_replies(self, job: JobExecutionContext[Hello], greetings: StageResults[Greeting]) -> Iterator[ReplyParameters]:  # noqa: ARG002  every planner takes the job
+    def plan_replies(self, job: JobExecutionContext[Hello], greetings: StageResults[Greeting]) -> Iterator[ReplyParameters]:
         """Plan a reply to each greeting: its index is the greeting's."""
         for greeting in greetings:
             yield ReplyParameters(greeting=greeting)

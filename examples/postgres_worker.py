@@ -65,7 +65,7 @@ def count_primes(parameters: Span, context: TaskExecutionContext) -> Primes:
 
 
 @task("primes_total")
-def pass_on(parameters: Total, context: TaskExecutionContext) -> Total:  # noqa: ARG001  every handler takes it
+def pass_on(parameters: Total, context: TaskExecutionContext) -> Total:
     """Pass the total on."""
     return parameters
 
@@ -85,12 +85,12 @@ class PrimesController(BaseController[Limits]):
             yield Span(first=part * width, last=(part + 1) * width)
 
     @total.plan
-    def plan_total(self, job: JobExecutionContext[Limits], parts: StageResults[Primes]) -> Iterator[Total]:  # noqa: ARG002  every planner takes the job
+    def plan_total(self, job: JobExecutionContext[Limits], parts: StageResults[Primes]) -> Iterator[Total]:
         """Plan the sum."""
         counted = list(parts)
         yield Total(count=sum(part.count for part in counted), processes=sorted({part.process for part in counted}))
 
-    def aggregate_job_results(self, job: JobExecutionContext[Limits], stage_results: dict[int, StageResults[Total]]) -> Total:  # noqa: ARG002  the form of the hook
+    def aggregate_job_results(self, job: JobExecutionContext[Limits], stage_results: dict[int, StageResults[Total]]) -> Total:
         """Answer with the total."""
         return self.total.of(stage_results)[0]
 

@@ -129,9 +129,9 @@ def save_whole(path: Path, array: Raster) -> None:
 
 
 @task("raster_read")
-def read_model(parameters: Terrain, context: TaskExecutionContext) -> Grid:  # noqa: ARG001  every handler takes it
+def read_model(parameters: Terrain, context: TaskExecutionContext) -> Grid:
     """Read the elevation model into the work folder."""
-    with get_sample_data("jacksboro_fault_dem.npz") as model:
+    with np.load(get_sample_data("jacksboro_fault_dem.npz", asfileobj=False)) as model:
         elevation: Raster = model["elevation"].astype(np.float64)
         cell_y = METRES_PER_DEGREE * float(model["dy"])
         cell_x = METRES_PER_DEGREE * float(model["dx"]) * math.cos(math.radians(float(model["ymin"])))
@@ -224,7 +224,7 @@ class RasterController(BaseController[Terrain]):
         grid = grids[0]
         yield Mosaic(work_folder=job.parameters.work_folder, rows=grid.rows, columns=grid.columns, tiles=list(tiles))
 
-    def aggregate_job_results(self, job: JobExecutionContext[Terrain], stage_results: dict[int, StageResults[Any]]) -> Picture:  # noqa: ARG002  the form of the hook
+    def aggregate_job_results(self, job: JobExecutionContext[Terrain], stage_results: dict[int, StageResults[Any]]) -> Picture:
         """Answer with the picture."""
         return self.assembly.of(stage_results)[0]
 

@@ -2,24 +2,34 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from stageflow.testing.azurite_server import AzuriteServer, describe_azurite
+from stageflow.testing.azurite_server import AzuriteServer, describe_azurite, find_node, install_azurite
 from stageflow.testing.child_process import ServerNotFoundError
 from stageflow.testing.postgres_binaries import find_postgres
 from stageflow.testing.postgres_server import PostgresDatabases, PostgresServer
 
 POSTGRES_DSN = "STAGEFLOW_TEST_POSTGRES_DSN"
+"""A server to make databases on, in place of one of our own."""
+POSTGRES_BIN = "STAGEFLOW_TEST_POSTGRES_BIN"
+"""The folder of ``postgres`` and ``initdb``, in place of the first that is found."""
 AZURITE = "STAGEFLOW_TEST_AZURITE"
+"""A connection string, in place of an emulator of our own."""
+UNDER_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ci" if "CI" in os.environ else "dev")
+settings.load_profile("ci" if UNDER_CI else "dev")
 
 _missing: set[str] = set()
+"""Why servers could not be had."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +47,28 @@ def pytest_report_header() -> list[str]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs a server, so that it can be left out by hand."""
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if {"postgres_dsn", "postgres_server"} & set(fixtures):
+        if not isinstance(item, pytest.Function):
+            continue
+        if {"postgres_dsn", "postgres_server"} & set(item.fixturenames):
             item.add_marker(pytest.mark.postgres)
-        if {"azurite", "azurite_server"} & set(fixtures):
+        if "azurite" in item.fixturenames:
             item.add_marker(pytest.mark.azurite)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install Azurite before the first test, if one needs it: npm may take longer than a test may."""
+    if session.config.option.collectonly or AZURITE in os.environ:
+        return
+    if any(item.get_closest_marker("azurite") for item in session.items):
+        with suppress(ServerNotFoundError):  # the fixture asks again, and says what is wrong
+            install_azurite(find_node())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what could not be tested."""
     for reason in sorted(_missing):
-        terminalreporter.section("A SERVER IS MISSING, TESTS DID NOT RUN", red=True, bold=True)
+        tests = sum(reason in str(report.longrepr) for report in terminalreporter.getreports("skipped"))
+        terminalreporter.section(f"A SERVER IS MISSING, {tests} TESTS DID NOT RUN", sep="!", red=True, bold=True)
         terminalreporter.line(reason)
 
 
@@ -58,7 +79,7 @@ def postgres_server() -> Iterator[PostgresDatabases]:
         yield PostgresDatabases(os.environ[POSTGRES_DSN])
         return
     try:
-        server = PostgresServer()
+        server = PostgresServer(folder=_postgres_folder())
     except ServerNotFoundError as error:
         _give_up(error)
     with server:
@@ -87,21 +108,25 @@ def azurite() -> Iterator[AzuriteServer | GivenAzurite]:
         yield server
 
 
-def _give_up(error: ServerNotFoundError) -> None:
+def _give_up(error: ServerNotFoundError) -> NoReturn:
+    if UNDER_CI:
+        pytest.fail(str(error), pytrace=False)
     _missing.add(str(error))
-    if "CI" in os.environ:
-        pytest.fail(str(error))
     pytest.skip(str(error))
 
 
 def _describe_postgres() -> str:
-    if POSTGRES_DSN in os.environ:
-        return f"the server that {POSTGRES_DSN} names"
     try:
-        binaries = find_postgres(None, run_as=None)
-    except ServerNotFoundError as error:
+        if POSTGRES_DSN in os.environ:
+            return f"{PostgresDatabases(os.environ[POSTGRES_DSN]).version}, the server that {POSTGRES_DSN} names"
+        binaries = find_postgres(_postgres_folder())
+    except (ServerNotFoundError, psycopg.Error, ValueError) as error:
         return f"MISSING: {error}"
-    return f"{binaries.version} from {binaries.folder}"
+    return f"{binaries.version} from {binaries.source}"
+
+
+def _postgres_folder() -> Path | None:
+    return Path(os.environ[POSTGRES_BIN]) if POSTGRES_BIN in os.environ else None
 
 
 def _describe_azurite() -> str:

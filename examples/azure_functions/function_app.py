@@ -15,6 +15,7 @@ from workflows import WordCountController
 from stageflow import BaseController, JobQueueMessage, ProcessingOutcome, ProcessingResult, Stageflow, TaskQueueMessage
 
 app = func.FunctionApp()
+logger = logging.getLogger(__name__)
 
 
 class BusyError(Exception):
@@ -39,7 +40,7 @@ def acknowledge(result: ProcessingResult) -> None:
         BusyError: Another instance has it.
     """
     flow().maintain()
-    logging.info("%s of job %s: %s tasks", result.outcome, result.job_id, result.tasks_run)
+    logger.info("%s of job %s: %s tasks", result.outcome, result.job_id, result.tasks_run)
     if result.outcome is ProcessingOutcome.LEASED:
         msg = f"job {result.job_id} is being worked on elsewhere"
         raise BusyError(msg)
@@ -63,7 +64,7 @@ def task_message(message: func.QueueMessage) -> None:
 def upkeep(timer: func.TimerRequest) -> None:
     """Take over the work of instances that died, open what is due, and announce what is ready."""
     done = flow().maintain()
-    logging.info("upkeep (late: %s): %s", timer.past_due, done)
+    logger.info("upkeep (late: %s): %s", timer.past_due, done)
 
 
 @app.route(route="word-count", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)

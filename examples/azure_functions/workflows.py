@@ -33,13 +33,13 @@ class Words(Contract):
 
 
 @task("words_count")
-def count_words(parameters: Line, context: TaskExecutionContext) -> Words:  # noqa: ARG001  every handler takes it
+def count_words(parameters: Line, context: TaskExecutionContext) -> Words:
     """Count the words of a line."""
     return Words(count=len(parameters.text.split()))
 
 
 @task("words_total")
-def pass_on(parameters: Words, context: TaskExecutionContext) -> Words:  # noqa: ARG001  every handler takes it
+def pass_on(parameters: Words, context: TaskExecutionContext) -> Words:
     """Pass the total on."""
     return parameters
 
@@ -58,10 +58,10 @@ class WordCountController(BaseController[Text]):
             yield Line(text=line)
 
     @adding.plan
-    def plan_adding(self, job: JobExecutionContext[Text], counts: StageResults[Words]) -> Iterator[Words]:  # noqa: ARG002  every planner takes the job
+    def plan_adding(self, job: JobExecutionContext[Text], counts: StageResults[Words]) -> Iterator[Words]:
         """Plan the sum."""
         yield Words(count=sum(words.count for words in counts))
 
-    def aggregate_job_results(self, job: JobExecutionContext[Text], stage_results: dict[int, StageResults[Words]]) -> Words:  # noqa: ARG002  the form of the hook
+    def aggregate_job_results(self, job: JobExecutionContext[Text], stage_results: dict[int, StageResults[Words]]) -> Words:
         """Answer with the sum."""
         return self.adding.of(stage_results)[0]

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -55,6 +56,7 @@ PATIENCE = 30
 SECRET = "hunter2"
 WORKFLOWS = JobRegistry()
 AT_ONCE = RetryPolicy(max_attempts=3, initial_seconds=0, cap_seconds=0)
+AFTER_HOURS = RetryPolicy(max_attempts=3, initial_seconds=3600, cap_seconds=7200, jitter=False)
 NEVER = RetryPolicy(max_attempts=1)
 
 
@@ -393,11 +395,14 @@ def test_a_group_can_end_the_job(app: Stageflow) -> None:
 
 
 def test_a_failed_stage_of_a_group_fails_the_job(app: Stageflow) -> None:
-    """The group is closed whole, then the job fails."""
+    """The group is closed whole, then the job fails; what had not started beside the failed stage is skipped."""
     result = run(app, GroupAtTheEnd, Numbers(values=[4, -5]))
     assert result.status is JobStatus.FAILED
     assert "parallel group 2 to 3" in (result.error_details or "")
-    assert statuses(result) == ["completed", "completed", "failed"]
+    beside = result.stage_results["2"]
+    assert statuses(result) in (["completed", "completed", "failed"], ["completed", "failed", "failed"])
+    assert (beside.successful_tasks, beside.skipped_tasks) in {(1, 0), (0, 1), (0, 0)}
+    assert (beside.status is StageStatus.FAILED) == (beside.successful_tasks == 0)
 
 
 # Failure policies.
@@ -563,13 +568,13 @@ def test_async_handlers_none_results_and_empty_stages(app: Stageflow) -> None:
 
 def test_a_job_of_empty_stages_completes(app: Stageflow) -> None:
     """Nothing to do is done."""
-    result = run(app, PolicyController_all_empty, Numbers(values=[]))
+    result = run(app, HookController, Numbers(values=[]))
     assert result.status is JobStatus.COMPLETED
     assert result.total_tasks == 0
 
 
 @workflow("all_empty", registry=WORKFLOWS)
-class PolicyController_all_empty(BaseController[Numbers]):  # noqa: N801  told apart from the policies above
+class HookController(BaseController[Numbers]):
     """One stage, planned by the hook underneath; without numbers it is empty."""
 
     only = stage(1, "only", task=pass_on)
@@ -596,7 +601,7 @@ class PolicyController_all_empty(BaseController[Numbers]):  # noqa: N801  told a
 
 def test_a_single_stage_planned_by_the_hook_underneath(app: Stageflow) -> None:
     """One stage is a workflow, and create_stage_tasks can be overridden; keys are stored."""
-    job_id = app.submit(PolicyController_all_empty, Numbers(values=[5, 6]), new_run=True).job.job_id
+    job_id = app.submit(HookController, Numbers(values=[5, 6]), new_run=True).job.job_id
     assert app.wait(job_id, timeout=PATIENCE).status is JobStatus.COMPLETED
     assert [each.key for each in app.repositories.tasks.list_tasks_for_job(job_id, 1)] == ["number/5", "number/6"]
     assert app.result(job_id) is None
@@ -650,7 +655,8 @@ def flaky(parameters: Flaky, context: TaskExecutionContext) -> Number:
         return cast("Number", Flaky())
     if context.attempt < parameters.succeeds_at:
         errors = {"OSError": OSError, "PermanentTaskError": PermanentTaskError, "SystemExit": SystemExit}
-        raise errors[parameters.error](f"attempt {context.attempt}, password={SECRET}")
+        msg = f"attempt {context.attempt}, password={SECRET}"
+        raise errors[parameters.error](msg)
     return Number(value=context.attempt)
 
 
@@ -823,6 +829,20 @@ class PlanningRetry(BaseController[Broken]):
     """A planner that needs a second attempt."""
 
     only = stage(1, "only", task=pass_on, planning_retry=AT_ONCE)
+    later = stage(2, "later", task=pass_on, after=only, planning_retry=AFTER_HOURS)
+
+    @later.plan
+    def plan_later(self, job: JobExecutionContext[Broken], only: StageResults[Number]) -> Iterator[Number]:
+        """Fail twice, the second time in the middle."""
+        calls = PLANNING_CALLS[job.job_id] = PLANNING_CALLS[job.job_id] + 1
+        if job.parameters.hook == "later" and calls == 3:
+            msg = "before the first"
+            raise RetryableTaskError(msg)
+        yield only[0]
+        if job.parameters.hook == "later" and calls == 4:
+            msg = "after the first"
+            raise RetryableTaskError(msg)
+        yield Number(value=calls)
 
     @only.plan
     def plan_only(self, job: JobExecutionContext[Broken]) -> Iterator[Number]:
@@ -834,12 +854,33 @@ class PlanningRetry(BaseController[Broken]):
         yield Number(value=calls)
 
 
-@pytest.mark.parametrize(("hook", "status", "calls"), [("once", JobStatus.COMPLETED, 2), ("always", JobStatus.FAILED, 3)])
+@pytest.mark.parametrize(("hook", "status", "calls"), [("once", JobStatus.COMPLETED, 3), ("always", JobStatus.FAILED, 3)])
 def test_a_planner_may_be_tried_again(app: Stageflow, hook: str, status: JobStatus, calls: int) -> None:
     """RetryableTaskError in a planner is retried as its stage declares, and no longer."""
     result = run(app, PlanningRetry, Broken(hook=hook))
     assert result.status is status
     assert PLANNING_CALLS[result.job_id] == calls
+
+
+def test_a_planner_is_tried_again_after_its_delay(idle_app: Stageflow) -> None:
+    """A delayed planning retry waits for its time, and what the planner had yielded before is there once."""
+    before = idle_app.repositories.store.now()
+    job_id = idle_app.submit(PlanningRetry, Broken(hook="later"), new_run=True).job.job_id
+    drain_work(idle_app)
+    job = idle_app.job(job_id)
+    assert job.status is JobStatus.COMPLETED
+    assert job.updated_at - before >= timedelta(hours=3)
+    assert [each.result_data for each in job.stage_results["2"].task_results] == [{"value": 2}, {"value": 5}]
+
+
+def test_a_job_for_later_starts_no_earlier(idle_app: Stageflow) -> None:
+    """not_before holds the first stage back."""
+    due = idle_app.repositories.store.now() + timedelta(hours=5)
+    job_id = idle_app.submit(FlatController, Numbers(values=[1]), new_run=True, not_before=due).job.job_id
+    drain_work(idle_app)
+    job = idle_app.job(job_id)
+    assert job.status is JobStatus.COMPLETED
+    assert job.stage_results["1"].completed_at >= due
 
 
 # Stored data that is damaged.
@@ -862,7 +903,7 @@ def overwrite_stage_result(app: Stageflow, url: str, job_id: str, text: str) -> 
 @pytest.mark.parametrize("text", ["{}", '"1"', json.dumps({"stage_number": "1"}), "null"])
 def test_a_damaged_stage_result_fails_the_job(idle_app: Stageflow, store_url: str, text: str) -> None:
     """The next stage is not planned from damaged results: the job fails and says which stage and which field."""
-    job_id = idle_app.submit(PolicyController_two, Numbers(values=[1]), new_run=True).job.job_id
+    job_id = idle_app.submit(TwoStages, Numbers(values=[1]), new_run=True).job.job_id
 
     def damage(event: Event) -> None:
         if event.name == "stage_advanced" and event.job_id == job_id:
@@ -893,7 +934,7 @@ def job_status_and_error(app: Stageflow, url: str, job_id: str) -> tuple[str, st
 
 
 @workflow("two_stages", registry=WORKFLOWS)
-class PolicyController_two(PolicyController):  # noqa: N801  told apart from the policies above
+class TwoStages(PolicyController):
     """The two stages as they are."""
 
 

@@ -36,7 +36,8 @@ _ENOUGH: Final = 100
 # Jobs of a type that nobody asks for, with ready, leased and waiting ranges, and a wide stage full of tasks and results.
 _GROW: Final = """
 insert into stageflow.jobs (job_id, job_type, workflow_version, status, total_stages, parameters, created_at, updated_at)
-select encode(sha256(('grown ' || i)::bytea), 'hex'), 'grown', 1, 'processing', 2, '{}', now(), now()
+select encode(sha256(('grown ' || i)::bytea), 'hex'), 'grown', 1, (array['queued', 'processing'])[1 + i %% 2], 2, '{}',
+    now(), now()
 from generate_series(1, %(rows)s) i;
 insert into stageflow.stages (
     job_id, run, stage_number, name, task_type, status, task_count, remaining, planned, group_first, group_last, created_at,
@@ -87,9 +88,9 @@ class _Watched:
         return connection
 
 
-@pytest.fixture
-def watched(postgres_dsn: str) -> Iterator[_Watched]:
-    """Give a watched store, its plans made on small analysed tables, that have then grown."""
+@pytest.fixture(params=["small when they were planned", "analysed since"])
+def watched(postgres_dsn: str, request: pytest.FixtureRequest) -> Iterator[_Watched]:
+    """Give a watched store, its plans made on small analysed tables, that have then grown; and one whose plans know that."""
     watched = _Watched(postgres_dsn)
     store = watched.store
     store.migrate()
@@ -102,6 +103,8 @@ def watched(postgres_dsn: str) -> Iterator[_Watched]:
             advance(store, run_all(store, job), new_stage(2))
             claim_all(store, *all_types(job), max_leases=1)
         psycopg.ClientCursor(connection).execute(_GROW, {"rows": _ROWS})
+        if request.param == "analysed since":
+            connection.execute("analyze")
     yield watched
     store.close()
 

@@ -1,7 +1,6 @@
 """An Azurite (the Azure Storage emulator) of one's own: queue and blob services on free ports of 127.0.0.1."""
 
 import fcntl
-import os
 import shutil
 import signal
 import socket
@@ -62,8 +61,7 @@ def find_node() -> NodeTools:
 
 def cache_folder() -> Path:
     """Return where the emulator is installed, outside of any checkout."""
-    base = os.environ["XDG_CACHE_HOME"] if "XDG_CACHE_HOME" in os.environ else str(Path.home() / ".cache")
-    return Path(base) / "stageflow-test" / f"azurite-{AZURITE_VERSION}"
+    return Path.home() / ".cache" / "stageflow-test" / f"azurite-{AZURITE_VERSION}"
 
 
 def install_azurite(tools: NodeTools) -> Path:
@@ -79,11 +77,11 @@ def install_azurite(tools: NodeTools) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / "installed").exists():
             return package
-        words = [*tools.npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), f"azurite@{AZURITE_VERSION}"]
-        environment = {**os.environ, "PATH": f"{tools.node.parent}{os.pathsep}{os.environ['PATH']}"}
+        # Without scripts: the emulator needs none of its dependencies', and they may look for a node on the search path.
+        quietly = ("--no-audit", "--no-fund", "--no-package-lock", "--omit=dev", "--ignore-scripts")
+        words = [*tools.npm, "install", *quietly, "--prefix", str(folder), f"azurite@{AZURITE_VERSION}"]
         answer = subprocess.run(  # noqa: S603  an argument list of our own making, no shell
             words,
-            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -130,8 +128,11 @@ class AzuriteServer:
         """Start the emulator, on the same ports every time, and wait until it answers. It starts empty.
 
         Raises:
-            ServerFailedError: It did not answer within a minute.
+            ServerFailedError: It runs already, or did not answer within a minute.
         """
+        if self._process is not None:
+            msg = "This Azurite runs already; stop() it first."
+            raise ServerFailedError(msg)
         main = self._package / "dist" / "src" / "azurite.js"
         words = [
             *launcher(signal.SIGKILL),
@@ -170,9 +171,11 @@ class AzuriteServer:
 
     def close(self) -> None:
         """Stop the emulator if it runs and remove its folder."""
-        if self._process is not None:
-            self.stop()
-        self._scratch.remove()
+        try:
+            if self._process is not None:
+                self.stop()
+        finally:
+            self._scratch.remove()
 
     def __enter__(self) -> Self:
         try:

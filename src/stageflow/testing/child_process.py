@@ -74,6 +74,12 @@ def has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
     return True
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the process ids of a process's children; on systems without Linux's ``/proc``, none."""
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listing.read_text().split()] if listing.exists() else []
+
+
 def log_tail(log: Path) -> str:
     """Return the last lines of a log for an error message."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])

@@ -1,5 +1,7 @@
 """A PostgreSQL server of one's own, and throwaway databases on any server."""
 
+import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -18,6 +20,7 @@ from stageflow.testing.child_process import (
     ScratchFolder,
     ServerFailedError,
     await_ready,
+    children_of,
     has_ended,
     launcher,
     log_tail,
@@ -202,10 +205,18 @@ class PostgresServer(PostgresDatabases):
         self.start()
 
     def kill(self) -> None:
-        """Kill the server as a crash does; :meth:`start` recovers what was committed."""
+        """Kill the server as a crash does; :meth:`start` recovers what was committed.
+
+        On Linux its sessions are killed with it; elsewhere they end by themselves when they next wait for something.
+        """
         process = self._running()
+        process.send_signal(signal.SIGSTOP)  # so that no session starts between the list and the kill
+        sessions = children_of(process.pid)
         process.kill()
         process.wait()
+        for session in sessions:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(session, signal.SIGKILL)
         self._process = None
 
     def close(self) -> None:

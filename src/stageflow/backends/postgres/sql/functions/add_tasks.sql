@@ -56,9 +56,8 @@ begin
     end if;
     if v_count > 0 then
         perform stageflow.insert_tasks(p_stage_id, p_first_index, p_parameters, p_keys);
-        select r.turn into v_turn from stageflow.ranges r
-        where r.work_type = v_work_type and r.priority = v_job.priority and r.state = 'ready'
-        order by r.turn limit 1;
+        select h.turn into v_turn from stageflow.next_ready(v_work_type, -v_job.priority, -1, 0) h
+        where h.urgency = -v_job.priority;
         insert into stageflow.ranges (
             stage_id, kind, work_type, generation, first, last, state, priority, turn, created_at)
         select p_stage_id, 'task', v_work_type, v_stage.generation,

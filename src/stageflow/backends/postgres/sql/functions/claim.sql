@@ -1,4 +1,5 @@
--- Leases the best ready ranges of the asked work types: priority, then turn, then age.
+-- Leases the best ready ranges of the asked work types: priority, then turn, then age; past dead entries that
+-- nobody can vacuum (horizons).
 -- Promise: a range is leased to one worker; at most p_max_tasks of its type are (one where a worker died on it), the rest stays
 -- ready for rivals. Unasked types are never looked at. Answers one row per lease ('work'), or one row that says whether rivals
 -- hold what there is ('busy') or there is nothing ('empty', with the seconds until something is due).
@@ -13,6 +14,12 @@ declare
     v_types text[] := p_work_types;
     v_limits integer[] := p_max_tasks;
     v_due timestamptz;
+    -- Where to look on within this call: after the key of the last range of each type.
+    v_urgencies integer[] := array_fill(-2147483648, array[cardinality(p_work_types)]);
+    v_turns bigint[] := array_fill(0::bigint, array[cardinality(p_work_types)]);
+    v_ids bigint[] := array_fill(0::bigint, array[cardinality(p_work_types)]);
+    v_hidden boolean;
+    v_read bigint := pg_stat_get_xact_tuples_returned('stageflow.ranges_ready'::regclass);
     v_head record;
     v_range stageflow.ranges;
     v_guard record;
@@ -28,27 +35,47 @@ begin
     if stageflow.next_due(p_work_types) <= v_now then
         perform stageflow.open_due(p_work_types, 16);
     end if;
+    perform 1 from stageflow.horizons h where h.work_type = any (p_work_types) and h.valid_until > v_now;
+    v_hidden := found;
     while cardinality(v_leased) < p_max_leases loop
-        select t.place, t.work_type, t.max_tasks into v_head
-        from unnest(v_types, v_limits) with ordinality as t (work_type, max_tasks, place)
-        cross join lateral (
-            select r.priority, r.turn, r.range_id from stageflow.ranges r
-            where r.work_type = t.work_type and r.state = 'ready'
-            order by r.priority desc, r.turn, r.range_id limit 1
-        ) head
-        order by head.priority desc, head.turn, head.range_id
-        limit 1;
+        if v_hidden then
+            select t.place, t.work_type, t.max_tasks, head.* into v_head
+            from unnest(v_types, v_limits, v_urgencies, v_turns, v_ids)
+                with ordinality as t (work_type, max_tasks, urgency, turn, range_id, place)
+            cross join lateral stageflow.next_ready(t.work_type, t.urgency, t.turn, t.range_id) head
+            order by head.urgency, head.turn, head.range_id
+            limit 1;
+        else
+            select t.place, t.work_type, t.max_tasks, head.* into v_head
+            from unnest(v_types, v_limits, v_urgencies, v_turns, v_ids)
+                with ordinality as t (work_type, max_tasks, urgency, turn, range_id, place)
+            cross join lateral (
+                select -r.priority as urgency, r.turn, r.range_id from stageflow.ranges r
+                where r.work_type = t.work_type and r.state = 'ready'
+                    and (-r.priority, r.turn, r.range_id) > (t.urgency, t.turn, t.range_id)
+                order by -r.priority, r.turn, r.range_id limit 1
+            ) head
+            order by head.urgency, head.turn, head.range_id
+            limit 1;
+        end if;
         exit when not found;
         select r.* into v_range from stageflow.ranges r
         where r.work_type = v_head.work_type and r.state = 'ready'
-        order by r.priority desc, r.turn, r.range_id limit 1
+            and (-r.priority, r.turn, r.range_id) >= (v_head.urgency, v_head.turn, v_head.range_id)
+        order by -r.priority, r.turn, r.range_id limit 1
         for update skip locked;
         if not found then
             v_busy := true;
             v_types := v_types[:v_head.place - 1] || v_types[v_head.place + 1:];
             v_limits := v_limits[:v_head.place - 1] || v_limits[v_head.place + 1:];
+            v_urgencies := v_urgencies[:v_head.place - 1] || v_urgencies[v_head.place + 1:];
+            v_turns := v_turns[:v_head.place - 1] || v_turns[v_head.place + 1:];
+            v_ids := v_ids[:v_head.place - 1] || v_ids[v_head.place + 1:];
             continue;
         end if;
+        v_urgencies[v_head.place] := -v_range.priority;
+        v_turns[v_head.place] := v_range.turn;
+        v_ids[v_head.place] := v_range.range_id;
         select g.* into v_guard from stageflow.admit_range(v_range) g;
         if v_guard.o_admitted then
             v_leased := v_leased || stageflow.lease_range(
@@ -67,6 +94,9 @@ begin
             v_busy := v_busy or v_guard.o_skipped + v_guard.o_cancelled > 0;  -- that may have opened an advancement
         end if;
     end loop;
+    if pg_stat_get_xact_tuples_returned('stageflow.ranges_ready'::regclass) - v_read > 2000 then
+        perform stageflow.mark_horizon(t.work_type) from unnest(p_work_types) as t (work_type);
+    end if;
     if cardinality(v_stage_ids) + cardinality(v_queued) > 0 then
         perform stageflow.settle_claim(v_stage_ids, v_skipped, v_cancelled, v_planning, v_queued);
     end if;

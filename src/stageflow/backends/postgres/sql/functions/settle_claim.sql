@@ -26,7 +26,7 @@ begin
     end loop;
     for v_job_id in select distinct q.job_id from unnest(p_queued_job_ids) as q (job_id) order by q.job_id loop
         update stageflow.jobs j set status = 'processing', updated_at = v_now
-        where j.job_id = v_job_id and j.status = 'queued';
+        where j.job_id = v_job_id and (j.status = 'queued') is true;  -- not to be found by its status
     end loop;
 end
 $$;

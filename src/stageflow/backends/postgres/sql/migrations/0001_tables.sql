@@ -131,7 +131,7 @@ create table stageflow.ranges (
     constraint ranges_width check (last > first),
     constraint ranges_lease check ((state = 'leased') = (token is not null))
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
-create index ranges_ready on stageflow.ranges (work_type, priority desc, turn, range_id) where state = 'ready';
+create index ranges_ready on stageflow.ranges (work_type, (-priority), turn, range_id) where state = 'ready';
 create index ranges_leased on stageflow.ranges (lease_expires_at) where state = 'leased';
 create index ranges_waiting on stageflow.ranges (work_type, not_before) where state = 'waiting';
 create index ranges_held on stageflow.ranges (stage_id) where state = 'held';
@@ -139,6 +139,17 @@ create index ranges_of_a_stage on stageflow.ranges (stage_id, first);
 create index ranges_announced on stageflow.ranges (announced_at nulls first, range_id) where state = 'ready';
 -- A stage is planned or advanced by one worker at a time.
 create unique index ranges_control on stageflow.ranges (stage_id) where kind <> 'task';
+
+-- While somebody holds an old snapshot nothing can be vacuumed, and claims would walk past all that ever was ready. Of the work type's
+-- ranges with this priority (urgency is its negative) and turn, those up to range_id are passed over until valid_until: a claim
+-- that had to read many dead entries says so here. Returned work among them is seen a little later; nothing else is.
+create table stageflow.horizons (
+    work_type text primary key,
+    urgency integer not null,
+    turn bigint not null,
+    range_id bigint not null,
+    valid_until timestamptz not null
+);
 
 -- Fencing tokens: each lease has a larger one than every lease before.
 create sequence stageflow.lease_token as bigint;
