@@ -107,7 +107,9 @@ def _stage_result(closing: _Closing) -> StageResultContract:
     task_results = [] if wide else stages.list_task_results(stage.stage_id, 0, HYDRATED_RESULTS)
     counted = StageResultContract.from_stage_record(stage, task_results, closing.repositories.store.now())
     policy = closing.workflow.definition.stage(stage.stage_number).policy
-    passes = not stage.halted and policy.passes(successful=counted.successful_tasks, total=counted.task_count)
+    # A stage halted beside a failed one may still have completed whole; only what it skipped speaks against it.
+    cut_short = stage.halted and counted.skipped_tasks > 0
+    passes = not cut_short and policy.passes(successful=counted.successful_tasks, total=counted.task_count)
     by_policy = counted.model_copy(update={"status": _verdict(counted, passes=passes)})
     seen = StageExecutionContext(
         job_id=stage.job_id,

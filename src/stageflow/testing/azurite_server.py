@@ -116,6 +116,15 @@ class AzuriteServer:
         return AZURITE_VERSION
 
     @property
+    def pid(self) -> int:
+        """The process id of the running emulator.
+
+        Raises:
+            ServerFailedError: It does not run.
+        """
+        return self._running().pid
+
+    @property
     def connection_string(self) -> str:
         """The connection string of its account."""
         return (
@@ -159,10 +168,7 @@ class AzuriteServer:
 
     def stop(self) -> None:
         """Stop the emulator; what it held is gone."""
-        process = self._process
-        if process is None:
-            msg = "This Azurite does not run; start() it first."
-            raise ServerFailedError(msg)
+        process = self._running()
         process.terminate()
         if not has_ended(process, STOP_SECONDS):
             process.kill()
@@ -187,6 +193,12 @@ class AzuriteServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            msg = "This Azurite does not run; start() it first."
+            raise ServerFailedError(msg)
+        return self._process
 
     def _answers(self) -> bool:
         return all(_accepts(port) for port in (self._blob_port, self._queue_port))

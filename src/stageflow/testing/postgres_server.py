@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 from psycopg import sql
@@ -70,7 +70,9 @@ class PostgresDatabases:
 
     def dsn(self, database: str) -> str:
         """Return the address of a database on this server, there or not."""
-        return urlunsplit(urlsplit(self._admin_dsn)._replace(path="/" + quote(database, safe="")))
+        url = urlsplit(self._admin_dsn)
+        # By hand, because urlunsplit drops the two slashes that an address without a host still needs.
+        return f"{url.scheme}://{url.netloc}/{quote(database, safe='')}{'?' if url.query else ''}{url.query}"
 
     def create_database(self, template: str | None = None) -> str:
         """Create an empty UTF-8 database under a new name, or a copy of another.
