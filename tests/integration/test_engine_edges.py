@@ -1,0 +1,356 @@
+"""Where planning, closing and submitting can go wrong, and what is recorded then."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psycopg
+import pytest
+
+from stageflow import (
+    BaseController,
+    Contract,
+    ContractViolationError,
+    InvalidValueError,
+    JobExecutionContext,
+    JobQueueMessage,
+    JobRegistry,
+    JobStatus,
+    OrchestrationDataContract,
+    ProcessingOutcome,
+    Stageflow,
+    StageResults,
+    StageResultsMissingError,
+    SubmitOutcome,
+    TaskDefinition,
+    TaskExecutionContext,
+    TaskQueueMessage,
+    WaitTimeoutError,
+    WorkflowDefinitionError,
+    stage,
+    task,
+    workflow,
+)
+from stageflow.engine.hooks import error_text
+from stageflow.testing.drain import drain_work, move_clock
+
+registry = JobRegistry()
+CHUNK = 5000
+
+
+class Count(Contract):
+    """Job parameters."""
+
+    count: int
+    text: str = ""
+
+
+class Item(Contract):
+    """Task parameters and result."""
+
+    index: int
+
+
+class Other(Contract):
+    """What no stage here takes."""
+
+    index: int
+
+
+class PowerCutError(BaseException):
+    """Ends a process in the middle of a planner, as a power cut would."""
+
+
+@task("item")
+def item(parameters: Item, context: TaskExecutionContext) -> Item:  # noqa: ARG001  the shape of a handler
+    """Pass it on."""
+    return parameters
+
+
+class Interrupted(BaseController[Count]):
+    """A planner that is cut off in its second chunk, once."""
+
+    tries: ClassVar[int] = 0
+    offset_of_second_try: ClassVar[int] = 0
+    items = stage(1, "items", task=item)
+
+    @items.plan
+    def plan_items(self, job: JobExecutionContext[Count]) -> Iterator[Item]:
+        """Yield the items, or stop dead."""
+        cls = type(self)
+        cls.tries += 1
+        offset = 0 if cls.tries == 1 else cls.offset_of_second_try
+        for index in range(job.parameters.count):
+            if cls.tries == 1 and index == CHUNK + 10:
+                raise PowerCutError
+            yield Item(index=index + offset)
+
+
+@workflow("repeatable", registry=registry)
+class Repeatable(Interrupted):
+    """Plans the same again."""
+
+
+@workflow("moody", registry=registry)
+class Moody(Interrupted):
+    """Plans something else the second time."""
+
+    offset_of_second_try = 1
+
+
+@workflow("shorter", registry=registry)
+class Atomic(BaseController[Count]):
+    """Plans something else too, and has said so."""
+
+    tries: ClassVar[int] = 0
+    items = stage(1, "items", task=item, plan_atomically=True)
+
+    @items.plan
+    def plan_items(self, job: JobExecutionContext[Count]) -> Iterator[Item]:
+        """Fewer items the second time."""
+        cls = type(self)
+        cls.tries += 1
+        for index in range(job.parameters.count if cls.tries == 1 else 3):
+            if cls.tries == 1 and index == CHUNK + 10:
+                raise PowerCutError
+            yield Item(index=index)
+
+
+@workflow("free", registry=registry)
+class Free(BaseController[Count]):
+    """Plans by the general hook, and wrongly where the text says so."""
+
+    items = stage(1, "items", task=item)
+    again = stage(2, "again", task=item, after=items)
+
+    def validate_job_parameters(self, parameters: Count) -> Count:
+        """Return another model where the text says so."""
+        return Other(index=1) if parameters.text == "other model" else parameters  # type: ignore[return-value]
+
+    def create_stage_tasks(
+        self,
+        stage_number: int,
+        job_id: str,
+        job_parameters: Count,
+        previous_stage_results: dict[int, StageResults[Any]],
+    ) -> Iterator[TaskDefinition[Any]]:
+        """Yield definitions, or what the text says."""
+        assert sorted(previous_stage_results) == list(range(1, stage_number))
+        number = stage_number + 1 if job_parameters.text == "wrong stage" else stage_number
+        for index in range(job_parameters.count):
+            if job_parameters.text == "no definition":
+                yield Item(index=index)  # type: ignore[misc]
+            parameters = Other(index=index) if job_parameters.text == "wrong model" else Item(index=index)
+            key = "same" if job_parameters.text == "same key" else None
+            yield TaskDefinition(
+                job_id=job_id,
+                job_type="free",
+                task_type="item",
+                stage_number=number,
+                key=key,
+                parameters=parameters,
+            )
+
+    def aggregate_job_results(self, job: JobExecutionContext[Count], stage_results: dict[int, StageResults[Any]]) -> Contract:
+        """Return a model that the annotation does not name."""
+        return Item(index=len(stage_results) + job.parameters.count)
+
+
+@pytest.fixture
+def app() -> Iterator[Stageflow]:
+    """Give an app in memory that no worker works on."""
+    with Stageflow("sqlite::memory:", registry=registry) as made:
+        yield made
+
+
+def cut_off(app: Stageflow, controller: type[BaseController[Any]]) -> str:
+    """Submit a job whose planner is cut off in its second chunk, and let its lease expire."""
+    job_id = app.submit(controller, Count(count=CHUNK + 20), new_run=True).job.job_id
+    with pytest.raises(PowerCutError):
+        drain_work(app)
+    stored = app.progress(job_id).stages[0]
+    assert 0 < stored.task_count <= CHUNK
+    assert not stored.planned
+    move_clock(app, 3600)
+    assert app.maintain().recovery.returned == 1
+    return job_id
+
+
+def test_a_planner_that_was_cut_off_goes_on_where_it_was(app: Stageflow) -> None:
+    """What is stored is kept, and every task is there once."""
+    Repeatable.tries = 0
+    job_id = cut_off(app, Repeatable)
+    drain_work(app)
+    job = app.job(job_id)
+    assert job.status is JobStatus.COMPLETED
+    assert job.stage_results["1"].task_count == CHUNK + 20
+
+
+def test_a_planner_that_plans_something_else_fails_the_job(app: Stageflow) -> None:
+    """The digest of what is stored does not lie."""
+    Moody.tries = 0
+    job_id = cut_off(app, Moody)
+    drain_work(app)
+    job = app.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert "planned other tasks" in str(job.error_details)
+
+
+def test_an_atomic_plan_begins_anew(app: Stageflow) -> None:
+    """Nothing was claimable, so nothing of the first try is left."""
+    Atomic.tries = 0
+    job_id = cut_off(app, Atomic)
+    assert drain_work(app) == 3
+    assert app.job(job_id).stage_results["1"].task_count == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no definition", "must yield TaskDefinition"),
+        ("wrong stage", "not of stage 1"),
+        ("wrong model", "takes Item"),
+        ("same key", "same"),
+    ],
+)
+def test_a_wrong_plan_fails_the_job(app: Stageflow, text: str, said: str) -> None:
+    """What a planning hook yields is checked one by one."""
+    job_id = app.submit(Free, Count(count=2, text=text), new_run=True).job.job_id
+    assert drain_work(app) == 0
+    job = app.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert said in str(job.error_details)
+
+
+def test_the_answer_must_be_annotated_with_its_model(app: Stageflow) -> None:
+    """An answer is stored as it is; reading it as a model needs to know which."""
+    job_id = app.submit(Free, Count(count=2), new_run=True).job.job_id
+    with pytest.raises(WaitTimeoutError, match="is a worker running"):
+        app.wait(job_id, timeout=0.01)
+    drain_work(app)
+    assert app.wait(job_id).result_data == {"index": 4}
+    with pytest.raises(WorkflowDefinitionError, match="annotated"):
+        app.result(job_id)
+
+
+class TestSubmit:
+    """A request is whole, or it is refused."""
+
+    @pytest.mark.parametrize("key", [" ", "a\0"])
+    def test_a_blank_key_is_refused(self, app: Stageflow, key: str) -> None:
+        """An idempotency key is there to be read."""
+        with pytest.raises(InvalidValueError, match="idempotency key"):
+            app.submit(Free, Count(count=1), idempotency_key=key)
+
+    def test_a_key_and_a_new_run_exclude_each_other(self, app: Stageflow) -> None:
+        """One says the same job, the other says another."""
+        with pytest.raises(InvalidValueError, match="either"):
+            app.submit(Free, Count(count=1), idempotency_key="a", new_run=True)
+
+    def test_parameters_that_are_too_large_are_refused(self, app: Stageflow) -> None:
+        """The error says how large, and what to do."""
+        with pytest.raises(InvalidValueError, match="blob"):
+            app.submit(Free, Count(count=1, text="x" * 1_048_576))
+
+    def test_nul_is_refused(self, app: Stageflow) -> None:
+        """PostgreSQL could not store it, so SQLite does not either."""
+        with pytest.raises(InvalidValueError, match="NUL"):
+            app.submit(Free, Count(count=1, text="\0"))
+        assert app.repositories.jobs.list_jobs() == []
+
+    def test_another_model_is_a_contract_violation(self, app: Stageflow) -> None:
+        """Whether it comes from the caller or from the validation hook."""
+        with pytest.raises(ContractViolationError, match="must be Count"):
+            app.submit(Free, Other(index=1))
+        with pytest.raises(ContractViolationError, match="validate_job_parameters"):
+            app.submit(Free, Count(count=1, text="other model"))
+
+    def test_many_jobs_are_created_at_once(self, app: Stageflow) -> None:
+        """Each is answered for; the same request twice is one job."""
+        answers = app.submit_many(Free, [Count(count=1), Count(count=2), Count(count=1)])
+        assert [answer.outcome for answer in answers] == [SubmitOutcome.CREATED, SubmitOutcome.CREATED, SubmitOutcome.RUNNING]
+        assert answers[0].job.job_id == answers[2].job.job_id
+
+    def test_a_job_commits_with_the_transaction_of_the_application_on_sqlite(self, tmp_path: Path) -> None:
+        """Rolled back, it was never there; committed, it is."""
+        path = tmp_path / "jobs.db"
+        with Stageflow(f"sqlite:{path}", registry=registry) as app:
+            connection = sqlite3.connect(path, isolation_level=None)
+            for ending, there in (("rollback", 0), ("commit", 1)):
+                connection.execute("begin immediate")
+                submission = app.submit(Free, Count(count=1), connection=connection)
+                assert submission.outcome is SubmitOutcome.CREATED
+                connection.execute(ending)
+                assert len(app.repositories.jobs.list_jobs()) == there
+            connection.close()
+
+    def test_a_job_commits_with_the_transaction_of_the_application_on_postgresql(self, postgres_dsn: str) -> None:
+        """Rolled back, it was never there; committed, it is."""
+        with Stageflow(postgres_dsn, registry=registry) as app:
+            app.migrate()
+            with psycopg.connect(postgres_dsn) as connection:
+                app.submit(Free, Count(count=1), connection=connection)
+                connection.rollback()
+                assert app.repositories.jobs.list_jobs() == []
+                app.submit(Free, Count(count=1), connection=connection)
+                connection.commit()
+                assert len(app.repositories.jobs.list_jobs()) == 1
+
+
+class TestBoundaryMethods:
+    """A host calls with one message; a second time changes nothing."""
+
+    def test_a_job_is_carried_by_messages_alone(self, app: Stageflow) -> None:
+        """Plan, run, advance: each message does its part, and a repeat is a duplicate."""
+        job = app.submit(Free, Count(count=2), new_run=True).job
+        controller = registry.find(Free).controller
+        first = JobQueueMessage(job_id=job.job_id, job_type="free", stage_number=1)
+        planned = controller.process_job_queue_message(first)
+        assert (planned.outcome, planned.stages_planned) == (ProcessingOutcome.DONE, [1])
+        assert controller.process_job_queue_message(first).outcome is ProcessingOutcome.DUPLICATE
+        work = TaskQueueMessage(job_id=job.job_id, job_type="free", task_type="item", stage_number=1, first=0, last=2)
+        ran = controller.process_task_queue_message(work)
+        assert (ran.tasks_run, ran.stages_advanced, ran.stages_planned) == (2, [1], [2])
+        assert controller.process_task_queue_message(work).outcome is ProcessingOutcome.DUPLICATE
+        rest = work.model_copy(update={"stage_number": 2})
+        assert controller.process_task_queue_message(rest).job_ended
+        assert app.job(job.job_id).status is JobStatus.COMPLETED
+        assert controller.process_job_stage(app.job(job.job_id), 2).outcome is ProcessingOutcome.DUPLICATE
+        assert controller._handle_stage_completion(job.job_id, 2).outcome is ProcessingOutcome.DUPLICATE  # noqa: SLF001
+
+    def test_an_unknown_job_is_acknowledged(self, app: Stageflow) -> None:  # noqa: ARG002  binds the controller
+        """A message for a job that is not there cannot block a queue."""
+        controller = registry.find(Free).controller
+        hint = JobQueueMessage(job_id="0" * 64, job_type="free", stage_number=1)
+        work = TaskQueueMessage(job_id="0" * 64, job_type="free", task_type="item", stage_number=1, first=0, last=2)
+        assert controller.process_job_queue_message(hint).outcome is ProcessingOutcome.DUPLICATE
+        assert controller.process_task_queue_message(work).outcome is ProcessingOutcome.DUPLICATE
+
+    def test_stage_results_are_there_or_the_error_lists_those_that_are(self, app: Stageflow) -> None:
+        """A missing result names the stages there are, and is a KeyError and a ValueError too."""
+        job_id = app.submit(Free, Count(count=1), new_run=True).job.job_id
+        controller = registry.find(Free).controller
+        with pytest.raises(StageResultsMissingError, match="none"):
+            controller._validate_and_get_stage_results(app.job(job_id), 1)  # noqa: SLF001
+        drain_work(app)
+        job = app.job(job_id)
+        assert controller._validate_and_get_stage_results(job, 1).task_count == 1  # noqa: SLF001
+        with pytest.raises(KeyError, match="1, 2"):
+            controller._validate_and_get_stage_results(job, 3)  # noqa: SLF001
+
+
+def test_a_huge_error_is_shortened_in_the_middle_and_redacted() -> None:
+    """What is stored stays small, and shows no secret."""
+    text = error_text(ValueError("password=hunter2 " + "x" * 100_000 + "\0\ud800 end"))
+    assert len(text) < 25_000
+    assert "left out" in text
+    assert "hunter2" not in text
+    assert "\0" not in text
+    assert text.encode()
+
+
+def test_create_tasks_reads_the_older_name() -> None:
+    """stage_2_parameters is next_stage_parameters."""
+    text = '{"action": "CREATE_TASKS", "items": [], "stage_2_parameters": {"a": 1}}'
+    assert OrchestrationDataContract.from_json(text).next_stage_parameters == {"a": 1}
