@@ -227,7 +227,7 @@ class TestTasks:
         assert (skipped.status, skipped.error_details) == (TaskStatus.SKIPPED, "not needed")
         repositories.tasks.update_task_status_with_validation(second.task_id, TaskStatus.FAILED)
         assert claim(repositories, control_work_type("by_hand", 1)).kind == "advance"
-        failed = repositories.tasks.list_tasks_for_job(job.job_id, 1, 0, 10, True)
+        failed = repositories.tasks.list_tasks_for_job(job.job_id, 1, 0, 10, failed_only=True)
         assert [task.task_index for task in failed] == [1]
 
 
