@@ -5,6 +5,7 @@ was final has changed; at the end of every schedule the job can still end. A lea
 another took it over, so that stale holders try everything at every moment.
 """
 
+from collections import defaultdict
 from itertools import count
 from random import Random
 from typing import Final
@@ -81,6 +82,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.ending: JobStatus | None = None
         self.lasts: dict[int, int] = {}
         self.advanced: set[int] = set()
+        self.attempts: defaultdict[tuple[int, int], int] = defaultdict(lambda: 1)
         self.highest_token = 0
         self.spans: dict[int, tuple[int, int]] = {}
         self.known: dict[int, Lease] = {}
@@ -144,6 +146,13 @@ class StoreMachine(RuleBasedStateMachine):
     def _claim(self, *work_types: str, worker: str, max_tasks: int = 1, max_leases: int = 1) -> list[Lease]:
         answer = ask(self.store, *work_types, worker=worker, max_tasks=max_tasks, max_leases=max_leases)
         self._note(answer.leases)
+        for lease in answer.leases:
+            assert self._status() is JobStatus.PROCESSING, "only what belongs to a running job is claimed"
+            if lease.kind is WorkKind.TASK:
+                assert not self._stage(lease).halted, "no task of a halted stage is claimed"
+                assert lease.last - lease.first <= (1 if lease.suspect else max_tasks)
+                attempts = {self.attempts[lease.stage_id, index] for index in range(lease.first, lease.last)}
+                assert attempts == {lease.attempt}, "an attempt is counted once"
         return answer.leases
 
     def _carry_out(self, leases: list[Lease], outcomes: list[TaskStatus | Again], width: int) -> None:
@@ -182,6 +191,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert (answer.outcome is CompletionOutcome.RECORDED) == live, "a held lease records, and no other does"
         if live:
             self.spans[lease.token] = (first + len(told), last)
+            for index, outcome in enumerate(told, first):
+                self.attempts[lease.stage_id, index] += isinstance(outcome, Again)
         if answer.is_last_task_in_stage:
             self.lasts[lease.stage_id] = self.lasts.get(lease.stage_id, 0) + 1
             assert self.lasts[lease.stage_id] == 1, "one finisher of a stage is told that it was the last"
@@ -274,6 +285,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.close_task(self.job.job_id, number, index, status, "by hand") == (not ended)
         if task.status is TaskStatus.PROCESSING:
             self._cut_off(stages[number].stage_id, index)
+            self.attempts[stages[number].stage_id, index] += status is TaskStatus.QUEUED
 
     # What must hold at any time.
 
