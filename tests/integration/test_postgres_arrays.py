@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stageflow.backends.postgres.arrays import dense_array, flag_array, number_array, packed
+from stageflow.backends.postgres.arrays import Doubles, DoublesDumper, dense_array, flag_array, number_array, packed
 from stageflow.errors import InvalidValueError
 
 _texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
@@ -42,8 +42,11 @@ def test_the_server_reads_arrays_as_they_were(postgres_dsn: str) -> None:
     numbers = [0.1, 1e-300, 1763980800.123457, 3.0]
     separator, (text,) = packed(column)
     with psycopg.connect(postgres_dsn) as connection:
+        connection.adapters.register_dumper(Doubles, DoublesDumper)
         row = connection.execute(
             "select string_to_array(%s, %s, ''), %s::double precision[], %s::integer[], %s::boolean[]",
             (text, separator, dense_array(numbers), number_array([1, None]), flag_array([True, False])),
         ).fetchone()
+        binary = connection.execute("select %s, %s, %s", (Doubles(numbers), Doubles([]), Doubles([3]))).fetchone()
     assert row == (column, numbers, [1, None], [True, False])
+    assert binary == (numbers, [], [3.0])

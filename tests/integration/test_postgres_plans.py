@@ -20,6 +20,7 @@ from stageflow.testing.conformance.builders import (
     complete_ok,
     complete_one,
     create,
+    give_back,
     new_job,
     new_stage,
     recover,
@@ -151,6 +152,32 @@ def test_the_heartbeat_and_recovery_stay_on_their_indexes(watched: _Watched) -> 
     recover(store)
     plans = watched.plans_of(lambda: recover(store, limit=10))
     assert [line for line in _offences(plans) if "ranges_held" not in line] == []
+
+
+def test_claims_pass_over_what_an_old_snapshot_keeps(postgres_dsn: str) -> None:
+    """Dead entries that nobody can vacuum are hidden from claims for a while; urgent work is not, returned work comes later."""
+    store = PostgresStore(postgres_dsn)
+    store.migrate()
+    job = new_job("returned")
+    with psycopg.connect(postgres_dsn) as old:
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        old.execute("select count(*) from stageflow.jobs")
+        create(store, job, *(new_job(f"dead {number}") for number in range(2500)))
+        early = claim_plan(store, job)
+        claim_all(store, *all_types(job), max_leases=1000)
+        claim_all(store, *all_types(job), max_leases=1000)
+        claim_all(store, *all_types(job), max_leases=1000)
+        create(store, new_job("late"))
+        assert claim_plan(store, new_job("late")).job_id == new_job("late").job_id
+        with psycopg.connect(postgres_dsn) as connection:
+            assert connection.execute("select work_type from stageflow.horizons").fetchall() == [("demo/1",)]
+        store.return_ranges([give_back(early)])
+        create(store, new_job("urgent", priority=5), new_job("later"))
+        order = [claim_one(store, *all_types(job)).job_id for _ in range(2)]
+        assert order == [new_job("urgent").job_id, new_job("later").job_id]
+        store.move_clock(60)
+        assert claim_plan(store, job).job_id == job.job_id
+    store.close()
 
 
 def test_a_page_of_results_reads_a_page(watched: _Watched) -> None:

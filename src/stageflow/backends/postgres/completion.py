@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stageflow.backends.postgres.arrays import dense_array, number_array, packed
+from stageflow.backends.postgres.arrays import Doubles, dense_array, number_array, packed
 from stageflow.backends.postgres.rows import lease_from_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.backends.postgres.tasks import Tasks
@@ -177,6 +177,6 @@ def _reports(completions: Sequence[RangeCompletion]) -> list[object]:
         dense_array([len(completion.statuses) for completion in completions]),
         *texts,
         number_array(delays) if any(completion.retries for completion in completions) else "{}",
-        dense_array(seconds),
-        dense_array(times),
+        Doubles(seconds),
+        Doubles(times),
     ]

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow, tuple_row
 from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
+from stageflow.backends.postgres.arrays import Doubles, DoublesDumper
 from stageflow.backends.postgres.failures import reason_of, translated, unreachable
 from stageflow.backends.postgres.sql_text import query
 from stageflow.errors import InvalidValueError, StageflowError, StoreError, StoreUnsuitableError
@@ -91,6 +92,7 @@ class Connector:
         connection.row_factory = tuple_row
         # One size for all integers: psycopg's own choice by value would make a new prepared statement for each size.
         connection.adapters.register_dumper(int, Int8Dumper)
+        connection.adapters.register_dumper(Doubles, DoublesDumper)
         row = psycopg.RawCursor(connection).execute(_SETTINGS).fetchone()
         version, encoding, replica, *_ = row or (0, "", False)
         require_suitable(version=version, encoding=encoding, replica=replica, url=self.url)

@@ -24,6 +24,8 @@ from stageflow.errors import MalformedRowError
 T = TypeVar("T")
 
 _object: Final[TypeAdapter[JsonObject]] = TypeAdapter(JsonObject)
+_result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
+_task_statuses: Final = {status.value: status for status in TaskStatus}
 
 
 def json_object(text: str | None) -> JsonObject | None:
@@ -174,14 +176,19 @@ def task_result_from_row(row: tuple[Any, ...], job_id: str, stage_number: int, t
     )
 
 
-def result_row_from_row(row: TupleRow) -> ResultRow:
-    """Read the first 5 columns of a result, its JSON left as text."""
-    return ResultRow(
-        task_index=row[0],
-        attempt=row[1],
-        status=TaskStatus(row[2]),
-        result=row[3],
-        error_details=row[4],
+def result_rows_from_rows(rows: list[TupleRow]) -> list[ResultRow]:
+    """Read the first 5 columns of many results at once, their JSON left as text."""
+    return _result_rows.validate_python(
+        [
+            {
+                "task_index": row[0],
+                "attempt": row[1],
+                "status": _task_statuses[row[2]],
+                "result": row[3],
+                "error_details": row[4],
+            }
+            for row in rows
+        ]
     )
 
 

@@ -1,7 +1,7 @@
 """Stages, tasks and their results, to be read."""
 
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.rows import result_row_from_row, stage_from_row, task_from_row, task_result_from_row
+from stageflow.backends.postgres.rows import result_rows_from_rows, stage_from_row, task_from_row, task_result_from_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord
@@ -33,7 +33,7 @@ class Tasks(Part):
     def list_result_rows(self, stage_id: int, *, first_index: int, limit: int, failed_only: bool) -> list[ResultRow]:
         """Return the newest result of each index, in index order, from an index on."""
         statement = query("list_failed_results" if failed_only else "list_results")
-        return [result_row_from_row(row) for row in self._database.read(statement, (stage_id, first_index, limit))]
+        return result_rows_from_rows(self._database.read(statement, (stage_id, first_index, limit)))
 
     def list_task_results(self, stage_id: int, *, first_index: int, limit: int) -> list[TaskResult]:
         """Return the newest result of each index as contracts, in index order, from an index on."""

@@ -144,6 +144,28 @@ class OutboxConformance(StoreScenarios):
         resume(store, _JOB)
         assert sum(last - first for first, last in _spans(_announce(store))) == 9
 
+    def test_a_range_that_comes_back_whole_is_announced_again(self, store: MovableStore) -> None:
+        """The message that led to a lost or returned lease is used up; the work calls for another."""
+        start(store, _JOB, 2)
+        assert len(_announce(store)) == 1
+        lease = claim_one(store, _TASKS)
+        store.return_ranges([give_back(lease)])
+        assert _spans(_announce(store)) == [(0, 2)]
+        claim_one(store, _TASKS)
+        let_leases_expire(store)
+        assert _spans(_announce(store)) == [(0, 2)]
+
+    def test_an_advancement_that_waits_for_a_resumption_is_announced_with_it(self, store: MovableStore) -> None:
+        """What a paused job cannot use yet is no message; when it is resumed it is."""
+        start(store, _JOB, 1)
+        lease = claim_one(store, _TASKS)
+        pause(store, _JOB)
+        assert complete_one(store, complete_ok(lease)).advance is None
+        assert _waiting(store) == []
+        resume(store, _JOB)
+        (item,) = _waiting(store)
+        assert item.message == JobQueueMessage(job_id=_JOB.job_id, job_type="demo", stage_number=1)
+
     def test_an_advancement_that_nobody_holds_is_announced(self, store: MovableStore) -> None:
         """An empty stage, and a stage that lost its advancer, call for a job message of their own."""
         job = new_job(stages=2)

@@ -9,12 +9,13 @@ from stageflow.testing.conformance.ending import JobCompletionConformance
 from stageflow.testing.conformance.fencing import FencingConformance
 from stageflow.testing.conformance.groups import GroupConformance
 from stageflow.testing.conformance.halting import CloseTaskConformance, PolicyConformance
-from stageflow.testing.conformance.job_status import EndJobConformance, JobStatusConformance, PauseConformance
+from stageflow.testing.conformance.job_status import EndJobConformance, JobStatusConformance
 from stageflow.testing.conformance.jobs import JobConformance
 from stageflow.testing.conformance.leases import HeartbeatConformance, ReturnConformance
 from stageflow.testing.conformance.machine import ScheduleConformance
 from stageflow.testing.conformance.named_claims import NamedClaimConformance
 from stageflow.testing.conformance.outbox import DeadLetterConformance, OutboxConformance, WorkerConformance
+from stageflow.testing.conformance.pausing import PauseConformance
 from stageflow.testing.conformance.plan import PlanConformance
 from stageflow.testing.conformance.recovery import RecoveryConformance, SweepConformance, WatchedRecoveryConformance
 from stageflow.testing.conformance.results import ResultConformance, StageResultConformance

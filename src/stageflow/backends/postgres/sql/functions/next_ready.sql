@@ -1,4 +1,5 @@
--- The key of the best ready range of a work type after a key (its negative priority, turn and id), past what the type's horizon hides.
+-- The key of the best ready range of a work type after a key (its negative priority, turn and id), past what the type's horizon
+-- hides.
 -- Locks: none. Errors: none.
 create or replace function stageflow.next_ready(
     p_work_type text, p_urgency integer, p_turn bigint, p_range_id bigint)

@@ -1,12 +1,13 @@
 -- The tables of stageflow, schema version 1.
 --
--- Lock order of every function: ranges by id, stages by id, jobs by id. A pause or resume takes the job's row alone, lets claims and
--- completions see it, and then waits for no range (skip locked).
--- No foreign keys: the functions are the only writers and hold the rows above; a check per row costs a fifth of a bulk submission,
--- and its share lock would meet all finishers on the stage's row.
+-- Lock order of every function: ranges by id, stages by id, jobs by id. A pause or resume takes the job's row alone, lets claims
+-- and completions see it, and then waits for no range (skip locked).
+-- No foreign keys: the functions are the only writers and hold the rows above; a check per row costs a fifth of a bulk
+-- submission, and its share lock would meet all finishers on the stage's row.
 -- A session keeps its plans, also those it made while the tables were small (two rows, any index as good as another). So a
--- statement is written such that only the right index applies: one table at a time (joins are lateral, fenced by offset 0), by its
--- key, no other index's order, and no word of a partial index's condition beside a key (a lease is found by its token, not its state).
+-- statement is written such that only the right index applies: one table at a time (joins are lateral, fenced by offset 0), by
+-- its key, no other index's order, and no word of a partial index's condition beside a key (a lease is found by its token, not
+-- by its state).
 -- JSON is kept as text: it is validated by its contract when read, compared byte by byte, and never decoded by a driver.
 
 create table stageflow.jobs (
@@ -140,9 +141,9 @@ create index ranges_announced on stageflow.ranges (announced_at nulls first, ran
 -- A stage is planned or advanced by one worker at a time.
 create unique index ranges_control on stageflow.ranges (stage_id) where kind <> 'task';
 
--- While somebody holds an old snapshot nothing can be vacuumed, and claims would walk past all that ever was ready. Of the work type's
--- ranges with this priority (urgency is its negative) and turn, those up to range_id are passed over until valid_until: a claim
--- that had to read many dead entries says so here. Returned work among them is seen a little later; nothing else is.
+-- While somebody holds an old snapshot nothing can be vacuumed, and claims would walk past all that ever was ready. Of the work
+-- type's ranges with this priority (urgency is its negative) and turn, those up to range_id are passed over until valid_until: a
+-- claim that had to read many dead entries says so here. Returned work among them is seen a little later; nothing else is.
 create table stageflow.horizons (
     work_type text primary key,
     urgency integer not null,

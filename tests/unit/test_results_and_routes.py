@@ -1,0 +1,197 @@
+"""Lazily read results, and where a closed stage leads."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from stageflow import (
+    Contract,
+    OrchestrationAction,
+    OrchestrationDataContract,
+    OrchestrationError,
+    StageDefinition,
+    StageResultContract,
+    StageResults,
+    StageResultsInvalidError,
+    StageStatus,
+    TaskFailedError,
+    TaskStatus,
+    WorkflowDefinition,
+)
+from stageflow.contracts.results import ResultRow
+from stageflow.contracts.stage import StageRecord
+from stageflow.engine.route import EndJob, OpenStages, choose_route
+
+NOW = datetime(2026, 5, 17, tzinfo=UTC)
+
+
+class Number(Contract):
+    """A task result."""
+
+    value: int
+
+
+def rows(*results: str | None) -> list[ResultRow]:
+    """Return stored rows; ``None`` is a failed task."""
+    return [
+        ResultRow(
+            task_index=index,
+            attempt=1,
+            status=TaskStatus.FAILED if text is None else TaskStatus.COMPLETED,
+            result=text,
+            error_details="it broke" if text is None else None,
+        )
+        for index, text in enumerate(results)
+    ]
+
+
+def results(
+    stored: list[ResultRow], model: type[Contract] | None = Number, *, task_count: int | None = None
+) -> StageResults[Any]:
+    """Return results over rows in memory, two to a page."""
+
+    def load(first: int, limit: int, failed_only: bool) -> list[ResultRow]:  # noqa: FBT001  the shape of a page loader
+        wanted = [row for row in stored if row.task_index >= first]
+        return [row for row in wanted if not failed_only or row.status is TaskStatus.FAILED][: min(limit, 2)]
+
+    good = sum(row.status is TaskStatus.COMPLETED for row in stored)
+    count = len(stored) if task_count is None else task_count
+    return StageResults(stage_number=1, model=model, task_count=count, successful_tasks=good, load=load)
+
+
+class TestStageResults:
+    """A sequence that pages."""
+
+    def test_completed_results_come_in_index_order(self) -> None:
+        """Across pages, failed ones left out, each under its own index."""
+        read = results(rows('{"value":1}', None, '{"value":3}', '{"value":4}', None))
+        assert len(read) == 3
+        assert list(read) == [Number(value=1), Number(value=3), Number(value=4)]
+        assert [index for index, _ in read.items()] == [0, 2, 3]
+        assert [row.task_index for row in read.failures()] == [1, 4]
+        assert (read[0], read[-2]) == (Number(value=1), Number(value=4))
+
+    def test_a_result_that_is_not_there_says_why(self) -> None:
+        """A failed task, an index beyond the stage, and a row that is missing are three different errors."""
+        read = results(rows('{"value":1}', None), task_count=3)
+        with pytest.raises(TaskFailedError, match="it broke"):
+            read[1]
+        with pytest.raises(IndexError, match="0 to 2"):
+            read[3]
+        with pytest.raises(StageResultsInvalidError, match="no stored result"):
+            read[2]
+
+    def test_a_malformed_result_names_the_field(self) -> None:
+        """What no longer validates is loud."""
+        with pytest.raises(StageResultsInvalidError, match="task 0 of stage 1 is no Number: value"):
+            list(results(rows('{"value":"1"}')))
+
+    def test_a_stage_without_a_result_model_gives_none(self) -> None:
+        """One None for each completed task."""
+        assert list(results(rows("null", None), None)) == [None]
+
+
+def workflow(*after: tuple[int, ...], may_skip: bool = False) -> WorkflowDefinition:
+    """Return a workflow whose stages follow those named."""
+    stages = tuple(
+        StageDefinition(number=number, name="s", task_type="t", after=names, may_skip=may_skip and number > 1)
+        for number, names in enumerate(after, start=1)
+    )
+    return WorkflowDefinition(job_type="w", stages=stages, parameters_model="m:P")
+
+
+def stage(number: int, *, group: tuple[int, int] | None = None) -> StageRecord:
+    """Return a finished stage of one completed task."""
+    first, last = group or (number, number)
+    return StageRecord(
+        stage_id=number,
+        job_id="0" * 64,
+        run=1,
+        stage_number=number,
+        generation=1,
+        name="s",
+        task_type="t",
+        status=StageStatus.PROCESSING,
+        task_count=0,
+        remaining=0,
+        successful_tasks=0,
+        failed_tasks=0,
+        skipped_tasks=0,
+        cancelled_tasks=0,
+        halted=False,
+        plan_digest="",
+        group_first=first,
+        group_last=last,
+        stored_result=None,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+
+
+def closed(number: int, orchestration: OrchestrationDataContract | None = None) -> StageResultContract:
+    """Return the result of an empty stage."""
+    return StageResultContract.from_task_results(number, [], orchestration=orchestration, completed_at=NOW)
+
+
+def decide(action: OrchestrationAction, **fields: Any) -> OrchestrationDataContract:
+    """Return an orchestration."""
+    return OrchestrationDataContract(action=action, **fields)
+
+
+class TestRoute:
+    """Where a job goes."""
+
+    def test_without_orchestration_the_next_stage_follows_and_the_last_ends_the_job(self) -> None:
+        """One after the other."""
+        two = workflow((), (1,))
+        following = choose_route(two, stage(1), closed(1))
+        assert isinstance(following, OpenStages)
+        assert [each.stage_number for each in following.stages] == [2]
+        assert choose_route(two, stage(2), closed(2)) == EndJob(fails=False)
+
+    def test_skipping_opens_the_stage_after_or_ends_the_job(self) -> None:
+        """The skipped stage is recorded."""
+        three = workflow((), (1,), (2,), may_skip=True)
+        route = choose_route(three, stage(1), closed(1, decide(OrchestrationAction.SKIP_STAGE)))
+        assert isinstance(route, OpenStages)
+        assert [(each.stage_number, each.skipped) for each in route.stages] == [(2, True), (3, False)]
+        two = choose_route(workflow((), (1,)), stage(1), closed(1, decide(OrchestrationAction.SKIP_STAGE)))
+        assert isinstance(two, EndJob)
+        assert [each.stage_number for each in two.skipped] == [2]
+
+    def test_a_verdict_of_failed_ends_the_job(self) -> None:
+        """With the counts as the reason."""
+        result = closed(1).model_copy(update={"status": StageStatus.FAILED})
+        route = choose_route(workflow((), (1,)), stage(1), result)
+        assert isinstance(route, EndJob)
+        assert "should_advance_stage answered False" in route.reason
+
+    @pytest.mark.parametrize(
+        ("definition", "record", "orchestration", "said"),
+        [
+            (workflow((), (1,), (2,)), stage(1), decide(OrchestrationAction.SKIP_STAGE), "may_skip=True"),
+            (workflow((), (1,)), stage(2), decide(OrchestrationAction.SKIP_STAGE), "is the last one"),
+            (workflow((), (1,)), stage(2), decide(OrchestrationAction.CREATE_TASKS), "is the last one"),
+            (workflow((), (1,), (1,)), stage(1), decide(OrchestrationAction.PARALLEL_STAGES, stages=[3]), "must be 2..m"),
+            (workflow((), (1,), (1,)), stage(1), decide(OrchestrationAction.PARALLEL_STAGES, stages=[2, 3, 4]), "must be 2..m"),
+            (
+                workflow((), (1,), (2,)),
+                stage(1),
+                decide(OrchestrationAction.PARALLEL_STAGES, stages=[2, 3]),
+                "cannot run beside",
+            ),
+            (
+                workflow((), (1,), (1,), (3,)),
+                stage(2, group=(2, 3)),
+                decide(OrchestrationAction.COMPLETE_JOB, reason="enough"),
+                "only FAIL_JOB",
+            ),
+        ],
+    )
+    def test_orchestration_that_does_not_fit_is_refused(
+        self, definition: WorkflowDefinition, record: StageRecord, orchestration: OrchestrationDataContract, said: str
+    ) -> None:
+        """Before anything is stored, with what to correct."""
+        with pytest.raises(OrchestrationError, match=said):
+            choose_route(definition, record, closed(record.stage_number, orchestration))
