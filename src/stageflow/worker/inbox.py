@@ -90,6 +90,15 @@ class Inbox:
             result = self._process(hint)
         self._acknowledge(message, result)
 
+    def release(self) -> None:
+        """Show messages that were received ahead to other workers at once, at a stop."""
+        while True:
+            try:
+                message = self._waiting.get_nowait()
+            except queues.Empty:
+                return
+            self._queue.extend(message, 0.0)
+
     def _process(self, hint: JobQueueMessage | TaskQueueMessage) -> ProcessingResult:
         match hint:
             case JobQueueMessage():

@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from stageflow.engine.hooks import error_text
 from stageflow.engine.outbox import relay_announcements
+from stageflow.errors import StageflowError
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -73,6 +74,7 @@ class Worker:
             worker_id=self.worker_id,
             lease_seconds=options.lease_seconds,
         )
+        self._inbox: Inbox | None = None
         self._slots: list[threading.Thread] = []
         self._upkeep: list[threading.Thread] = []
         self._wakeup = repositories.store.work_wakeup()
@@ -122,6 +124,8 @@ class Worker:
         for slot in self._slots:
             slot.join(max(0.0, deadline - time.monotonic()))
         finished = not any(slot.is_alive() for slot in self._slots)
+        if self._inbox is not None:
+            self._release(self._inbox)
         self._leaving.set()
         self._wakeup.interrupt()
         for thread in self._upkeep:
@@ -159,10 +163,18 @@ class Worker:
                 work_types=self._work_types,
             )
         inbox = Inbox(queue, self._processor, self._repositories, self._telemetry, self.options)
+        self._inbox = inbox
         self._keep_up("receive", lambda: inbox.receive(self._stopping))
         self._keep_up("renew", lambda: inbox.renew(self._leaving))
         self._keep_up("relay", lambda: self._relay(queue))
         return inbox
+
+    def _release(self, inbox: Inbox) -> None:
+        try:
+            inbox.release()
+        except StageflowError as error:
+            # The queue is away: its messages show up again by themselves when their visibility timeout ends.
+            self._telemetry.emit("release_failed", error=error_text(error))
 
     def _relay(self, queue: Queue) -> None:
         next_again = time.monotonic() + _REANNOUNCE_SECONDS

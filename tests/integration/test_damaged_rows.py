@@ -1,0 +1,110 @@
+"""Rows that were altered by hand, and results that cannot be stored: the task or the job fails, with the reason."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stageflow import (
+    BaseController,
+    Contract,
+    JobExecutionContext,
+    JobQueueMessage,
+    JobRegistry,
+    JobStatus,
+    Stageflow,
+    TaskExecutionContext,
+    stage,
+    task,
+    workflow,
+)
+from stageflow.testing.drain import drain_work
+
+registry = JobRegistry()
+
+
+class Sizes(Contract):
+    """Job parameters."""
+
+    size: int
+
+
+class Text(Contract):
+    """Task result."""
+
+    text: str
+
+
+@task("text")
+def make_text(parameters: Sizes, context: TaskExecutionContext) -> Text:  # noqa: ARG001  the shape of a handler
+    """Return so much text."""
+    return Text(text="x" * parameters.size)
+
+
+@workflow("texts", registry=registry)
+class TextController(BaseController[Sizes]):
+    """One stage of one task."""
+
+    texts = stage(1, "texts", task=make_text)
+
+    @texts.plan
+    def plan_texts(self, job: JobExecutionContext[Sizes]) -> Iterator[Sizes]:
+        """Pass the parameters on."""
+        yield job.parameters
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give a database file."""
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def app(path: Path) -> Iterator[Stageflow]:
+    """Give an app on that file, without a worker."""
+    with Stageflow(f"sqlite:{path}", registry=registry) as made:
+        yield made
+
+
+def alter(path: Path, statement: str) -> None:
+    """Change rows past the store."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    assert connection.execute(statement).rowcount == 1
+    connection.close()
+
+
+def test_a_result_that_is_too_large_fails_its_task(app: Stageflow) -> None:
+    """At once, without a retry, and the error says what to do instead."""
+    job_id = app.submit(TextController, Sizes(size=1_048_577)).job.job_id
+    drain_work(app)
+    failed = app.repositories.tasks.list_tasks_for_job(job_id, 1)[0]
+    assert (failed.status, failed.attempt) == ("failed", 1)
+    assert "write it to a blob" in str(failed.error_details)
+    assert app.job(job_id).status is JobStatus.FAILED
+
+
+def test_altered_task_parameters_fail_the_task(app: Stageflow, path: Path) -> None:
+    """What no longer validates is never handed to a handler."""
+    job_id = app.submit(TextController, Sizes(size=1)).job.job_id
+    hint = JobQueueMessage(job_id=job_id, job_type="texts", stage_number=1)
+    registry.find(TextController).controller.process_job_queue_message(hint)
+    alter(path, """update stageflow_tasks set parameters = '{"size":"1"}'""")
+    drain_work(app)
+    failed = app.repositories.tasks.list_tasks_for_job(job_id, 1)[0]
+    assert (failed.status, failed.attempt) == ("failed", 1)
+    assert "are no Sizes" in str(failed.error_details)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_altered_job_parameters_fail_the_job(app: Stageflow, path: Path, planned: bool) -> None:  # noqa: FBT001  a case
+    """Before its planning, or before its closing."""
+    job_id = app.submit(TextController, Sizes(size=1)).job.job_id
+    if planned:
+        hint = JobQueueMessage(job_id=job_id, job_type="texts", stage_number=1)
+        registry.find(TextController).controller.process_job_queue_message(hint)
+    alter(path, """update stageflow_jobs set parameters = '{"size":"1"}'""")
+    drain_work(app)
+    job = app.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert "stored parameters of the job are no Sizes" in str(job.error_details)
