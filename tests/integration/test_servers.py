@@ -235,7 +235,7 @@ def test_the_folder_of_a_killed_holder_is_swept_and_others_are_kept() -> None:
     with ScratchFolder():
         assert not Path(left).exists()
         assert Path(kept).exists()
-    alive.send_signal(signal.SIGINT)
+    alive.kill()
     alive.wait()
     shutil.rmtree(kept, ignore_errors=True)
 
