@@ -287,6 +287,12 @@ def test_a_registry_keeps_one_set_per_store(tmp_path: Any) -> None:
     assert RepositoryRegistry.instance() is RepositoryRegistry.instance()
 
 
+def test_a_store_is_named_by_text() -> None:
+    """Anything else is a contract violation that names the parameter."""
+    with pytest.raises(ContractViolationError, match="store"):
+        RepositoryFactory.create_repositories(5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("url", ["mysql://x:hunter2@h/d", "", "jobs.db"])
 def test_a_store_that_there_is_not_is_refused(url: str) -> None:
     """The error names the forms there are, and no secret."""

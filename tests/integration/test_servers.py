@@ -4,7 +4,6 @@ import importlib.util
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator

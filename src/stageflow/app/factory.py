@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
+from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.preview import redact
 from stageflow.errors import InvalidValueError
 from stageflow.ports import Queue, Store
@@ -18,6 +19,7 @@ class RepositoryFactory:
     """Makes repositories for a store's URL."""
 
     @staticmethod
+    @enforce_contract(params={"store": str, "pool_size": int})
     def create_repositories(
         store: str = DEFAULT_STORE,
         *,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NoReturn, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticSerializationError
 
 from stageflow.errors import InvalidValueError
 
@@ -54,9 +55,17 @@ class Contract(BaseModel):
         """Return the contract as JSON text that every store can hold.
 
         Raises:
-            InvalidValueError: The text would hold NUL, NaN or infinity, which PostgreSQL or JSON cannot.
+            InvalidValueError: The text would hold NUL, NaN or infinity, which PostgreSQL or JSON cannot; or a field holds
+                what its type forbids, because the contract was made past its validation.
         """
-        return checked_json(self.model_dump_json())
+        try:
+            text = self.model_dump_json(warnings="error")
+        except PydanticSerializationError as error:
+            msg = (
+                f"this {type(self).__name__} was made past its validation and cannot be stored: {error}; construct it as usual"
+            )
+            raise InvalidValueError(msg) from error
+        return checked_json(text)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:

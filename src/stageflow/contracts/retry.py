@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from stageflow.contracts.base import Contract
-from stageflow.errors import ContractViolationError, PermanentTaskError, TaskCancelledError
+from stageflow.errors import ContractViolationError, InvalidValueError, PermanentTaskError, TaskCancelledError
 
 
 class RetryPolicy(Contract):
@@ -40,9 +40,9 @@ class RetryPolicy(Contract):
     def allows(self, attempt: int, error: BaseException) -> bool:
         """Return whether a task whose ``attempt`` (from 1) ended with ``error`` is to be tried again.
 
-        Contract violations and :class:`PermanentTaskError` are never worth another attempt.
+        Contract violations, values that cannot be stored, and :class:`PermanentTaskError` are never worth another attempt.
         """
-        if isinstance(error, ContractViolationError | PermanentTaskError | TaskCancelledError):
+        if isinstance(error, ContractViolationError | InvalidValueError | PermanentTaskError | TaskCancelledError):
             return False
         return attempt < self.max_attempts and isinstance(error, self.retry_on)
 
