@@ -1,6 +1,7 @@
 """Where planning, closing and submitting can go wrong, and what is recorded then."""
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -354,3 +355,25 @@ def test_create_tasks_reads_the_older_name() -> None:
     """stage_2_parameters is next_stage_parameters."""
     text = '{"action": "CREATE_TASKS", "items": [], "stage_2_parameters": {"a": 1}}'
     assert OrchestrationDataContract.from_json(text).next_stage_parameters == {"a": 1}
+
+
+@workflow("exits", registry=registry)
+class ExitingController(BaseController[Count]):
+    """A planner that leaves."""
+
+    items = stage(1, "items", task=item)
+
+    @items.plan
+    def plan_items(self, job: JobExecutionContext[Count]) -> Iterator[Item]:  # noqa: ARG002  the shape of a planner
+        """Leave the process, as somebody's script would."""
+        yield Item(index=0)
+        sys.exit(4)
+
+
+def test_sys_exit_in_a_planner_fails_the_job(app: Stageflow) -> None:
+    """The job ends with the reason, and the slot that ran the planner lives on."""
+    job_id = app.submit(ExitingController, Count(count=1), new_run=True).job.job_id
+    with app.worker():
+        answer = app.wait(job_id, timeout=30)
+    assert answer.status is JobStatus.FAILED
+    assert "SystemExit" in str(answer.error_details)

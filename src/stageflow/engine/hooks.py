@@ -95,7 +95,8 @@ def _failing_loudly(name: str) -> Iterator[None]:
         raise
     except RetryableTaskError as error:
         raise RetryPlanningError(error_text(error), error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        # sys.exit in a hook fails its job like any other error; it must not end the worker's slot.
         msg = f"{name} raised {type(error).__name__}: {error_text(error)}"
         raise HookFailedError(msg) from error
 
