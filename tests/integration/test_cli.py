@@ -12,7 +12,11 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from stageflow.app.factory import create_queue
 from stageflow.cli import main
+from stageflow.cli.loading import opened_app
+from stageflow.cli.progress import Pace, stage_line
+from stageflow.contracts.message import JobQueueMessage
 from stageflow.contracts.stage import StageResultContract
 
 WORKFLOWS = """
@@ -163,6 +167,8 @@ def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
         (["submit", "squares", "--parameters", '{"count": "3"}'], 2, "count"),
         (["submit", "squares", "--parameters", "nonsense"], 2, "Invalid JSON"),
         (["status", "ffff"], 2, "no job whose id begins"),
+        (["cancel", ""], 2, "blank"),
+        (["jobs", "--queue", " "], 2, "blank"),
     ],
 )
 def test_bad_input_is_told_apart(setup: list[str], arguments: list[str], code: int, said: str) -> None:
@@ -228,3 +234,75 @@ def test_run_without_workflows_says_how_to_name_them() -> None:
     )
     assert answer.returncode == 2
     assert "--app" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("def broken(:", "SyntaxError"), ("raise ValueError('the password=hunter2 is missing')", "ValueError")],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_line(
+    setup: list[str], tmp_path: Path, source: str, said: str
+) -> None:
+    """A mistake in the user's own module is one message with the place, without a traceback or a secret."""
+    name = f"{setup[1].partition(':')[0]}_broken"
+    (tmp_path / f"{name}.py").write_text(source)
+    answer = call("check", "--app", name, "--store", "sqlite::memory:")
+    assert answer.exit_code == 2
+    assert f"--app {name} cannot be imported: {said}" in answer.output
+    assert "Traceback" not in answer.output
+    assert "hunter2" not in answer.output
+
+
+def test_an_app_keeps_its_own_store(setup: list[str], tmp_path: Path) -> None:
+    """A --store beside an app would be ignored, so that a job could land elsewhere: it is refused."""
+    flows = setup[1].partition(":")[0]
+    own = f"{flows}_app"
+    text = (
+        f"from stageflow import Stageflow\nfrom {flows} import registry\napp = Stageflow('sqlite::memory:', registry=registry)"
+    )
+    (tmp_path / f"{own}.py").write_text(text)
+    answer = call("check", "--app", f"{own}:app", "--store", "sqlite:other.db")
+    assert answer.exit_code == 2
+    assert "leave out --store" in " ".join(answer.output.split())
+    assert call("check", "--app", f"{own}:app").exit_code == 0
+
+
+def test_a_prefix_of_several_ids_and_a_blank_one_choose_no_job(setup: list[str]) -> None:
+    """What names no single job cancels none, even where there is but one."""
+    call("submit", "squares", "--parameters", '{"count": 1}', *setup)
+    assert call("cancel", "", *setup).exit_code == 2
+    ids: list[str] = []
+    while len({job_id[0] for job_id in ids}) == len(ids):
+        submitted = call("submit", "squares", "--parameters", '{"count": 1}', "--new-run", "--json", *setup)
+        ids.append(json.loads(submitted.stdout)["job"]["job_id"])
+    answer = call("cancel", ids[-1][0], *setup)
+    assert answer.exit_code == 2
+    assert "fits several jobs" in answer.output
+    assert {job["status"] for job in json.loads(call("jobs", "--json", *setup).stdout)} == {"queued"}
+
+
+def test_check_leaves_the_messages_of_the_queue_where_they_are(postgres_dsn: str, azurite: Any, setup: list[str]) -> None:
+    """A look at the queue hides no message from the workers."""
+    queue = f"azure:{azurite.connection_string}?prefix=cli-check"
+    options = ["--app", setup[1], "--store", postgres_dsn, "--queue", queue]
+    assert call("migrate", *options).exit_code == 0
+    kept = create_queue(queue)
+    kept.send([JobQueueMessage(job_id="a" * 64, job_type="squares", stage_number=1)])
+    checked = json.loads(call("check", "--json", *options).stdout)
+    assert checked["queue"] == kept.url
+    assert len(kept.receive(max_messages=1, visibility_seconds=1.0)) == 1
+    kept.close()
+
+
+def test_the_rate_counts_from_the_first_look_and_says_what_is_left(setup: list[str]) -> None:
+    """Somebody who begins to watch late sees the pace of now, and a stage that begins between looks has a sane one."""
+    assert call("run", "squares", "--parameters", '{"count": 200}', *setup).exit_code == 0
+    job_id = json.loads(call("jobs", "--json", *setup).stdout)[0]["job_id"]
+    with opened_app(setup[1], setup[3], None) as app:
+        ended = app.progress(job_id)
+    stage = ended.stages[0]
+    begun = ended.model_copy(update={"stages": [stage.model_copy(update={"remaining": 100})]})
+    assert Pace(ended).look(ended) == {1: 0.0}
+    assert 0 < Pace(begun).look(ended)[1] <= 100 / 0.001
+    assert stage_line(begun.stages[0], 50.0) == "stage 1 squares: 100/200 done, 0 failed, 50/s, 2 s left"
+    assert stage_line(stage, 50.0) == "stage 1 squares: 200/200 done, 0 failed"

@@ -10,15 +10,32 @@ import click
 from stageflow.contracts.preview import redact
 from stageflow.errors import (
     BlobStoreUnreachableError,
+    ContractDefinitionError,
+    ContractViolationError,
+    InvalidValueError,
+    JobNotFoundError,
     QueueUnreachableError,
     SchemaVersionError,
     StageflowError,
     StoreUnreachableError,
+    TaskNotFoundError,
+    UnknownWorkflowError,
+    WorkflowDefinitionError,
 )
 
 P = ParamSpec("P")
 
 DONE, FAILED, USAGE, UNREACHABLE, MIGRATION_NEEDED = 0, 1, 2, 3, 4
+
+_CALLERS_MISTAKES = (
+    ContractDefinitionError,
+    ContractViolationError,
+    InvalidValueError,
+    JobNotFoundError,
+    TaskNotFoundError,
+    UnknownWorkflowError,
+    WorkflowDefinitionError,
+)
 
 
 def exiting(command: Callable[P, int]) -> Callable[P, None]:
@@ -32,8 +49,10 @@ def exiting(command: Callable[P, int]) -> Callable[P, None]:
             code = _tell(error, MIGRATION_NEEDED)
         except (StoreUnreachableError, QueueUnreachableError, BlobStoreUnreachableError) as error:
             code = _tell(error, UNREACHABLE)
-        except StageflowError as error:
+        except _CALLERS_MISTAKES as error:
             code = _tell(error, USAGE)
+        except StageflowError as error:
+            code = _tell(error, FAILED)
         sys.exit(code)
 
     return run

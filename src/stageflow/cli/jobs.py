@@ -11,7 +11,7 @@ from stageflow.app import Stageflow
 from stageflow.cli.failure import DONE, FAILED, exiting
 from stageflow.cli.hello_world import Hello, HelloWorldController, demo_registry
 from stageflow.cli.loading import find_job, opened_app
-from stageflow.cli.options import as_json, connecting
+from stageflow.cli.options import as_json, connecting, not_blank
 from stageflow.cli.output import dump, job_document, print_json, print_progress, print_table
 from stageflow.cli.progress import follow_job
 from stageflow.contracts.base import Contract
@@ -41,8 +41,8 @@ def submitting(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.command()
 @click.option("--tasks", "count", type=click.IntRange(0, 1_000_000), default=5, show_default=True, help="Greetings to make.")
-@click.option("--store", help="Where to keep the job; in memory when left out.")
-@click.option("--queue", help="azure:CONNECTION_STRING.")
+@click.option("--store", callback=not_blank, help="Where to keep the job; in memory when left out.")
+@click.option("--queue", callback=not_blank, help="azure:CONNECTION_STRING.")
 @as_json
 @exiting
 def demo(count: int, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag

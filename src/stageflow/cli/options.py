@@ -5,15 +5,37 @@ from typing import Any, TypeVar
 
 import click
 
+_BLANK = "it is blank; leave the option out, or give it a value"
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def not_blank(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001  a callback
+    """Refuse a blank value, such as an unset variable of a script leaves: it must not fall back to the default."""
+    if value is not None and not value.strip():
+        raise click.BadParameter(_BLANK)
+    return value
 
 
 def connecting(command: F) -> F:
     """Add ``--app``, ``--store`` and ``--queue``."""
     for option in (
-        click.option("--queue", help="azure:CONNECTION_STRING; the database queue when left out. Or STAGEFLOW_QUEUE."),
-        click.option("--store", help="sqlite:PATH or postgresql://... Or STAGEFLOW_STORE. Default sqlite:stageflow.db."),
-        click.option("--app", "app_name", help="module, or module:attribute, that holds the workflows. Or STAGEFLOW_APP."),
+        click.option(
+            "--queue",
+            callback=not_blank,
+            help="azure:CONNECTION_STRING; the database queue when left out. Or STAGEFLOW_QUEUE.",
+        ),
+        click.option(
+            "--store",
+            callback=not_blank,
+            help="sqlite:PATH or postgresql://... Or STAGEFLOW_STORE. Default sqlite:stageflow.db.",
+        ),
+        click.option(
+            "--app",
+            "app_name",
+            callback=not_blank,
+            help="module, or module:attribute, that holds the workflows. Or STAGEFLOW_APP.",
+        ),
     ):
         command = option(command)
     return command

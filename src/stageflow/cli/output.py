@@ -17,6 +17,8 @@ from stageflow.repositories import Repositories
 
 _GOOD = {"completed": "green", "completed_with_errors": "yellow", "failed": "red", "cancelled": "red"}
 
+_STATUS_WIDTH = len("completed")
+
 
 def print_json(document: object) -> None:
     """Print one JSON document."""
@@ -49,7 +51,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     """Print a table; in colour on a terminal only."""
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold", min_width=len(column))
+        table.add_column(column, overflow="fold", min_width=max(len(column), _STATUS_WIDTH if column == "status" else 0))
     for row in rows:
         table.add_row(*[_cell(value) for value in row])
     Console().print(table)
@@ -59,7 +61,7 @@ def print_progress(progress: JobProgress) -> None:
     """Print where a job stands, stage by stage."""
     print_table(
         f"{progress.job_type} {progress.job_id[:16]}: {progress.status}, stage {progress.stage} of {progress.total_stages}",
-        ("stage", "name", "status", "tasks", "completed", "failed", "skipped", "remaining"),
+        ("stage", "name", "status", "tasks", "done", "failed", "skipped", "left"),
         [
             (
                 stage.stage_number,

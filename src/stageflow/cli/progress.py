@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from stageflow.app import Stageflow
 from stageflow.contracts.job import JobResult
 from stageflow.errors import WaitTimeoutError
-from stageflow.insights import JobProgress
+from stageflow.insights import JobProgress, StageProgress
 
 _LOOK_SECONDS = 0.2
 _LINE_SECONDS = 2.0
@@ -33,32 +33,59 @@ def _with_bars(app: Stageflow, job_id: str, console: Console) -> JobResult:
         TextColumn("{task.fields[rate]}/s"),
         TimeRemainingColumn(),
     )
-    bars: dict[int, tuple[TaskID, float]] = {}
+    bars: dict[int, TaskID] = {}
+    pace = Pace(app.progress(job_id))
     with Progress(*columns, console=console) as progress:
 
         def show(now: JobProgress) -> None:
+            rates = pace.look(now)
             for stage in now.stages:
                 if stage.stage_number not in bars:
                     label = f"stage {stage.stage_number} {stage.name}"
-                    bars[stage.stage_number] = (progress.add_task(label, failed=0, rate=0), time.monotonic())
-                bar, started = bars[stage.stage_number]
-                done = stage.task_count - stage.remaining
-                rate = round(done / max(time.monotonic() - started, 0.001))
-                progress.update(bar, total=stage.task_count, completed=done, failed=stage.failed, rate=rate)
+                    bars[stage.stage_number] = progress.add_task(label, failed=0, rate=0)
+                rate = round(rates[stage.stage_number])
+                bar = bars[stage.stage_number]
+                progress.update(bar, total=stage.task_count, completed=_done(stage), failed=stage.failed, rate=rate)
 
         return _until_end(app, job_id, show, _LOOK_SECONDS)
 
 
 def _with_lines(app: Stageflow, job_id: str) -> JobResult:
+    pace = Pace(app.progress(job_id))
+
     def show(now: JobProgress) -> None:
-        parts = [
-            f"stage {stage.stage_number} {stage.name}: {stage.task_count - stage.remaining}/{stage.task_count} done, "
-            f"{stage.failed} failed"
-            for stage in now.stages
-        ]
-        click.echo(f"{now.status}  {'; '.join(parts)}", err=True)
+        rates = pace.look(now)
+        lines = [stage_line(stage, rates[stage.stage_number]) for stage in now.stages]
+        click.echo(f"{now.status}  {'; '.join(lines)}", err=True)
 
     return _until_end(app, job_id, show, _LINE_SECONDS)
+
+
+class Pace:
+    """Tasks per second of each stage; what was done before the first look counts for nothing."""
+
+    def __init__(self, now: JobProgress) -> None:
+        self._looked = time.monotonic()
+        self._first = {stage.stage_number: (_done(stage), self._looked) for stage in now.stages}
+
+    def look(self, now: JobProgress) -> dict[int, float]:
+        """Return the rates by stage number; a stage that is new began after the last look."""
+        before, self._looked = self._looked, time.monotonic()
+        rates: dict[int, float] = {}
+        for stage in now.stages:
+            done, since = self._first.setdefault(stage.stage_number, (0, before))
+            rates[stage.stage_number] = (_done(stage) - done) / max(self._looked - since, 0.001)
+        return rates
+
+
+def _done(stage: StageProgress) -> int:
+    return stage.task_count - stage.remaining
+
+
+def stage_line(stage: StageProgress, rate: float) -> str:
+    """Return how far a stage is, with rate and time left while something remains."""
+    text = f"stage {stage.stage_number} {stage.name}: {_done(stage)}/{stage.task_count} done, {stage.failed} failed"
+    return f"{text}, {rate:.0f}/s, {stage.remaining / rate:.0f} s left" if stage.remaining and rate else text
 
 
 def _until_end(app: Stageflow, job_id: str, show: Callable[[JobProgress], None], seconds: float) -> JobResult:

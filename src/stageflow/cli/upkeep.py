@@ -73,10 +73,13 @@ def check(app_name: str | None, store: str | None, queue: str | None, as_json: b
         app.repositories.store.check_schema()
         now = app.repositories.store.now()
         if app.queue is not None:
-            app.queue.receive(max_messages=1, visibility_seconds=1.0)
+            for message in app.queue.receive(max_messages=1, visibility_seconds=1.0):
+                app.queue.extend(message, 0)
         known = [f"{workflow.job_type} version {workflow.version}" for workflow in app.registry]
         if as_json:
-            print_json({"store": app.repositories.store.url, "store_time": now.isoformat(), "workflows": known})
+            queue_url = None if app.queue is None else app.queue.url
+            store_url = app.repositories.store.url
+            print_json({"store": store_url, "store_time": now.isoformat(), "queue": queue_url, "workflows": known})
         else:
             url = app.repositories.store.url
             click.echo(f"store {url}: reachable, schema current, its time is {now:%Y-%m-%d %H:%M:%S} UTC")
