@@ -5,7 +5,7 @@ opens nothing, reads no environment, and loads neither psycopg nor the Azure SDK
 """
 
 from stageflow.app import RepositoryFactory, RepositoryRegistry, Stageflow
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import Contract, UtcDatetime
 from stageflow.contracts.blob import BlobProperties
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
 from stageflow.contracts.enforce import contract_of, enforce_contract
@@ -131,6 +131,7 @@ __all__ = [
     "TaskStatus",
     "TaskUpdate",
     "UnknownWorkflowError",
+    "UtcDatetime",
     "WaitTimeoutError",
     "Worker",
     "WorkerOptions",

@@ -76,7 +76,7 @@ def test_every_status_knows_whether_it_is_terminal() -> None:
             assert StatusValidator.is_terminal(status) is (not following)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/testing.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/testing.md", "docs/workflows.md"])
 def test_the_code_on_the_page_runs_and_prints_what_the_page_says(page: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Code blocks of the documentation are executed, and their output is compared."""
     blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
