@@ -14,8 +14,6 @@ from stageflow.contracts.job import (
     JobRecord,
     JobResult,
     JobUpdate,
-    Submission,
-    SubmitOutcome,
     TaskUpdate,
     WorkflowDefinition,
 )
@@ -34,6 +32,7 @@ from stageflow.contracts.stage import (
     StageResultsFormatter,
 )
 from stageflow.contracts.status import JobStatus, StageStatus, StatusValidator, TaskStatus
+from stageflow.contracts.submission import Submission, SubmitOutcome
 from stageflow.contracts.task import TaskDefinition, TaskRecord, TaskResult
 from stageflow.errors import (
     BlobError,

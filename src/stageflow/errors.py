@@ -38,6 +38,7 @@
     │   ├── QueueUnreachableError (ConnectionError)
     │   ├── MessageTooLargeError (ValueError)
     │   └── PoisonMessageError (ValueError)     a message that cannot be decoded
+    │       └── ForeignMessageError             a message that names work which this store never had
     └── BlobError
         ├── BlobNotFoundError (LookupError)
         └── BlobStoreUnreachableError (ConnectionError)
@@ -221,6 +222,10 @@ class MessageTooLargeError(QueueError, ValueError):
 
 class PoisonMessageError(QueueError, ValueError):
     """A message cannot be decoded into its contract."""
+
+
+class ForeignMessageError(PoisonMessageError):
+    """A well-formed message names work that this store never had: an unknown job, another type, a stage beyond the last."""
 
 
 class BlobError(StageflowError):

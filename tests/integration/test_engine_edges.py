@@ -1,8 +1,9 @@
 """Where planning, closing and submitting can go wrong, and what is recorded then."""
 
+import asyncio
 import sqlite3
-import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from stageflow import (
     JobStatus,
     OrchestrationDataContract,
     ProcessingOutcome,
+    StageExecutionContext,
     Stageflow,
     StageResults,
     StageResultsMissingError,
@@ -28,12 +30,14 @@ from stageflow import (
     TaskExecutionContext,
     TaskQueueMessage,
     WaitTimeoutError,
+    WorkerOptions,
     WorkflowDefinitionError,
     stage,
     task,
     workflow,
 )
 from stageflow.engine.hooks import error_text
+from stageflow.errors import ForeignMessageError
 from stageflow.testing.drain import drain_work, move_clock
 
 registry = JobRegistry()
@@ -59,14 +63,25 @@ class Other(Contract):
     index: int
 
 
-class PowerCutError(BaseException):
-    """Ends a process in the middle of a planner, as a power cut would."""
+class Text(Contract):
+    """Task parameters of any size."""
+
+    text: str
+
+
+class PowerCutError(KeyboardInterrupt):
+    """Ends a process in the middle of a planner, as a person's Ctrl-C would in the main thread."""
 
 
 @task("item")
 def item(parameters: Item, context: TaskExecutionContext) -> Item:  # noqa: ARG001  the shape of a handler
     """Pass it on."""
     return parameters
+
+
+@task("bulky")
+def bulky(parameters: Text, context: TaskExecutionContext) -> None:
+    """Do nothing."""
 
 
 class Interrupted(BaseController[Count]):
@@ -238,11 +253,41 @@ def test_the_answer_must_be_annotated_with_its_model(app: Stageflow) -> None:
 class TestSubmit:
     """A request is whole, or it is refused."""
 
-    @pytest.mark.parametrize("key", [" ", "a\0"])
-    def test_a_blank_key_is_refused(self, app: Stageflow, key: str) -> None:
-        """An idempotency key is there to be read."""
-        with pytest.raises(InvalidValueError, match="idempotency key"):
-            app.submit(Free, Count(count=1), idempotency_key=key)
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            *(("idempotency_key", key) for key in (" ", "a\0", "a\ud800", "a" * 501, 5, None)),
+            *(("priority", priority) for priority in (1001, True, "1")),
+            *(("not_before", moment) for moment in (datetime(2026, 1, 1), "2026-01-01T00:00:00Z")),  # noqa: DTZ001  naive
+            ("new_run", 1),
+        ],
+    )
+    def test_an_option_of_the_wrong_kind_is_refused_by_its_name(self, app: Stageflow, option: str, value: Any) -> None:
+        """Wrong types, text that no store can hold, numbers out of range, naive datetimes: one error, nothing stored."""
+        with pytest.raises(InvalidValueError, match=f"submit: {option}: "):
+            app.submit(Free, Count(count=1), **{option: value})
+        assert app.repositories.jobs.list_jobs() == []
+
+    @pytest.mark.parametrize("ref", [3, None, [], Count(count=1), str])
+    def test_what_names_no_workflow_is_refused(self, app: Stageflow, ref: Any) -> None:
+        """A workflow is its controller class or its job type."""
+        with pytest.raises(ContractViolationError, match="'ref'"):
+            app.submit(ref, Count(count=1))
+
+    @pytest.mark.parametrize("timeout", [-1.0, float("nan"), float("inf")])
+    def test_a_wait_needs_a_length_of_time(self, app: Stageflow, timeout: float) -> None:
+        """NaN compares false with everything, and would wait for ever."""
+        job_id = app.submit(Free, Count(count=1)).job.job_id
+        with pytest.raises(InvalidValueError, match="timeout"):
+            app.wait(job_id, timeout=timeout)
+
+    def test_a_reason_that_no_store_can_hold_is_refused(self, app: Stageflow) -> None:
+        """The job goes on."""
+        job_id = app.submit(Free, Count(count=1)).job.job_id
+        for reason in ("a\0", "a\ud800"):
+            with pytest.raises(InvalidValueError, match="the reason"):
+                app.cancel(job_id, reason=reason)
+        assert app.job(job_id).status is JobStatus.QUEUED
 
     def test_a_key_and_a_new_run_exclude_each_other(self, app: Stageflow) -> None:
         """One says the same job, the other says another."""
@@ -320,13 +365,27 @@ class TestBoundaryMethods:
         assert controller.process_job_stage(app.job(job.job_id), 2).outcome is ProcessingOutcome.DUPLICATE
         assert controller._handle_stage_completion(job.job_id, 2).outcome is ProcessingOutcome.DUPLICATE  # noqa: SLF001
 
-    def test_an_unknown_job_is_acknowledged(self, app: Stageflow) -> None:  # noqa: ARG002  binds the controller
-        """A message for a job that is not there cannot block a queue."""
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"job_id": "0" * 64}, "there is no job"),
+            ({"job_type": "other"}, "not 'other'"),
+            ({"stage_number": 9}, "there is no stage 9 of run 1"),
+            ({"run": 2}, "there is no stage 1 of run 2"),
+        ],
+    )
+    def test_a_message_that_names_foreign_work_is_refused(self, app: Stageflow, changes: dict[str, Any], reason: str) -> None:
+        """An unknown job, another type, a stage beyond the last: no work of this store, said loudly."""
+        job = app.submit(Free, Count(count=2), new_run=True).job
         controller = registry.find(Free).controller
-        hint = JobQueueMessage(job_id="0" * 64, job_type="free", stage_number=1)
-        work = TaskQueueMessage(job_id="0" * 64, job_type="free", task_type="item", stage_number=1, first=0, last=2)
-        assert controller.process_job_queue_message(hint).outcome is ProcessingOutcome.DUPLICATE
-        assert controller.process_task_queue_message(work).outcome is ProcessingOutcome.DUPLICATE
+        hint = JobQueueMessage(job_id=job.job_id, job_type="free", stage_number=1)
+        work = TaskQueueMessage(job_id=job.job_id, job_type="free", task_type="item", stage_number=1, first=0, last=2)
+        with pytest.raises(ForeignMessageError, match=reason):
+            controller.process_job_queue_message(hint.model_copy(update=changes))
+        with pytest.raises(ForeignMessageError, match=reason):
+            controller.process_task_queue_message(work.model_copy(update=changes))
+        with pytest.raises(ForeignMessageError, match="runs 'item', not 'other'"):
+            controller.process_task_queue_message(work.model_copy(update={"task_type": "other"}))
 
     def test_stage_results_are_there_or_the_error_lists_those_that_are(self, app: Stageflow) -> None:
         """A missing result names the stages there are, and is a KeyError and a ValueError too."""
@@ -357,23 +416,70 @@ def test_create_tasks_reads_the_older_name() -> None:
     assert OrchestrationDataContract.from_json(text).next_stage_parameters == {"a": 1}
 
 
+EXITS = {
+    error.__name__: error for error in (SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration)
+}
+
+
 @workflow("exits", registry=registry)
 class ExitingController(BaseController[Count]):
-    """A planner that leaves."""
+    """Hooks that leave in ways that ``except Exception`` does not see."""
 
     items = stage(1, "items", task=item)
 
     @items.plan
-    def plan_items(self, job: JobExecutionContext[Count]) -> Iterator[Item]:  # noqa: ARG002  the shape of a planner
-        """Leave the process, as somebody's script would."""
+    def plan_items(self, job: JobExecutionContext[Count]) -> Iterator[Item]:
+        """Leave the thread, as somebody's script would; a generator's own StopIteration is a RuntimeError."""
         yield Item(index=0)
-        sys.exit(4)
+        place, _, error = job.parameters.text.partition(" ")
+        if place == "plan":
+            raise EXITS[error]
+
+    def should_advance_stage(self, job: JobExecutionContext[Count], stage: StageExecutionContext) -> bool:  # noqa: ARG002
+        """Leave likewise."""
+        place, _, error = job.parameters.text.partition(" ")
+        if place == "advance":
+            raise EXITS[error]
+        return True
 
 
-def test_sys_exit_in_a_planner_fails_the_job(app: Stageflow) -> None:
-    """The job ends with the reason, and the slot that ran the planner lives on."""
-    job_id = app.submit(ExitingController, Count(count=1), new_run=True).job.job_id
-    with app.worker():
+@pytest.mark.parametrize("error", EXITS)
+@pytest.mark.parametrize("place", ["plan", "advance"])
+def test_a_hook_that_leaves_the_thread_fails_its_job_only(app: Stageflow, place: str, error: str) -> None:
+    """The job ends with the reason, and the only slot there is lives on for the next job."""
+    job_id = app.submit(ExitingController, Count(count=1, text=f"{place} {error}"), new_run=True).job.job_id
+    with app.worker(WorkerOptions(slots=1)):
         answer = app.wait(job_id, timeout=30)
+        well = app.submit(ExitingController, Count(count=1), new_run=True).job.job_id
+        assert app.wait(well, timeout=30).status is JobStatus.COMPLETED
     assert answer.status is JobStatus.FAILED
-    assert "SystemExit" in str(answer.error_details)
+    assert error in str(answer.error_details)
+
+
+@workflow("bulky", registry=registry)
+class BulkyController(BaseController[Count]):
+    """Plans a task that is too large."""
+
+    texts = stage(1, "texts", task=bulky)
+
+    @texts.plan
+    def plan_texts(self, job: JobExecutionContext[Count]) -> Iterator[Text]:
+        """Yield one task after the other, of as many characters as the job says."""
+        for size in (1, job.parameters.count):
+            yield Text(text="x" * size)
+
+
+def test_a_task_whose_parameters_are_too_large_fails_the_job(app: Stageflow) -> None:
+    """The reason says how large and what to do; nothing runs."""
+    job_id = app.submit(BulkyController, Count(count=1_048_576), new_run=True).job.job_id
+    assert drain_work(app) == 0
+    job = app.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert "write them to a blob" in str(job.error_details)
+
+
+def test_large_parameters_are_written_in_several_chunks(app: Stageflow) -> None:
+    """A chunk is bounded in characters too, so that planning is bounded in memory."""
+    job_id = app.submit(BulkyController, Count(count=1_048_000), new_run=True).job.job_id
+    assert drain_work(app) == 2
+    assert app.job(job_id).status is JobStatus.COMPLETED

@@ -12,6 +12,7 @@ from stageflow import (
     BaseController,
     Contract,
     JobExecutionContext,
+    JobQueueMessage,
     JobRegistry,
     Stageflow,
     StageResults,
@@ -91,10 +92,12 @@ def test_a_job_runs_over_the_queue(app: Stageflow) -> None:
 
 
 def test_a_bad_message_is_kept_and_stops_nobody(app: Stageflow, azurite: Any) -> None:
-    """Not JSON, not base64, another version: each is a dead letter with its bytes and reason, and the job completes."""
+    """Not JSON, not base64, another version, a foreign job: each is a dead letter with its bytes, and the job completes."""
     assert app.queue is not None
     prefix = app.queue.url.rsplit("prefix=", maxsplit=1)[-1] if "prefix=" in app.queue.url else app.queue.url.rsplit("/", 1)[-1]
-    bad = ["plain, not base64 !", b64encode(b"not json").decode(), b64encode(b'{"wire_version":9,"kind":"job"}').decode()]
+    foreign = JobQueueMessage(job_id="0" * 64, job_type="queued", stage_number=1).to_wire().encode()
+    bodies = [b"not json", b'{"wire_version":9,"kind":"job"}', foreign]
+    bad = ["plain, not base64 !", *(b64encode(body).decode() for body in bodies)]
     with QueueServiceClient.from_connection_string(azurite.connection_string) as service:
         jobs = service.get_queue_client(f"{prefix}-jobs")
         for text in bad:
@@ -102,11 +105,11 @@ def test_a_bad_message_is_kept_and_stops_nobody(app: Stageflow, azurite: Any) ->
         with app.worker():
             job_id = app.submit(QueuedController, Count(count=5)).job.job_id
             assert app.result(job_id, timeout=60) == Total(total=10)
-            assert app.telemetry.wait_for("message_parked", count=3, timeout_seconds=30)
+            assert app.telemetry.wait_for("message_parked", count=4, timeout_seconds=30)
         parked = [message.content for message in service.get_queue_client(f"{prefix}-jobs-poison").receive_messages()]
     letters = app.repositories.store.list_dead_letters(limit=10, after=0)
-    assert len(letters) == len(parked) == 3
-    assert {letter.body for letter in letters} >= {b"not json", b'{"wire_version":9,"kind":"job"}'}
+    assert len(letters) == len(parked) == 4
+    assert {letter.body for letter in letters} >= set(bodies)
     assert all(letter.reason for letter in letters)
 
 

@@ -1,13 +1,14 @@
 """The nouns refuse what they must, and survive a round trip."""
 
+import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, NaiveDatetime, ValidationError
 
 from stageflow import (
     Contract,
@@ -44,6 +45,7 @@ from stageflow.errors import MalformedRowError, PoisonMessageError, TaskCancelle
 from stageflow.worker import WorkerOptions
 
 NOW = datetime(2026, 5, 17, 8, 30, tzinfo=UTC)
+NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001  naive on purpose
 JOB = "ab" * 32
 json_values: st.SearchStrategy[JsonValue] = st.recursive(
     st.none()
@@ -68,6 +70,34 @@ class Number(Contract):
     """Task parameters."""
 
     index: int
+
+
+V = TypeVar("V")
+
+
+class Moment(Contract):
+    """One datetime."""
+
+    at: datetime
+
+
+class Boxed(Contract, Generic[V]):
+    """A field whose type comes later."""
+
+    value: V
+
+
+class Moments(Contract):
+    """Datetimes in all places; ``local`` asks for a naive one."""
+
+    at: datetime
+    many: list[datetime] = Field(default_factory=list)
+    named: dict[str, datetime] = Field(default_factory=dict)
+    optional: datetime | None = None
+    local: NaiveDatetime | None = None
+    inner: Moment | None = None
+    generic: Boxed[datetime] | None = None
+    children: list["Moments"] = Field(default_factory=list)
 
 
 def result(index: int, status: TaskStatus = TaskStatus.COMPLETED, **fields: Any) -> TaskResult:
@@ -157,11 +187,30 @@ class TestContract:
         with pytest.raises(InvalidValueError):
             json_object_text({"a": "\ud800"})
 
-    @pytest.mark.parametrize("moment", [datetime(2026, 1, 1), NOW.astimezone(timezone(timedelta(hours=2)))])  # noqa: DTZ001  naive on purpose
+    @pytest.mark.parametrize("moment", [NAIVE, NOW.astimezone(timezone(timedelta(hours=2)))])
     def test_a_datetime_must_be_aware_and_in_utc(self, moment: datetime) -> None:
         """A naive datetime, or one of another zone, says what to pass instead."""
         with pytest.raises(ValidationError, match="pass"):
             job(created_at=moment)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"at": NAIVE},
+            {"many": [NAIVE]},
+            {"named": {"a": NAIVE}},
+            {"optional": NAIVE},
+            {"inner": {"at": NAIVE}},
+            {"generic": {"value": NAIVE}},
+        ],
+    )
+    def test_a_naive_datetime_is_refused_in_every_field_of_every_contract(self, fields: dict[str, Any]) -> None:
+        """Authors' own contracts too, however deep the datetime is; from Python and from JSON."""
+        Moments(at=NOW, local=NAIVE)
+        with pytest.raises(ValidationError, match="needs a time zone"):
+            Moments.from_json(json.dumps({"at": NOW, **fields}, default=datetime.isoformat))
+        with pytest.raises(ValidationError, match="needs a time zone"):
+            Moments(**{"at": NOW, **fields})
 
     @given(objects)
     def test_canonical_json_does_not_depend_on_the_order_of_keys(self, values: dict[str, Any]) -> None:

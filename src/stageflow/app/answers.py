@@ -3,17 +3,18 @@
 import json
 import time
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.status import JobStatus
-from stageflow.errors import JobCancelledError, JobFailedError, WaitTimeoutError, WorkflowDefinitionError
+from stageflow.errors import InvalidValueError, JobCancelledError, JobFailedError, WaitTimeoutError, WorkflowDefinitionError
 from stageflow.repositories import Repositories
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
 
-_LOOK_AGAIN_SECONDS = 1.0
+_LOOK_AGAIN_SECONDS: Final = 1.0
+_LONGEST_WAIT_SECONDS: Final = 31_536_000
 
 
 def wait_for_end(repositories: Repositories, job_id: str, timeout: float | None) -> JobResult:
@@ -21,8 +22,12 @@ def wait_for_end(repositories: Repositories, job_id: str, timeout: float | None)
 
     Raises:
         JobNotFoundError: There is no such job.
+        InvalidValueError: The timeout is no length of time.
         WaitTimeoutError: It had not ended after ``timeout`` seconds.
     """
+    if timeout is not None and not 0 <= timeout <= _LONGEST_WAIT_SECONDS:
+        msg = f"timeout must be 0 to {_LONGEST_WAIT_SECONDS} seconds, got {timeout}; leave it out to wait for ever"
+        raise InvalidValueError(msg)
     deadline = None if timeout is None else time.monotonic() + timeout
     job = repositories.jobs.require_job(job_id)
     if job.is_terminal:

@@ -8,9 +8,11 @@ from typing import Any, Final, Self
 from stageflow.app.answers import answer_of, wait_for_end
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
 from stageflow.contracts.base import Contract
-from stageflow.contracts.job import JobRecord, JobResult, Submission
+from stageflow.contracts.enforce import enforce_contract
+from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.maintenance import Maintenance
 from stageflow.contracts.schema import SchemaReport
+from stageflow.contracts.submission import Submission, SubmitOptions
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.recover import recover_work
 from stageflow.engine.submit import cancel_job, submit_jobs
@@ -45,6 +47,7 @@ class Stageflow:
         options: How boundary methods and workers of this app work.
     """
 
+    @enforce_contract
     def __init__(
         self,
         store: str = DEFAULT_STORE,
@@ -85,7 +88,8 @@ class Stageflow:
         Args:
             workflow: The controller class or its job type.
             parameters: An instance of the workflow's parameter model.
-            idempotency_key: Distinguishes requests that are equal otherwise; the same key means the same job.
+            idempotency_key: Distinguishes requests that are equal otherwise; the same key means the same job. At most 500
+                characters.
             new_run: Make a job of its own in any case.
             priority: -1000 to 1000; higher is claimed first.
             not_before: Start no earlier, by the store's clock.
@@ -94,22 +98,19 @@ class Stageflow:
         Raises:
             UnknownWorkflowError: The workflow is not registered.
             ContractViolationError: The parameters are not its model.
+            InvalidValueError: Another argument has the wrong type or is out of range; nothing is created.
             IdempotencyConflictError: The key was used with other parameters.
         """
-        found = self.registry.find(workflow)
-        submissions = submit_jobs(
-            found,
-            [parameters],
-            self.repositories,
-            self.telemetry,
+        options = SubmitOptions.checked(
             idempotency_key=idempotency_key,
             new_run=new_run,
             priority=priority,
             not_before=not_before,
-            connection=connection,
         )
-        return submissions[0]
+        found = self.registry.find(workflow)
+        return submit_jobs(found, [parameters], options, self.repositories, self.telemetry, connection=connection)[0]
 
+    @enforce_contract
     def submit_many(
         self,
         workflow: WorkflowRef,
@@ -120,17 +121,10 @@ class Stageflow:
         not_before: datetime | None = None,
     ) -> list[Submission]:
         """Create a job for each request, all in one transaction; otherwise as :meth:`submit`."""
-        found = self.registry.find(workflow)
-        return submit_jobs(
-            found,
-            requests,
-            self.repositories,
-            self.telemetry,
-            new_run=new_run,
-            priority=priority,
-            not_before=not_before,
-        )
+        options = SubmitOptions.checked(new_run=new_run, priority=priority, not_before=not_before)
+        return submit_jobs(self.registry.find(workflow), requests, options, self.repositories, self.telemetry)
 
+    @enforce_contract
     def job(self, job_id: str) -> JobRecord:
         """Return a job with its stage results.
 
@@ -139,10 +133,12 @@ class Stageflow:
         """
         return self.repositories.jobs.require_job(job_id)
 
+    @enforce_contract
     def progress(self, job_id: str) -> JobProgress:
         """Return how far a job is."""
         return job_progress(self.repositories, self.job(job_id))
 
+    @enforce_contract
     def wait(self, job_id: str, *, timeout: float | None = None) -> JobResult:
         """Return how a job ended, as soon as it has; something must be working on it.
 
@@ -155,6 +151,7 @@ class Stageflow:
         """
         return wait_for_end(self.repositories, job_id, timeout)
 
+    @enforce_contract
     def result(self, job_id: str, *, timeout: float | None = None) -> Contract | None:
         """Return what the workflow's ``aggregate_job_results`` returned for a job, as its model.
 
@@ -165,10 +162,12 @@ class Stageflow:
         """
         return answer_of(self.registry, self.job(job_id), self.wait(job_id, timeout=timeout))
 
+    @enforce_contract
     def cancel(self, job_id: str, *, reason: str = "cancelled by an operator") -> JobRecord:
         """Cancel a job at once: nothing of it starts any more, and running handlers are told."""
         return cancel_job(job_id, reason, self.repositories, self.telemetry)
 
+    @enforce_contract
     def worker(self, options: WorkerOptions | None = None) -> Worker:
         """Return a worker for all registered workflows, not started yet.
 
@@ -184,9 +183,17 @@ class Stageflow:
             options=options if options is not None else self.options,
         )
 
-    def run(self, workflow: WorkflowRef, parameters: Contract, *, timeout: float | None = None) -> JobResult:
-        """Submit a job, work on it in this process, and return how it ended."""
-        job_id = self.submit(workflow, parameters).job.job_id
+    def run(
+        self,
+        workflow: WorkflowRef,
+        parameters: Contract,
+        *,
+        idempotency_key: str = "",
+        new_run: bool = False,
+        timeout: float | None = None,
+    ) -> JobResult:
+        """Submit a job, work on it in this process, and return how it ended; otherwise as :meth:`submit` and :meth:`wait`."""
+        job_id = self.submit(workflow, parameters, idempotency_key=idempotency_key, new_run=new_run).job.job_id
         with self.worker():
             return self.wait(job_id, timeout=timeout)
 

@@ -15,8 +15,9 @@ from stageflow.cli.options import as_json, connecting, not_blank
 from stageflow.cli.output import dump, job_document, print_json, print_progress, print_table
 from stageflow.cli.progress import follow_job
 from stageflow.contracts.base import Contract
-from stageflow.contracts.job import JobResult, Submission
+from stageflow.contracts.job import JobResult
 from stageflow.contracts.status import JobStatus
+from stageflow.contracts.submission import Submission
 from stageflow.errors import InvalidValueError, StageflowError
 from stageflow.insights import job_progress
 from stageflow.settings import read_settings

@@ -4,9 +4,10 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NoReturn, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
-from pydantic_core import PydanticSerializationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
+from pydantic_core import CoreSchema, PydanticSerializationError
 
+from stageflow.contracts.datetimes import require_zone, require_zones
 from stageflow.errors import InvalidValueError
 
 type_name_pattern = r"^[a-z][a-z0-9_.-]{0,99}$"
@@ -21,11 +22,7 @@ JsonObject = dict[str, JsonValue]
 
 
 def _require_utc(value: datetime) -> datetime:
-    offset = value.utcoffset()
-    if offset is None:
-        msg = f"a datetime needs a time zone, got the naive {value.isoformat()}; pass datetime.now(UTC) or add tzinfo=UTC"
-        raise ValueError(msg)
-    if offset:
+    if require_zone(value).utcoffset():
         msg = f"a datetime must be in UTC, got {value.isoformat()}; pass value.astimezone(UTC)"
         raise ValueError(msg)
     return value.replace(tzinfo=UTC)
@@ -38,8 +35,8 @@ UtcDatetime = Annotated[datetime, AfterValidator(_require_utc)]
 class Contract(BaseModel):
     """A frozen, strict model for values that cross a boundary.
 
-    Unknown fields are refused, nothing is coerced, NaN and infinity are refused. Python values are checked as they are;
-    text becomes an enum or a datetime only when JSON text is read (:meth:`from_json`).
+    Unknown fields are refused, nothing is coerced; NaN, infinity and datetimes without a time zone are refused. Python
+    values are checked as they are; text becomes an enum or a datetime only when JSON text is read (:meth:`from_json`).
     """
 
     model_config = ConfigDict(
@@ -50,6 +47,11 @@ class Contract(BaseModel):
         ser_json_inf_nan="constants",
         validate_default=True,
     )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler, /) -> CoreSchema:
+        """Return pydantic's schema of the contract, in which every datetime needs a time zone."""
+        return require_zones(handler(source))
 
     def to_json(self) -> str:
         """Return the contract as JSON text that every store can hold.
@@ -75,6 +77,18 @@ class Contract(BaseModel):
             pydantic.ValidationError: The text is not JSON or not this contract.
         """
         return cls.model_validate_json(text)
+
+
+def checked_text(text: str, name: str) -> str:
+    """Return ``text`` unchanged if every store can hold it.
+
+    Raises:
+        InvalidValueError: It holds NUL or a lone surrogate; the message calls it ``name``.
+    """
+    if "\0" in text or text.encode(errors="replace").decode() != text:
+        msg = f"{name} holds NUL or a lone surrogate, which no store can hold: {text[:40]!r}; remove it"
+        raise InvalidValueError(msg)
+    return text
 
 
 def checked_json(text: str) -> str:

@@ -1,7 +1,6 @@
 """A job: submitted, stored, answered."""
 
 import json
-from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, computed_field, model_validator
@@ -218,18 +217,3 @@ class JobCompletionResult(Contract):
     successful_tasks: int = Field(ge=0)
     failed_tasks: int = Field(ge=0)
     task_results: list[TaskResult] = Field(default_factory=list)
-
-
-class SubmitOutcome(StrEnum):
-    """What a submission met: nothing, the same job at work, or the same job ended."""
-
-    CREATED = "created"
-    RUNNING = "running"
-    ENDED = "ended"
-
-
-class Submission(Contract):
-    """The answer to ``submit``."""
-
-    job: JobRecord
-    outcome: SubmitOutcome

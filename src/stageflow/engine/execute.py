@@ -14,7 +14,7 @@ from stageflow.contracts.lease import Lease, RangeCompletion, Retry
 from stageflow.contracts.preview import preview
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.status import TaskStatus
-from stageflow.engine.hooks import error_text
+from stageflow.engine.hooks import error_text, let_interrupt_pass
 from stageflow.errors import ContractViolationError, PermanentTaskError
 from stageflow.workflow.registry import Workflow
 from stageflow.workflow.task import Task
@@ -150,6 +150,7 @@ def _run_task(
         result = run_handler(task, _decode(task, parameters), context)
         text = _encode(task, result)
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler ends its task, not the worker's slot
+        let_interrupt_pass(error)
         seconds = time.perf_counter() - started
         if policy.allows(context.attempt, error):
             delay = policy.delay_seconds(context.attempt, random.random())  # noqa: S311  jitter, not a secret

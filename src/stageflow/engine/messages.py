@@ -1,8 +1,16 @@
 """Decode what a queue delivered."""
 
-from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from stageflow.contracts.message import WIRE_VERSION, JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.queue import ReceivedMessage
 from stageflow.errors import PoisonMessageError
+
+_hint: TypeAdapter[JobQueueMessage | TaskQueueMessage] = TypeAdapter(
+    Annotated[JobQueueMessage | TaskQueueMessage, Field(discriminator="kind")],
+)
 
 
 def decode_message(message: ReceivedMessage) -> JobQueueMessage | TaskQueueMessage:
@@ -14,6 +22,10 @@ def decode_message(message: ReceivedMessage) -> JobQueueMessage | TaskQueueMessa
     if message.decode_error is not None:
         msg = f"the transport encoding could not be undone: {message.decode_error}"
         raise PoisonMessageError(msg)
-    if b'"kind":"task"' in message.body:
-        return TaskQueueMessage.from_wire(message.body)
-    return JobQueueMessage.from_wire(message.body)
+    try:
+        return _hint.validate_json(message.body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        msg = f"not a message of stageflow's wire version {WIRE_VERSION}: {place + ': ' if place else ''}{first['msg']}"
+        raise PoisonMessageError(msg) from error

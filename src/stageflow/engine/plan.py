@@ -9,6 +9,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
+from stageflow.contracts.base import INLINE_BYTES
+from stageflow.contracts.context import JobExecutionContext
 from stageflow.contracts.job import JobEnding, JobRecord
 from stageflow.contracts.lease import Lease, RangeReturn
 from stageflow.contracts.orchestration import OrchestrationAction
@@ -22,15 +24,18 @@ from stageflow.engine.reading import job_context, results_by_stage
 from stageflow.errors import (
     HookError,
     InvalidValueError,
+    PayloadTooLargeError,
     PlannerNotDeterministicError,
     StageResultsInvalidError,
     StageResultsMissingError,
 )
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
+from stageflow.workflow.current import current_job
 from stageflow.workflow.registry import Workflow
 
 CHUNK_TASKS: Final = 5000
+CHUNK_CHARACTERS: Final = 4_000_000
 CHUNK_SECONDS: Final = 0.05
 LATER_RANGES: Final = 2
 """Ranges that a later chunk starts as: every slot has work by then, and claims split what is wide."""
@@ -52,15 +57,22 @@ class _Chunk:
     first_index: int
     parameters: list[str] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
+    size: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def add(self, definition: TaskDefinition[Any]) -> None:
-        self.parameters.append(definition.parameters.to_json())
+        text = _inline(definition)
+        self.parameters.append(text)
         self.keys.append(definition.key)
+        self.size += len(text)
 
     @property
     def is_due(self) -> bool:
-        return len(self.parameters) >= CHUNK_TASKS or time.monotonic() - self.started >= CHUNK_SECONDS
+        return (
+            len(self.parameters) >= CHUNK_TASKS
+            or self.size >= CHUNK_CHARACTERS
+            or time.monotonic() - self.started >= CHUNK_SECONDS
+        )
 
 
 def plan_stage(
@@ -79,8 +91,10 @@ def plan_stage(
     try:
         job = repositories.jobs.require_job(lease.job_id)
         stage = repositories.stages.require_stage(lease.stage_id)
-        definitions = _definitions(lease, workflow, job, repositories)
-        outcome = _write(lease, workflow, stage, definitions, repositories, range_count)
+        context = job_context(workflow, job)
+        with current_job(context):
+            definitions = _definitions(lease, workflow, job, context, repositories)
+            outcome = _write(lease, workflow, stage, definitions, repositories, range_count)
     except RetryPlanningError as error:
         return _retry_or_fail(lease, workflow, repositories, telemetry, error)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
@@ -99,9 +113,9 @@ def _definitions(
     lease: Lease,
     workflow: Workflow,
     job: JobRecord,
+    context: JobExecutionContext[Any],
     repositories: Repositories,
 ) -> Iterator[TaskDefinition[Any]]:
-    context = job_context(workflow, job)
     number, controller = lease.stage_number, workflow.controller
     orchestration = job.orchestration_before(number)
     if orchestration is not None and orchestration.action is OrchestrationAction.CREATE_TASKS:
@@ -182,7 +196,7 @@ def _skip_planned(
     now = ""
     while planned < already:
         page = islice(definitions, min(CHUNK_TASKS, already - planned))
-        texts = [definition.parameters.to_json() for definition in page]
+        texts = [_inline(definition) for definition in page]
         if not texts:
             break
         planned += len(texts)
@@ -193,6 +207,18 @@ def _skip_planned(
             "depend on its arguments only, or declare plan_atomically=True"
         )
         raise PlannerNotDeterministicError(msg)
+
+
+def _inline(definition: TaskDefinition[Any]) -> str:
+    text: str = definition.parameters.to_json()
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > INLINE_BYTES:
+        msg = (
+            f"the parameters of a task {definition.task_type!r} have {size} bytes, at most {INLINE_BYTES} are stored; write "
+            "them to a blob and plan its name"
+        )
+        raise PayloadTooLargeError(msg)
+    return text
 
 
 def _retry_or_fail(

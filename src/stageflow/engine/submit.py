@@ -5,12 +5,13 @@ from datetime import datetime
 from secrets import token_hex
 from typing import Any
 
-from stageflow.contracts.base import INLINE_BYTES, Contract
+from stageflow.contracts.base import INLINE_BYTES, Contract, checked_text
 from stageflow.contracts.ids import make_job_id
-from stageflow.contracts.job import JobRecord, JobUpdate, NewJob, Submission, SubmitOutcome
+from stageflow.contracts.job import JobRecord, JobUpdate, NewJob
 from stageflow.contracts.preview import preview
 from stageflow.contracts.status import JobStatus
-from stageflow.errors import ContractViolationError, InvalidValueError, PayloadTooLargeError
+from stageflow.contracts.submission import Submission, SubmitOptions, SubmitOutcome
+from stageflow.errors import ContractViolationError, PayloadTooLargeError
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import Workflow
@@ -19,13 +20,10 @@ from stageflow.workflow.registry import Workflow
 def submit_jobs(
     workflow: Workflow,
     requests: Sequence[Contract],
+    options: SubmitOptions,
     repositories: Repositories,
     telemetry: Telemetry,
     *,
-    idempotency_key: str = "",
-    new_run: bool = False,
-    priority: int = 0,
-    not_before: datetime | None = None,
     connection: object = None,
 ) -> list[Submission]:
     """Create one job per request, in one transaction; a request that was made before finds its job.
@@ -35,17 +33,7 @@ def submit_jobs(
         InvalidValueError: A request cannot be stored; nothing is created.
         IdempotencyConflictError: The key was used with other parameters; nothing is created.
     """
-    _check_key(idempotency_key, new_run=new_run)
-    jobs = [
-        _new_job(
-            workflow,
-            request,
-            idempotency_key=token_hex(16) if new_run else idempotency_key,
-            priority=priority,
-            not_before=not_before,
-        )
-        for request in requests
-    ]
+    jobs = [_new_job(workflow, request, options) for request in requests]
     created = repositories.jobs.create_jobs(jobs, connection)
     for job, is_new in zip(jobs, created, strict=True):
         if is_new:
@@ -62,27 +50,22 @@ def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: 
     Raises:
         JobNotFoundError: There is no such job.
         InvalidTransitionError: It has ended otherwise.
+        InvalidValueError: The reason cannot be stored.
     """
-    update = JobUpdate(error_details=reason)
+    update = JobUpdate(error_details=checked_text(reason, "the reason"))
     job = repositories.jobs.update_job_status_with_validation(job_id, JobStatus.CANCELLED, update)
     telemetry.emit("job_cancelled", job_id)
     return job
 
 
-def _new_job(
-    workflow: Workflow,
-    request: Contract,
-    *,
-    idempotency_key: str,
-    priority: int,
-    not_before: datetime | None,
-) -> NewJob:
+def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions) -> NewJob:
     parameters = _validated(workflow, request)
     text = parameters.to_json()
     size = len(text.encode())
     if size > INLINE_BYTES:
         msg = f"the job's parameters have {size} bytes, at most {INLINE_BYTES} are stored; pass a reference to a blob instead"
         raise PayloadTooLargeError(msg)
+    idempotency_key = token_hex(16) if options.new_run else options.idempotency_key
     return NewJob(
         job_id=make_job_id(workflow.job_type, parameters, idempotency_key),
         job_type=workflow.job_type,
@@ -90,8 +73,8 @@ def _new_job(
         total_stages=workflow.definition.total_stages,
         parameters=text,
         idempotency_key=idempotency_key,
-        priority=priority,
-        not_before=not_before,
+        priority=options.priority,
+        not_before=options.not_before,
         first_stage=workflow.definition.new_stage(1),
     )
 
@@ -121,15 +104,6 @@ def _wrong_model(workflow: Workflow, request: object, parameter: str, value: obj
         path=parameter,
         preview=preview(request),
     )
-
-
-def _check_key(idempotency_key: str, *, new_run: bool) -> None:
-    if new_run and idempotency_key:
-        msg = "new_run makes a key of its own; pass either new_run=True or an idempotency_key"
-        raise InvalidValueError(msg)
-    if idempotency_key and (not idempotency_key.strip() or "\0" in idempotency_key):
-        msg = f"an idempotency key needs visible text without NUL, got {idempotency_key!r}; leave it out or name the request"
-        raise InvalidValueError(msg)
 
 
 def _answer(job: JobRecord, *, is_new: bool) -> Submission:

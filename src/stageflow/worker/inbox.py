@@ -12,7 +12,7 @@ from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
 from stageflow.contracts.queue import ReceivedMessage
 from stageflow.engine.hooks import error_text
 from stageflow.engine.messages import decode_message
-from stageflow.errors import PoisonMessageError, StageflowError
+from stageflow.errors import ForeignMessageError, PoisonMessageError, StageflowError
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -86,9 +86,13 @@ class Inbox:
         if message.delivery_count > MOST_DELIVERIES:
             self._park(message, f"delivered {message.delivery_count} times without an answer")
             return
-        with self._keeping(message):
-            result = self._process(hint)
-        self._acknowledge(message, result)
+        try:
+            with self._keeping(message):
+                result = self._process(hint)
+        except ForeignMessageError as error:
+            self._park(message, str(error))
+        else:
+            self._acknowledge(message, result)
 
     def release(self) -> None:
         """Show messages that were received ahead to other workers at once, at a stop."""

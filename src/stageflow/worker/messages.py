@@ -6,7 +6,7 @@ from stageflow.contracts.lease import ClaimOutcome, NamedClaim, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
 from stageflow.contracts.stage import StageResultContract
-from stageflow.errors import StageResultsMissingError
+from stageflow.errors import ForeignMessageError, StageResultsMissingError
 from stageflow.repositories import Repositories
 from stageflow.worker.dispatch import Carried, Dispatcher
 from stageflow.workflow.registry import JobRegistry
@@ -39,17 +39,23 @@ class MessageProcessor:
         self._lease_seconds = lease_seconds
 
     def process_job_queue_message(self, message: JobQueueMessage) -> ProcessingResult:
-        """Plan or advance the stage that the message names, and what follows at once from it."""
-        return self._control(message.job_id, message.run, message.stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
+        """Plan or advance the stage that the message names, and what follows at once from it.
+
+        Raises:
+            ForeignMessageError: The message names work that this store never had.
+        """
+        job = self._job_of(message)
+        return self._control(job, message.run, message.stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
 
     def process_job_stage(self, job: JobRecord, stage_number: int) -> ProcessingResult:
         """Plan or advance one stage of a job, whichever is due."""
-        return self._control(job.job_id, job.run, stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
+        stored = self._repositories.jobs.require_job(job.job_id)
+        return self._control(stored, job.run, stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
 
     def handle_stage_completion(self, job_id: str, stage_number: int) -> ProcessingResult:
         """Turn a finished stage into the next one, or into the end of the job."""
         job = self._repositories.jobs.require_job(job_id)
-        return self._control(job_id, job.run, stage_number, [WorkKind.ADVANCE])
+        return self._control(job, job.run, stage_number, [WorkKind.ADVANCE])
 
     def stage_result(self, job: JobRecord, stage_number: int) -> StageResultContract:
         """Return the stored result of a closed stage, read afresh."""
@@ -62,11 +68,17 @@ class MessageProcessor:
         return found[stage_number]
 
     def process_task_queue_message(self, message: TaskQueueMessage) -> ProcessingResult:
-        """Run all of the range that the message names that is ready, and what follows at once from it."""
-        jobs = self._repositories.jobs.get_jobs([message.job_id])
-        if not jobs:
-            return ProcessingResult(outcome=ProcessingOutcome.DUPLICATE, job_id=message.job_id)
-        workflow = self._registry.get(jobs[0].job_type, jobs[0].workflow_version)
+        """Run all of the range that the message names that is ready, and what follows at once from it.
+
+        Raises:
+            ForeignMessageError: The message names work that this store never had.
+        """
+        job = self._job_of(message)
+        workflow = self._registry.get(job.job_type, job.workflow_version)
+        task_type = workflow.definition.stage(message.stage_number).task_type
+        if message.task_type != task_type:
+            msg = f"stage {message.stage_number} of {job.job_type!r} runs {task_type!r}, not {message.task_type!r}"
+            raise ForeignMessageError(msg)
         claim = NamedClaim(
             worker_id=self._worker_id,
             job_id=message.job_id,
@@ -81,11 +93,26 @@ class MessageProcessor:
         )
         return self._carry_out_all(claim)
 
-    def _control(self, job_id: str, run: int, stage_number: int, kinds: list[WorkKind]) -> ProcessingResult:
-        jobs = self._repositories.jobs.get_jobs([job_id])
+    def _job_of(self, message: JobQueueMessage | TaskQueueMessage) -> JobRecord:
+        jobs = self._repositories.jobs.get_jobs([message.job_id])
         if not jobs:
-            return ProcessingResult(outcome=ProcessingOutcome.DUPLICATE, job_id=job_id)
-        workflow = self._registry.get(jobs[0].job_type, jobs[0].workflow_version)
+            msg = f"there is no job {message.job_id} in this store; check that the queue belongs to it"
+            raise ForeignMessageError(msg)
+        job = jobs[0]
+        if message.job_type != job.job_type:
+            msg = f"job {job.job_id} has the job type {job.job_type!r}, not {message.job_type!r}"
+            raise ForeignMessageError(msg)
+        if message.run > job.run or message.stage_number > job.total_stages:
+            msg = (
+                f"job {job.job_id} has {job.total_stages} stages and is in its run {job.run}; there is no stage "
+                f"{message.stage_number} of run {message.run}"
+            )
+            raise ForeignMessageError(msg)
+        return job
+
+    def _control(self, job: JobRecord, run: int, stage_number: int, kinds: list[WorkKind]) -> ProcessingResult:
+        job_id = job.job_id
+        workflow = self._registry.get(job.job_type, job.workflow_version)
         claim = NamedClaim(
             worker_id=self._worker_id,
             job_id=job_id,

@@ -82,7 +82,7 @@ def run_slot(source: Source, stopping: threading.Event, telemetry: Telemetry) ->
         try:
             source.work_once()
             failures = 0
-        except Exception as error:  # noqa: BLE001  a slot outlives its store's troubles; the event says what they were
+        except BaseException as error:  # noqa: BLE001  a slot outlives whatever happens in it; the event says what it was
             failures += 1
             backoff = min(_LONGEST_BACKOFF, 0.05 * 2**failures)
             telemetry.emit("slot_failed", error=error_text(error), backoff_seconds=backoff)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final
 from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract
+from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import control_work_type, task_work_type
 from stageflow.contracts.job import WorkflowDefinition
 from stageflow.errors import UnknownWorkflowError, WorkflowDefinitionError
@@ -104,11 +105,13 @@ class JobRegistry:
             raise UnknownWorkflowError(msg)
         return self._workflows[job_type, version]
 
+    @enforce_contract
     def find(self, ref: type[BaseController[Any]] | str) -> Workflow:
         """Return the newest version of the workflow with this controller class or job type.
 
         Raises:
             UnknownWorkflowError: There is none, or the class stands for several job types; the message lists what there is.
+            ContractViolationError: It is neither a controller class nor a job type.
         """
         found = [workflow for workflow in self if ref in {workflow.job_type, type(workflow.controller)}]
         named = ref if isinstance(ref, str) else ref.__qualname__
