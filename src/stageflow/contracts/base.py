@@ -1,6 +1,7 @@
 """The base of every contract, and the one way in and out of JSON."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NoReturn, Self
 
@@ -61,7 +62,7 @@ class Contract(BaseModel):
                 what its type forbids, because the contract was made past its validation.
         """
         try:
-            text = self.model_dump_json(warnings="error")
+            text = self.__pydantic_serializer__.to_json(self, warnings="error").decode()
         except PydanticSerializationError as error:
             msg = (
                 f"this {type(self).__name__} was made past its validation and cannot be stored: {error}; construct it as usual"
@@ -70,13 +71,22 @@ class Contract(BaseModel):
         return checked_json(text)
 
     @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
+        """Validate fields into the contract: as the constructor does, at two thirds of its cost.
+
+        Raises:
+            pydantic.ValidationError: The fields are not this contract's.
+        """
+        return cls.__pydantic_validator__.validate_python(fields)  # type: ignore[no-any-return]  # pydantic_core has no types here
+
+    @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Validate JSON text into the contract.
 
         Raises:
             pydantic.ValidationError: The text is not JSON or not this contract.
         """
-        return cls.model_validate_json(text)
+        return cls.__pydantic_validator__.validate_json(text)  # type: ignore[no-any-return]  # pydantic_core has no types here
 
 
 def checked_text(text: str, name: str) -> str:

@@ -1,8 +1,9 @@
 """What user code is given to know: typed, frozen contexts."""
 
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Annotated, Final, Generic, Protocol, Self, TypeVar
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, GetPydanticSchema, field_validator
+from pydantic_core import core_schema
 
 from stageflow.contracts.base import Contract, TypeName
 from stageflow.contracts.ids import JobId, make_task_id, stage_key
@@ -80,13 +81,15 @@ class StopSignal(Protocol):
         ...
 
 
-class _NeverStopping:
-    @property
-    def stopping(self) -> bool:
-        return False
+class FixedSignal:
+    """A signal that stays as it is: for handlers that nobody stops, and for tests."""
+
+    def __init__(self, *, stopping: bool) -> None:
+        self.stopping: Final = stopping
 
 
-_never = _NeverStopping()
+_never_stopping = FixedSignal(stopping=False)
+_any_value = GetPydanticSchema(lambda _source, _handler: core_schema.any_schema())
 
 
 class TaskExecutionContext(Contract):
@@ -95,6 +98,7 @@ class TaskExecutionContext(Contract):
     Attributes:
         attempt: From 1.
         worker_id: The worker process that runs the handler.
+        signal: The :class:`StopSignal` behind :attr:`cancelled`; it does not travel.
     """
 
     job_id: JobId
@@ -106,23 +110,17 @@ class TaskExecutionContext(Contract):
     attempt: int = Field(default=1, ge=1)
     generation: int = Field(default=1, ge=1)
     worker_id: str = "none"
-
-    _signal: StopSignal = PrivateAttr(default_factory=lambda: _never)
+    signal: Annotated[StopSignal, _any_value] = Field(default=_never_stopping, exclude=True, repr=False)
 
     @property
     def task_id(self) -> str:
         """``<job_id>-<stage_number>-<task_index>``."""
         return make_task_id(self.job_id, self.stage_number, self.task_index)
 
-    def watching(self, signal: StopSignal) -> Self:
-        """Return this context, bound to the signal that tells its handler to stop."""
-        self._signal = signal
-        return self
-
     @property
     def cancelled(self) -> bool:
         """Whether the handler should stop: the job was cancelled, or the lease was lost."""
-        return self._signal.stopping
+        return self.signal.stopping
 
     def check(self) -> None:
         """Do nothing while the work is wanted.
@@ -130,6 +128,6 @@ class TaskExecutionContext(Contract):
         Raises:
             TaskCancelledError: The job was cancelled or the lease was lost; let it pass.
         """
-        if self._signal.stopping:
+        if self.signal.stopping:
             msg = f"task {self.task_index} of stage {self.stage_number} is no longer wanted; stop"
             raise TaskCancelledError(msg)

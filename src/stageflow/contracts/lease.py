@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract, TypeName, UtcDatetime
+from stageflow.contracts.base import Contract, TypeName
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, TaskStatus
 
@@ -134,6 +134,7 @@ class RangeCompletion(Contract):
     Attributes:
         results: Result as JSON text, ``None`` where there is none.
         seconds: Time in the handler.
+        completed_at: When the handler returned, in seconds of Unix time.
     """
 
     range_id: int
@@ -144,7 +145,7 @@ class RangeCompletion(Contract):
     results: list[str | None]
     errors: list[str | None]
     seconds: list[float]
-    completed_at: list[UtcDatetime]
+    completed_at: list[float]
     retries: list[Retry] = Field(default_factory=list)
 
     @model_validator(mode="after")

@@ -104,7 +104,7 @@ class StageResults(Generic[R]):
         if self._model is None:
             return cast("R", None)
         try:
-            return cast("R", self._model.model_validate_json(row.result or ""))
+            return cast("R", self._model.from_json(row.result or ""))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the whole"

@@ -1,8 +1,8 @@
 """A task: planned, stored, finished."""
 
-from typing import Generic, Self, TypeVar
+from typing import Annotated, Generic, Self, TypeVar
 
-from pydantic import Field, SerializeAsAny, computed_field, field_validator, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, computed_field, model_validator
 
 from stageflow.contracts.base import Contract, JsonObject, TypeName, UtcDatetime
 from stageflow.contracts.ids import JobId, TaskId, make_task_id
@@ -10,6 +10,13 @@ from stageflow.contracts.message import TaskQueueMessage
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, TaskStatus
 
 P = TypeVar("P", bound=Contract)
+
+
+def _visible(key: str) -> str:
+    if not key.strip() or "\0" in key:
+        msg = f"a task key needs visible text without NUL, got {key!r}; leave it out or name the task"
+        raise ValueError(msg)
+    return key
 
 
 class TaskDefinition(Contract, Generic[P]):
@@ -27,16 +34,8 @@ class TaskDefinition(Contract, Generic[P]):
     task_type: TypeName
     stage_number: int = Field(ge=1)
     task_index: int = Field(default=0, ge=0)
-    key: str | None = Field(default=None, min_length=1, max_length=500)
+    key: Annotated[str, Field(max_length=500), AfterValidator(_visible)] | None = None
     parameters: SerializeAsAny[P]
-
-    @field_validator("key")
-    @classmethod
-    def _key_is_not_blank(cls, value: str | None) -> str | None:
-        if value is not None and (not value.strip() or "\0" in value):
-            msg = f"a task key needs visible text without NUL, got {value!r}; leave it out or name the task"
-            raise ValueError(msg)
-        return value
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic documents this order; mypy cannot type it
     @property

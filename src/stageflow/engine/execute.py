@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
@@ -44,59 +43,39 @@ class Report:
 
     def __init__(self, lease: Lease, first: int) -> None:
         self._lease = lease
-        self.first: Final = first
-        self._statuses: list[TaskStatus] = []
-        self._results: list[str | None] = []
-        self._errors: list[str | None] = []
-        self._seconds: list[float] = []
-        self._completed_at: list[datetime] = []
+        self._first = first
+        self._ended: list[tuple[TaskStatus, str | None, str | None, float, float]] = []
         self._retries: list[Retry] = []
-        self._opened = time.monotonic()
 
     def __len__(self) -> int:
         """Return how many tasks it reports."""
-        return len(self._statuses)
+        return len(self._ended)
 
-    @property
-    def is_due(self) -> bool:
-        """Whether it should be flushed: many tasks, or the first of them ended a while ago."""
-        return len(self) >= FLUSH_TASKS or time.monotonic() - self._opened >= FLUSH_SECONDS
+    def add(self, status: TaskStatus, result: str | None, error: str | None, seconds: float) -> None:
+        """Add a task that ended."""
+        self._ended.append((status, result, error, seconds, time.time()))
 
-    def completed(self, result: str | None, seconds: float) -> None:
-        """Add a task that completed."""
-        self._add(TaskStatus.COMPLETED, result, None, seconds)
-
-    def failed(self, error: str, seconds: float) -> None:
-        """Add a task that failed for good."""
-        self._add(TaskStatus.FAILED, None, error, seconds)
-
-    def retried(self, delay_seconds: float, error: str, seconds: float) -> None:
+    def add_retried(self, delay_seconds: float, error: str, seconds: float) -> None:
         """Add a task that goes back for another attempt."""
-        index = self.first + len(self)
+        index = self._first + len(self)
         self._retries.append(Retry(task_index=index, delay_seconds=delay_seconds, error_details=error))
-        self._add(TaskStatus.QUEUED, None, error, seconds)
+        self.add(TaskStatus.QUEUED, None, error, seconds)
 
     def to_completion(self) -> RangeCompletion:
         """Return what the store is to be told."""
+        statuses, results, errors, seconds, completed_at = map(list, zip(*self._ended, strict=True))
         return RangeCompletion(
             range_id=self._lease.range_id,
             token=self._lease.token,
             stage_id=self._lease.stage_id,
-            first=self.first,
-            statuses=self._statuses,
-            results=self._results,
-            errors=self._errors,
-            seconds=self._seconds,
-            completed_at=self._completed_at,
+            first=self._first,
+            statuses=statuses,
+            results=results,
+            errors=errors,
+            seconds=seconds,
+            completed_at=completed_at,
             retries=self._retries,
         )
-
-    def _add(self, status: TaskStatus, result: str | None, error: str | None, seconds: float) -> None:
-        self._statuses.append(status)
-        self._results.append(result)
-        self._errors.append(error)
-        self._seconds.append(seconds)
-        self._completed_at.append(datetime.now(UTC))
 
 
 def execute_range(
@@ -114,25 +93,27 @@ def execute_range(
     """
     task = workflow.task(lease.stage_number)
     policy = workflow.definition.stage(lease.stage_number).retry
-    report = Report(lease, lease.first)
+    about = {
+        "job_id": lease.job_id,
+        "job_type": lease.job_type,
+        "run": lease.run,
+        "stage_number": lease.stage_number,
+        "task_type": lease.task_type,
+        "attempt": lease.attempt,
+        "generation": lease.generation,
+        "worker_id": worker_id,
+        "signal": monitor,
+    }
+    report, due = Report(lease, lease.first), time.perf_counter() + FLUSH_SECONDS
     for index, parameters in enumerate(lease.tasks, start=lease.first):
         if not monitor.start(index):
             break
-        context = TaskExecutionContext(
-            job_id=lease.job_id,
-            job_type=lease.job_type,
-            run=lease.run,
-            stage_number=lease.stage_number,
-            task_index=index,
-            task_type=lease.task_type,
-            attempt=lease.attempt,
-            generation=lease.generation,
-            worker_id=worker_id,
-        ).watching(monitor)
-        _run_task(task, parameters, context, run_handler, policy, report)
-        if lease.suspect or report.is_due:
+        about["task_index"] = index
+        context = TaskExecutionContext.from_fields(about)
+        ended = _run_task(task, parameters, context, run_handler, policy, report)
+        if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
             yield report.to_completion()
-            report = Report(lease, index + 1)
+            report, due = Report(lease, index + 1), ended + FLUSH_SECONDS
     if len(report):
         yield report.to_completion()
 
@@ -144,26 +125,28 @@ def _run_task(
     run_handler: RunHandler,
     policy: RetryPolicy,
     report: Report,
-) -> None:
+) -> float:
+    """Run one task, add what came of it to the report, and return when it ended."""
     started = time.perf_counter()
     try:
-        result = run_handler(task, _decode(task, parameters), context)
-        text = _encode(task, result)
+        text = _encode(task, run_handler(task, _decode(task, parameters), context))
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler ends its task, not the worker's slot
         let_interrupt_pass(error)
-        seconds = time.perf_counter() - started
+        ended = time.perf_counter()
         if policy.allows(context.attempt, error):
             delay = policy.delay_seconds(context.attempt, random.random())  # noqa: S311  jitter, not a secret
-            report.retried(delay, error_text(error), seconds)
+            report.add_retried(delay, error_text(error), ended - started)
         else:
-            report.failed(error_text(error), seconds)
+            report.add(TaskStatus.FAILED, None, error_text(error), ended - started)
     else:
-        report.completed(text, time.perf_counter() - started)
+        ended = time.perf_counter()
+        report.add(TaskStatus.COMPLETED, text, None, ended - started)
+    return ended
 
 
 def _decode(task: Task[Any, Any], parameters: str) -> Contract:
     try:
-        model: Contract = task.parameter_model.model_validate_json(parameters)
+        model: Contract = task.parameter_model.from_json(parameters)
     except ValidationError as error:
         msg = f"the stored parameters of the task are no {task.parameter_model.__name__}: {error}"
         raise PermanentTaskError(msg) from error

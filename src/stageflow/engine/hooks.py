@@ -133,9 +133,7 @@ def _checked_definition(
     stated = (definition.job_id, definition.job_type, definition.stage_number, definition.task_type)
     if stated != identity:
         _, _, stage_number, task_type = identity
-        msg = (
-            f"{name}: item {index} is a task of {stated}, not of stage {stage_number}, type {task_type!r}, of this job"
-        )
+        msg = f"{name}: item {index} is a task of {stated}, not of stage {stage_number}, type {task_type!r}, of this job"
         raise HookFailedError(msg)
     if type(definition.parameters) is not model:
         msg = (

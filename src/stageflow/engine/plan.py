@@ -34,6 +34,8 @@ from stageflow.telemetry import Telemetry
 from stageflow.workflow.current import current_job
 from stageflow.workflow.registry import Workflow
 
+FIRST_CHUNK_TASKS: Final = 500
+"""The first chunk is small, so that workers begin early; each later one is twice the one before."""
 CHUNK_TASKS: Final = 5000
 CHUNK_CHARACTERS: Final = 4_000_000
 CHUNK_SECONDS: Final = 0.05
@@ -55,6 +57,7 @@ class _Chunk:
     """Tasks that wait to be written."""
 
     first_index: int
+    limit: int = FIRST_CHUNK_TASKS
     parameters: list[str] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     size: int = 0
@@ -66,10 +69,13 @@ class _Chunk:
         self.keys.append(definition.key)
         self.size += len(text)
 
+    def following(self) -> "_Chunk":
+        return _Chunk(first_index=self.first_index + len(self.parameters), limit=min(2 * self.limit, CHUNK_TASKS))
+
     @property
     def is_due(self) -> bool:
         return (
-            len(self.parameters) >= CHUNK_TASKS
+            len(self.parameters) >= self.limit
             or self.size >= CHUNK_CHARACTERS
             or time.monotonic() - self.started >= CHUNK_SECONDS
         )
@@ -179,7 +185,7 @@ def _write(
             outcome = flush(final=False)
             if outcome is not PlanOutcome.RECORDED:
                 return outcome
-            chunk = _Chunk(first_index=chunk.first_index + len(chunk.parameters))
+            chunk = chunk.following()
             replace = False
     return flush(final=True)
 

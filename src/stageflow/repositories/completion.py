@@ -47,7 +47,7 @@ class StageCompletionRepository:
             results=[_json_text(result)],
             errors=[result.error_details],
             seconds=[result.execution_time_seconds],
-            completed_at=[result.completed_at],
+            completed_at=[result.completed_at.timestamp()],
         )
         return self._store.complete_tasks([completion], worker_id=worker_id, lease_seconds=lease_seconds)[0]
 

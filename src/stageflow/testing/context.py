@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar, cast
 
 from stageflow.contracts.base import Contract
-from stageflow.contracts.context import JobExecutionContext, TaskExecutionContext
+from stageflow.contracts.context import FixedSignal, JobExecutionContext, TaskExecutionContext
 from stageflow.contracts.results import ResultRow, StageResults
 from stageflow.contracts.stage import StageResultContract
 from stageflow.contracts.status import TaskStatus
@@ -13,14 +13,6 @@ J = TypeVar("J", bound=Contract)
 R = TypeVar("R", bound=Contract | None)
 
 TEST_JOB_ID: Final = "0" * 64
-
-
-class _Stopping:
-    """The signal of a task that is no longer wanted."""
-
-    @property
-    def stopping(self) -> bool:
-        return True
 
 
 def task_context(
@@ -39,7 +31,7 @@ def task_context(
     Args:
         cancelled: The work is no longer wanted: ``context.cancelled`` is true and ``context.check()`` raises.
     """
-    context = TaskExecutionContext(
+    return TaskExecutionContext(
         job_id=job_id,
         job_type=job_type,
         run=run,
@@ -48,8 +40,8 @@ def task_context(
         task_type=task_type,
         attempt=attempt,
         worker_id="test",
+        signal=FixedSignal(stopping=cancelled),
     )
-    return context.watching(_Stopping()) if cancelled else context
 
 
 def job_context(

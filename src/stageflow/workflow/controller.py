@@ -281,19 +281,19 @@ def _define(
     planned: Iterable[object],
     planner: Callable[..., Any],
 ) -> Iterator[TaskDefinition[Any]]:
-    model, task_type, number = stage.task.parameter_model, stage.task.task_type, stage.definition.number
+    model = stage.task.parameter_model
+    fields: dict[str, object] = {
+        "job_id": job.job_id,
+        "job_type": job.job_type,
+        "task_type": stage.task.task_type,
+        "stage_number": stage.definition.number,
+    }
     for index, item in enumerate(planned):
         key, parameters = (item.key, item.parameters) if isinstance(item, Keyed) else (None, item)
         if type(parameters) is not model:
             raise _violation(planner, model.__name__, parameters, path=f"yielded[{index}]")
-        yield TaskDefinition(
-            job_id=job.job_id,
-            job_type=job.job_type,
-            task_type=task_type,
-            stage_number=number,
-            key=key,
-            parameters=parameters,
-        )
+        fields["key"], fields["parameters"] = key, parameters
+        yield TaskDefinition.from_fields(fields)
 
 
 def _results_for_planner(

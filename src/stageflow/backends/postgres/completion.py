@@ -154,7 +154,7 @@ def _reports(completions: Sequence[RangeCompletion]) -> list[object]:
         statuses += completion.statuses
         results += completion.results
         seconds += completion.seconds
-        times += [time.timestamp() for time in completion.completed_at]
+        times += completion.completed_at
         if completion.retries:
             of_index = {retry.task_index: retry for retry in completion.retries}
             places = range(completion.first, completion.first + len(completion.statuses))

@@ -15,6 +15,11 @@ def to_micros(moment: datetime) -> int:
     return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
 
 
+def unix_micros(seconds: float) -> int:
+    """Return seconds of Unix time as microseconds; exact to the microsecond."""
+    return round(seconds * 1_000_000)
+
+
 def from_micros(micros: int) -> datetime:
     """Return microseconds since the epoch as an aware datetime in UTC, exactly."""
     return _EPOCH + timedelta(microseconds=micros)

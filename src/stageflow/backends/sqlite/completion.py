@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from stageflow.backends.sqlite.barrier import Settlement, Tally, close_waiting, count_off
-from stageflow.backends.sqlite.clock import span_micros, to_micros
+from stageflow.backends.sqlite.clock import span_micros, unix_micros
 from stageflow.backends.sqlite.connection import Transaction, Value
 from stageflow.backends.sqlite.decisions import group_retries
 from stageflow.backends.sqlite.part import StorePart
@@ -122,7 +122,18 @@ def _result_rows(work: Work, completion: RangeCompletion) -> Iterator[tuple[Valu
     text = {status: status.value for status in TaskStatus}
     for index, (status, result, error, seconds, completed_at) in enumerate(columns, work.first):
         if status is not queued:
-            yield stage_id, index, generation, attempt, text[status], result, error, seconds, token, to_micros(completed_at)
+            yield (
+                stage_id,
+                index,
+                generation,
+                attempt,
+                text[status],
+                result,
+                error,
+                seconds,
+                token,
+                unix_micros(completed_at),
+            )
 
 
 def _return_retries(tx: Transaction, work: Work, completion: RangeCompletion) -> None:

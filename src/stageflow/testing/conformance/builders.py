@@ -294,7 +294,7 @@ def report(lease: Lease, *outcomes: TaskStatus | Again, first: int | None = None
         results=[f'{{"of":{index}}}' if status is OK else None for index, status in zip(indexes, statuses, strict=True)],
         errors=[None if status is OK else f"task {index} is {status}" for index, status in zip(indexes, statuses, strict=True)],
         seconds=[0.25] * len(statuses),
-        completed_at=[NOON] * len(statuses),
+        completed_at=[NOON.timestamp()] * len(statuses),
         retries=[
             Retry(task_index=index, delay_seconds=outcome.delay_seconds, error_details=outcome.error)
             for index, outcome in zip(indexes, outcomes, strict=True)
