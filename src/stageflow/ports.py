@@ -165,7 +165,10 @@ class LeaseStore(Protocol):
         ...
 
     def return_ranges(self, returns: Sequence[RangeReturn]) -> list[bool]:
-        """Give unstarted tails back; ``False`` where the lease was lost."""
+        """Give unstarted tails back; ``False`` where the lease was lost.
+
+        A tail that begins at or after the end of its range is empty: it went back before, or an operator took it.
+        """
         ...
 
     def list_leases(self, limit: int) -> list[SeenLease]:
@@ -203,7 +206,12 @@ class CompletionStore(Protocol):
     ) -> list[TaskCompletionResult]:
         """Record the results of range prefixes and take them off the stages' counters.
 
-        The one completion that empties a stage's counter also receives the lease on its advancement.
+        The one completion that empties a stage's counter also receives the lease on its advancement. Of a report that reaches
+        beyond a task which ``close_task`` took out of the range, what is before that task is recorded, and the lease ends
+        with it: nothing is written for that task and those after it, and the holder's next report is stale.
+
+        Raises:
+            StoreStateError: A report is longer than its range, and no operator cut it; nothing was written.
         """
         ...
 
@@ -217,7 +225,8 @@ class CompletionStore(Protocol):
     ) -> bool:
         """End or requeue one unfinished task by an operator's hand; ``False`` where it has ended.
 
-        ``QUEUED`` takes a leased task from its holder; ``FAILED``, ``SKIPPED`` and ``CANCELLED`` record that as its result.
+        ``QUEUED`` takes a leased task from its holder; ``FAILED``, ``SKIPPED`` and ``CANCELLED`` record that as its result. A
+        holder keeps what is before the task; what is after it can be claimed by others at once.
         """
         ...
 
