@@ -154,6 +154,16 @@ class PlanConformance(StoreScenarios):
         assert snapshot(store, _JOB) == before
         assert store.add_tasks(chunk(plan, 2, first_index=2, keys=[None, "there"])) is PlanOutcome.RECORDED
 
+    def test_every_store_says_in_the_same_words_that_a_key_is_there_twice(self, store: MovableStore) -> None:
+        """The error names the first key that is doubled within the chunk, else the first that is stored, and what to do."""
+        plan = _begin(store)
+        store.add_tasks(chunk(plan, 2, keys=["it's", "50%"], final=False))
+        for keys, named in ((["it's", "b", "a", "b", "a"], "b"), (["x", None, "50%", None, "it's"], "50%")):
+            with pytest.raises(InvalidValueError) as caught:
+                store.add_tasks(chunk(plan, 5, first_index=2, keys=keys))
+            words = f"two tasks of the stage have the key '{named}'; nothing was written: give each task its own key, or none"
+            assert str(caught.value) == words
+
     def test_stages_do_not_share_their_keys(self, store: MovableStore) -> None:
         """A key names a task of its stage; another stage, or another job, may use it again."""
         job = new_job(stages=2)
