@@ -166,6 +166,11 @@ def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
         (["submit", "circles"], 2, "registered: squares"),
         (["submit", "squares", "--parameters", '{"count": "3"}'], 2, "count"),
         (["submit", "squares", "--parameters", "nonsense"], 2, "Invalid JSON"),
+        (["submit", "squares", "--parameters", '{"count": 1, "count": 2}'], 2, "key 'count' twice"),
+        (["submit", "squares", "--parameters", '{"count": 1, "bad": [{"a": 1, "b": {}, "a": 2}]}'], 2, "key 'a' twice"),
+        (["submit", "squares", "--parameters", "[" * 100_000 + "]" * 100_000], 2, "nested too deeply"),
+        (["run", "squares", "--parameters", '{"count":' * 100_000 + "1" + "}" * 100_000], 2, "nested too deeply"),
+        (["run", "squares", "--parameters", f'{{"count": {"9" * 5000}}}'], 2, "number out of range"),
         (["status", "ffff"], 2, "no job whose id begins"),
         (["cancel", ""], 2, "blank"),
         (["jobs", "--queue", " "], 2, "blank"),
@@ -173,6 +178,7 @@ def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
 )
 def test_bad_input_is_told_apart(setup: list[str], arguments: list[str], code: int, said: str) -> None:
     """An unknown type, wrong parameters and an unknown job each get one clear message and exit code 2."""
+    assert call("migrate", *setup).exit_code == 0
     answer = call(*arguments, *setup)
     assert answer.exit_code == code
     assert said in answer.output
@@ -193,6 +199,52 @@ def test_a_store_that_was_not_migrated_exits_4(postgres_dsn: str, setup: list[st
     assert "stageflow migrate" in answer.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["verify"],
+        ["verify", "--json"],
+        ["check"],
+        ["jobs"],
+        ["jobs", "--json"],
+        ["status", "a"],
+        ["watch", "a"],
+        ["tasks", "a"],
+    ],
+)
+@pytest.mark.parametrize("content", [None, b""])
+def test_looking_at_a_store_that_is_not_there_makes_none(
+    setup: list[str], tmp_path: Path, arguments: list[str], content: bytes | None
+) -> None:
+    """A mistyped path is told with what to do, and leaves no file behind, nor tables in a file that is none of ours."""
+    path = tmp_path / "jobs.db"
+    if content is not None:
+        path.write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    answer = call(*arguments, *setup)
+    assert answer.exit_code == 4, answer.output
+    assert "--json" in arguments or "stageflow migrate" in answer.output
+    assert sorted(tmp_path.iterdir()) == before
+    assert content is None or path.read_bytes() == content
+
+
+def test_verify_names_the_command_for_an_empty_database(postgres_dsn: str) -> None:
+    """A database without a schema is told with what to do."""
+    answer = call("verify", "--store", postgres_dsn)
+    assert answer.exit_code == 4
+    assert "stageflow migrate" in answer.output
+
+
+def test_a_stage_that_a_job_does_not_have_is_named_with_those_it_has(setup: list[str]) -> None:
+    """An empty table would say that the stage has no tasks."""
+    call("submit", "squares", "--parameters", '{"count": 1}', *setup)
+    job_id = json.loads(call("jobs", "--json", *setup).stdout)[0]["job_id"]
+    assert call("tasks", job_id, "--stage", "1", *setup).exit_code == 0
+    answer = call("tasks", job_id, "--stage", "7", *setup)
+    assert answer.exit_code == 2
+    assert "no stage 7; its stages are 1 (squares)" in answer.output
+
+
 def test_verify_says_up_to_date_and_names_drift(postgres_dsn: str) -> None:
     """A migrated database is up to date; one that was altered by hand is not, and each difference is named."""
     assert call("migrate", "--store", postgres_dsn).exit_code == 0
@@ -210,6 +262,7 @@ def test_verify_says_up_to_date_and_names_drift(postgres_dsn: str) -> None:
 
 def test_check_names_what_it_found(setup: list[str]) -> None:
     """The whole set-up in three lines."""
+    call("migrate", *setup)
     answer = call("check", *setup)
     assert answer.exit_code == 0, answer.output
     assert "squares version 1" in answer.output
