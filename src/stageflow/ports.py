@@ -384,6 +384,16 @@ class Queue(Protocol):
         """Move a message to the poison queue."""
         ...
 
+    def probe(self) -> int:
+        """Reach every queue, the poison queues too, and return about how many messages wait or are hidden.
+
+        Receives nothing: no message is hidden by it, and no delivery is counted.
+
+        Raises:
+            QueueUnreachableError: The queues cannot be reached, or one of them is missing.
+        """
+        ...
+
     def create(self) -> None:
         """Create the queues where they are missing."""
         ...

@@ -335,15 +335,19 @@ def test_a_prefix_of_several_ids_and_a_blank_one_choose_no_job(setup: list[str])
 
 
 def test_check_leaves_the_messages_of_the_queue_where_they_are(postgres_dsn: str, azurite: Any, setup: list[str]) -> None:
-    """A look at the queue hides no message from the workers."""
+    """A queue that is missing is told with what to do; a look at one hides no message and counts no delivery."""
     queue = f"azure:{azurite.connection_string}?prefix=cli-check"
     options = ["--app", setup[1], "--store", postgres_dsn, "--queue", queue]
+    assert call("migrate", *options[:4]).exit_code == 0
+    missing = call("check", *options)
+    assert (missing.exit_code, "stageflow migrate" in missing.output) == (3, True)
     assert call("migrate", *options).exit_code == 0
     kept = create_queue(queue)
     kept.send([JobQueueMessage(job_id="a" * 64, job_type="squares", stage_number=1)])
     checked = json.loads(call("check", "--json", *options).stdout)
-    assert checked["queue"] == kept.url
-    assert len(kept.receive(max_messages=1, visibility_seconds=1.0)) == 1
+    assert (checked["queue"], checked["messages"]) == (kept.url, 1)
+    assert "about 1 messages" in call("check", *options).output
+    assert [message.delivery_count for message in kept.receive(max_messages=2, visibility_seconds=60.0)] == [1]
     kept.close()
 
 

@@ -72,18 +72,19 @@ def check(app_name: str | None, store: str | None, queue: str | None, as_json: b
     with opened_app(app_name, store, queue) as app:
         app.repositories.store.check_schema()
         now = app.repositories.store.now()
-        if app.queue is not None:
-            for message in app.queue.receive(max_messages=1, visibility_seconds=1.0):
-                app.queue.extend(message, 0)
+        waiting = None if app.queue is None else app.queue.probe()
         known = [f"{workflow.job_type} version {workflow.version}" for workflow in app.registry]
         if as_json:
             queue_url = None if app.queue is None else app.queue.url
             store_url = app.repositories.store.url
-            print_json({"store": store_url, "store_time": now.isoformat(), "queue": queue_url, "workflows": known})
+            document = {"store": store_url, "store_time": now.isoformat(), "queue": queue_url, "messages": waiting}
+            print_json({**document, "workflows": known})
         else:
             url = app.repositories.store.url
             click.echo(f"store {url}: reachable, schema current, its time is {now:%Y-%m-%d %H:%M:%S} UTC")
-            click.echo("queue: the database" if app.queue is None else f"queue {app.queue.url}: reachable")
+            click.echo(
+                "queue: the database" if app.queue is None else f"queue {app.queue.url}: reachable, about {waiting} messages"
+            )
             click.echo(f"workflows: {', '.join(known) or 'none; name them with --app'}")
     return DONE
 
