@@ -143,7 +143,7 @@ def _read_stage_results(tx: Transaction, job_id: str, run: int) -> dict[str, Sta
         try:
             results[stage_key(stage_number)] = StageResultsFormatter.from_stored(stage_number, text, rows)
         except StageResultsInvalidError as error:
-            msg = f"job {job_id}: {error}; repair the stage or resubmit the job"
+            msg = f"job {job_id}: {error}; correct the row, or submit the work as another job"
             raise StageResultsInvalidError(msg) from error
     return results
 
