@@ -108,6 +108,10 @@ class TaskStore(Protocol):
         """Return the stages of a job's run that were opened, by number."""
         ...
 
+    def count_running_tasks(self, stage_ids: Sequence[int]) -> list[int]:
+        """Return for each stage, in the order asked, how many of its tasks are leased: those whose status is processing."""
+        ...
+
     def list_tasks(
         self,
         job_id: str,

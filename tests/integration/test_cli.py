@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from stageflow.app.factory import create_queue
 from stageflow.cli import main
 from stageflow.cli.loading import opened_app
 from stageflow.cli.progress import Pace, stage_line
+from stageflow.contracts.lease import ClaimRequest
 from stageflow.contracts.message import JobQueueMessage
 from stageflow.contracts.stage import StageResultContract
+from stageflow.testing.conformance.builders import chunk
 
 WORKFLOWS = """
 from collections.abc import Iterator
@@ -150,6 +153,23 @@ def test_a_failed_job_exits_1_and_says_why_without_secrets(setup: list[str]) -> 
     failed = json.loads(call("tasks", job_id, "--failed", "--json", *setup).stdout)
     assert [each["task_index"] for each in failed] == [1]
     assert call("tasks", job_id, "--failed", *setup).exit_code == 0
+
+
+def test_status_tells_how_many_tasks_run(setup: list[str]) -> None:
+    """A person and a program see what is leased, next to what has ended and what is left."""
+    call("submit", "squares", "--parameters", '{"count": 5}', *setup)
+    with opened_app(setup[1], setup[3], None) as app:
+        store = app.repositories.store
+        (job,) = app.repositories.jobs.list_jobs()
+        request: dict[str, Any] = {"worker_id": "ada", "max_leases": 1, "lease_seconds": 60.0}
+        (plan,) = store.claim(ClaimRequest(work_types=["squares/1"], max_tasks=[1], **request)).leases
+        store.add_tasks(chunk(plan, 5))
+        store.claim(ClaimRequest(work_types=["squares/1/square"], max_tasks=[3], **request))
+    (stage,) = json.loads(call("status", job.job_id, "--json", *setup).stdout)["stages"]
+    assert (stage["running"], stage["remaining"], stage["task_count"]) == (3, 5, 5)
+    shown = call("status", job.job_id, *setup).output
+    assert "running" in shown
+    assert re.search(r"5 +\S+ +0 +\S+ +0 +\S+ +0 +\S+ +3 +\S+ +5", shown), shown
 
 
 def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
@@ -358,8 +378,8 @@ def test_the_rate_counts_from_the_first_look_and_says_what_is_left(setup: list[s
     with opened_app(setup[1], setup[3], None) as app:
         ended = app.progress(job_id)
     stage = ended.stages[0]
-    begun = ended.model_copy(update={"stages": [stage.model_copy(update={"remaining": 100})]})
+    begun = ended.model_copy(update={"stages": [stage.model_copy(update={"remaining": 100, "running": 4})]})
     assert Pace(ended).look(ended) == {1: 0.0}
     assert 0 < Pace(begun).look(ended)[1] <= 100 / 0.001
-    assert stage_line(begun.stages[0], 50.0) == "stage 1 squares: 100/200 done, 0 failed, 50/s, 2 s left"
+    assert stage_line(begun.stages[0], 50.0) == "stage 1 squares: 100/200 done, 4 running, 0 failed, 50/s, 2 s left"
     assert stage_line(stage, 50.0) == "stage 1 squares: 200/200 done, 0 failed"

@@ -104,10 +104,11 @@ def status(job_id: str, app_name: str | None, store: str | None, queue: str | No
     """Show where a job stands; JOB_ID may be the beginning of an id."""
     with opened_app(app_name, store, queue) as app:
         job = find_job(app, job_id)
+        progress = job_progress(app.repositories, job)
         if as_json:
-            print_json(job_document(app.repositories, job))
+            print_json({**job_document(app.repositories, job), "stages": dump(progress)["stages"]})
         else:
-            print_progress(job_progress(app.repositories, job))
+            print_progress(progress)
             if job.error_details:
                 click.echo(job.error_details)
     return FAILED if job.status is JobStatus.FAILED else DONE

@@ -61,7 +61,7 @@ def print_progress(progress: JobProgress) -> None:
     """Print where a job stands, stage by stage."""
     print_table(
         f"{progress.job_type} {progress.job_id[:16]}: {progress.status}, stage {progress.stage} of {progress.total_stages}",
-        ("stage", "name", "status", "tasks", "done", "failed", "skipped", "left"),
+        ("stage", "name", "status", "tasks", "done", "failed", "skipped", "running", "left"),
         [
             (
                 stage.stage_number,
@@ -71,6 +71,7 @@ def print_progress(progress: JobProgress) -> None:
                 stage.completed,
                 stage.failed,
                 stage.skipped + stage.cancelled,
+                stage.running,
                 stage.remaining,
             )
             for stage in progress.stages
