@@ -11,6 +11,8 @@ class StageProgress(Contract):
 
     Attributes:
         planned: Whether all its tasks are known.
+        remaining: Tasks that have not ended, those that run included.
+        running: Tasks that a worker has leased, which it runs one after another; their status is processing.
     """
 
     stage_number: int
@@ -23,6 +25,7 @@ class StageProgress(Contract):
     skipped: int
     cancelled: int
     remaining: int
+    running: int
 
 
 class JobProgress(Contract):
@@ -42,8 +45,10 @@ class JobProgress(Contract):
 
 
 def job_progress(repositories: Repositories, job: JobRecord) -> JobProgress:
-    """Return how far a job is, from the counters of its stages; nothing is counted over rows."""
+    """Return how far a job is, from the counters of its stages and the leases on them; nothing is counted over tasks."""
     stages = repositories.stages.list_stages(job.job_id, job.run)
+    open_ids = [stage.stage_id for stage in stages if stage.remaining]
+    running = dict(zip(open_ids, repositories.stages.count_running_tasks(open_ids), strict=True))
     return JobProgress(
         job_id=job.job_id,
         job_type=job.job_type,
@@ -62,6 +67,8 @@ def job_progress(repositories: Repositories, job: JobRecord) -> JobProgress:
                 skipped=stage.skipped_tasks,
                 cancelled=stage.cancelled_tasks,
                 remaining=stage.remaining,
+                # Read after the counters: what was planned and leased between the two looks is not known to them.
+                running=min(running[stage.stage_id], stage.remaining) if stage.remaining else 0,
             )
             for stage in stages
         ],

@@ -132,8 +132,22 @@ def test_messages_in_hand_are_given_out_although_the_next_page_fails(
     queue.send([job_message()])
     service.delete_queue(f"{prefix}-tasks")
     assert JobQueueMessage.from_wire(receive_one(queue).body) == job_message()
-    with pytest.raises(QueueUnreachableError, match=f"'{prefix}-tasks' at .* does not exist; create it"):
+    with pytest.raises(
+        QueueUnreachableError, match=f"'{prefix}-tasks' at .* does not exist; make the queues once with `stageflow migrate`"
+    ):
         receive(queue)
+
+
+@pytest.mark.parametrize("missing", ["jobs", "tasks", "jobs-poison", "tasks-poison"])
+def test_probing_names_the_queue_that_is_missing(
+    queue: AzureStorageQueue, service: QueueServiceClient, prefix: str, missing: str
+) -> None:
+    """A set-up whose poison queue is missing would be found out only by the first poison message."""
+    service.delete_queue(f"{prefix}-{missing}")
+    with pytest.raises(QueueUnreachableError, match=f"'{prefix}-{missing}' at .* does not exist; .*`stageflow migrate`"):
+        queue.probe()
+    queue.create()
+    assert queue.probe() == 0
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 604_801, float("nan"), float("inf")])

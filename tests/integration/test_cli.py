@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from stageflow.app.factory import create_queue
 from stageflow.cli import main
 from stageflow.cli.loading import opened_app
 from stageflow.cli.progress import Pace, stage_line
+from stageflow.contracts.lease import ClaimRequest
 from stageflow.contracts.message import JobQueueMessage
 from stageflow.contracts.stage import StageResultContract
+from stageflow.testing.conformance.builders import chunk
 
 WORKFLOWS = """
 from collections.abc import Iterator
@@ -152,6 +155,24 @@ def test_a_failed_job_exits_1_and_says_why_without_secrets(setup: list[str]) -> 
     assert call("tasks", job_id, "--failed", *setup).exit_code == 0
 
 
+def test_status_tells_how_many_tasks_run(setup: list[str]) -> None:
+    """A person and a program see what is leased, next to what has ended and what is left."""
+    call("submit", "squares", "--parameters", '{"count": 5}', *setup)
+    with opened_app(setup[1], setup[3], None) as app:
+        store = app.repositories.store
+        (job,) = app.repositories.jobs.list_jobs()
+        request: dict[str, Any] = {"worker_id": "ada", "max_leases": 1, "lease_seconds": 60.0}
+        (plan,) = store.claim(ClaimRequest(work_types=["squares/1"], max_tasks=[1], **request)).leases
+        store.add_tasks(chunk(plan, 5))
+        store.claim(ClaimRequest(work_types=["squares/1/square"], max_tasks=[3], **request))
+    (stage,) = json.loads(call("status", job.job_id, "--json", *setup).stdout)["stages"]
+    assert (stage["running"], stage["remaining"], stage["task_count"]) == (3, 5, 5)
+    shown = call("status", job.job_id, *setup).output
+    assert max(map(len, shown.splitlines())) <= 80
+    assert re.findall(r"\w+", shown.splitlines()[2])[-3:] == ["skipped", "running", "left"]
+    assert re.findall(r"[\w+]+", shown.splitlines()[4]) == ["1", "squares", "processing", "5", "0", "0", "0", "3", "5"]
+
+
 def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
     """A cancelled job stays cancelled."""
     call("submit", "squares", "--parameters", '{"count": 1}', *setup)
@@ -166,6 +187,11 @@ def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
         (["submit", "circles"], 2, "registered: squares"),
         (["submit", "squares", "--parameters", '{"count": "3"}'], 2, "count"),
         (["submit", "squares", "--parameters", "nonsense"], 2, "Invalid JSON"),
+        (["submit", "squares", "--parameters", '{"count": 1, "count": 2}'], 2, "key 'count' twice"),
+        (["submit", "squares", "--parameters", '{"count": 1, "bad": [{"a": 1, "b": {}, "a": 2}]}'], 2, "key 'a' twice"),
+        (["submit", "squares", "--parameters", "[" * 100_000 + "]" * 100_000], 2, "nested too deeply"),
+        (["run", "squares", "--parameters", '{"count":' * 100_000 + "1" + "}" * 100_000], 2, "nested too deeply"),
+        (["run", "squares", "--parameters", f'{{"count": {"9" * 5000}}}'], 2, "number out of range"),
         (["status", "ffff"], 2, "no job whose id begins"),
         (["cancel", ""], 2, "blank"),
         (["jobs", "--queue", " "], 2, "blank"),
@@ -173,6 +199,7 @@ def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
 )
 def test_bad_input_is_told_apart(setup: list[str], arguments: list[str], code: int, said: str) -> None:
     """An unknown type, wrong parameters and an unknown job each get one clear message and exit code 2."""
+    assert call("migrate", *setup).exit_code == 0
     answer = call(*arguments, *setup)
     assert answer.exit_code == code
     assert said in answer.output
@@ -193,6 +220,52 @@ def test_a_store_that_was_not_migrated_exits_4(postgres_dsn: str, setup: list[st
     assert "stageflow migrate" in answer.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["verify"],
+        ["verify", "--json"],
+        ["check"],
+        ["jobs"],
+        ["jobs", "--json"],
+        ["status", "a"],
+        ["watch", "a"],
+        ["tasks", "a"],
+    ],
+)
+@pytest.mark.parametrize("content", [None, b""])
+def test_looking_at_a_store_that_is_not_there_makes_none(
+    setup: list[str], tmp_path: Path, arguments: list[str], content: bytes | None
+) -> None:
+    """A mistyped path is told with what to do, and leaves no file behind, nor tables in a file that is none of ours."""
+    path = tmp_path / "jobs.db"
+    if content is not None:
+        path.write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    answer = call(*arguments, *setup)
+    assert answer.exit_code == 4, answer.output
+    assert "--json" in arguments or "stageflow migrate" in answer.output
+    assert sorted(tmp_path.iterdir()) == before
+    assert content is None or path.read_bytes() == content
+
+
+def test_verify_names_the_command_for_an_empty_database(postgres_dsn: str) -> None:
+    """A database without a schema is told with what to do."""
+    answer = call("verify", "--store", postgres_dsn)
+    assert answer.exit_code == 4
+    assert "stageflow migrate" in answer.output
+
+
+def test_a_stage_that_a_job_does_not_have_is_named_with_those_it_has(setup: list[str]) -> None:
+    """An empty table would say that the stage has no tasks."""
+    call("submit", "squares", "--parameters", '{"count": 1}', *setup)
+    job_id = json.loads(call("jobs", "--json", *setup).stdout)[0]["job_id"]
+    assert call("tasks", job_id, "--stage", "1", *setup).exit_code == 0
+    answer = call("tasks", job_id, "--stage", "7", *setup)
+    assert answer.exit_code == 2
+    assert "no stage 7; its stages are 1 (squares)" in answer.output
+
+
 def test_verify_says_up_to_date_and_names_drift(postgres_dsn: str) -> None:
     """A migrated database is up to date; one that was altered by hand is not, and each difference is named."""
     assert call("migrate", "--store", postgres_dsn).exit_code == 0
@@ -210,6 +283,7 @@ def test_verify_says_up_to_date_and_names_drift(postgres_dsn: str) -> None:
 
 def test_check_names_what_it_found(setup: list[str]) -> None:
     """The whole set-up in three lines."""
+    call("migrate", *setup)
     answer = call("check", *setup)
     assert answer.exit_code == 0, answer.output
     assert "squares version 1" in answer.output
@@ -282,15 +356,19 @@ def test_a_prefix_of_several_ids_and_a_blank_one_choose_no_job(setup: list[str])
 
 
 def test_check_leaves_the_messages_of_the_queue_where_they_are(postgres_dsn: str, azurite: Any, setup: list[str]) -> None:
-    """A look at the queue hides no message from the workers."""
+    """A queue that is missing is told with what to do; a look at one hides no message and counts no delivery."""
     queue = f"azure:{azurite.connection_string}?prefix=cli-check"
     options = ["--app", setup[1], "--store", postgres_dsn, "--queue", queue]
+    assert call("migrate", *options[:4]).exit_code == 0
+    missing = call("check", *options)
+    assert (missing.exit_code, "stageflow migrate" in missing.output) == (3, True)
     assert call("migrate", *options).exit_code == 0
     kept = create_queue(queue)
     kept.send([JobQueueMessage(job_id="a" * 64, job_type="squares", stage_number=1)])
     checked = json.loads(call("check", "--json", *options).stdout)
-    assert checked["queue"] == kept.url
-    assert len(kept.receive(max_messages=1, visibility_seconds=1.0)) == 1
+    assert (checked["queue"], checked["messages"]) == (kept.url, 1)
+    assert "about 1 messages" in call("check", *options).output
+    assert [message.delivery_count for message in kept.receive(max_messages=2, visibility_seconds=60.0)] == [1]
     kept.close()
 
 
@@ -301,8 +379,8 @@ def test_the_rate_counts_from_the_first_look_and_says_what_is_left(setup: list[s
     with opened_app(setup[1], setup[3], None) as app:
         ended = app.progress(job_id)
     stage = ended.stages[0]
-    begun = ended.model_copy(update={"stages": [stage.model_copy(update={"remaining": 100})]})
+    begun = ended.model_copy(update={"stages": [stage.model_copy(update={"remaining": 100, "running": 4})]})
     assert Pace(ended).look(ended) == {1: 0.0}
     assert 0 < Pace(begun).look(ended)[1] <= 100 / 0.001
-    assert stage_line(begun.stages[0], 50.0) == "stage 1 squares: 100/200 done, 0 failed, 50/s, 2 s left"
+    assert stage_line(begun.stages[0], 50.0) == "stage 1 squares: 100/200 done, 4 running, 0 failed, 50/s, 2 s left"
     assert stage_line(stage, 50.0) == "stage 1 squares: 200/200 done, 0 failed"

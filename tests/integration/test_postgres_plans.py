@@ -188,3 +188,5 @@ def test_a_page_of_results_reads_a_page(watched: _Watched) -> None:
     assert _offences(watched.plans_of(lambda: store.list_result_rows(1, first_index=0, limit=40, failed_only=True))) == []
     tasks = watched.plans_of(lambda: store.list_tasks(_WIDE.job_id, 1, 1, first_index=20_000, limit=40))
     assert _offences(tasks) == []
+    stages = [stage.stage_id for stage in store.list_stages(_WIDE.job_id, 1)]
+    assert _offences(watched.plans_of(lambda: store.count_running_tasks(stages))) == []

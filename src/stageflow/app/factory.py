@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Final
 
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.preview import redact
-from stageflow.errors import InvalidValueError
+from stageflow.contracts.schema import SchemaState
+from stageflow.errors import InvalidValueError, SchemaVersionError
 from stageflow.ports import Queue, Store
 from stageflow.repositories import Repositories
 
@@ -65,6 +66,26 @@ class RepositoryRegistry:
         for repositories in self._known.values():
             repositories.store.close()
         self._known.clear()
+
+
+def require_made(store: str) -> None:
+    """Do nothing if opening an app on this store makes nothing: a SQLite file is made by whoever opens an app on it.
+
+    Raises:
+        SchemaVersionError: The SQLite file is not there, or holds nothing of stageflow.
+    """
+    if not store.startswith("sqlite:") or store.endswith(":memory:"):
+        return
+    opened = _create_store(store, None, 1)
+    try:
+        if opened.verify().state is SchemaState.MISSING:
+            msg = (
+                f"there is no stageflow store at {opened.url}; correct the address, or make the store with "
+                f"`stageflow migrate --store {store}`"
+            )
+            raise SchemaVersionError(msg)
+    finally:
+        opened.close()
 
 
 def create_queue(url: str, *, credential: object | None = None) -> Queue:

@@ -5,20 +5,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from stageflow.app import Stageflow
 from stageflow.cli.failure import DONE, FAILED, exiting
 from stageflow.cli.hello_world import Hello, HelloWorldController, demo_registry
-from stageflow.cli.loading import find_job, opened_app
+from stageflow.cli.loading import find_job, find_stage, opened_app
 from stageflow.cli.options import as_json, connecting, not_blank
 from stageflow.cli.output import dump, job_document, print_json, print_progress, print_table
+from stageflow.cli.parameters import decode_parameters
 from stageflow.cli.progress import follow_job
-from stageflow.contracts.base import Contract
 from stageflow.contracts.job import JobResult
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission
-from stageflow.errors import InvalidValueError, StageflowError
+from stageflow.errors import StageflowError
 from stageflow.insights import job_progress
 from stageflow.settings import read_settings
 
@@ -49,7 +48,7 @@ def submitting(command: Callable[..., Any]) -> Callable[..., Any]:
 def demo(count: int, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
     """Run HelloWorld in this process and show what came of it."""
     named = store or read_settings().store or "sqlite::memory:"
-    with opened_app(None, named, queue, registry=demo_registry) as app:
+    with opened_app(None, named, queue, registry=demo_registry, makes_store=True) as app:
         app.migrate()
         submission = app.submit(HelloWorldController, Hello(n=count), new_run=True)
         result = _work_on(app, submission, quiet=as_json)
@@ -67,7 +66,7 @@ def demo(count: int, store: str | None, queue: str | None, as_json: bool) -> int
 @exiting
 def run(job_type: str, app_name: str | None, store: str | None, queue: str | None, as_json: bool, **request: Any) -> int:  # noqa: FBT001  a flag
     """Submit a job and work on it in this process until it has ended."""
-    with opened_app(app_name, store, queue, needs_workflows=True) as app:
+    with opened_app(app_name, store, queue, needs_workflows=True, makes_store=True) as app:
         app.migrate()
         result = _work_on(app, _submit(app, job_type, **request), quiet=as_json)
         job = app.job(result.job_id)
@@ -87,7 +86,7 @@ def run(job_type: str, app_name: str | None, store: str | None, queue: str | Non
 @exiting
 def submit(job_type: str, app_name: str | None, store: str | None, queue: str | None, as_json: bool, **request: Any) -> int:  # noqa: FBT001  a flag
     """Submit a job; workers do the rest."""
-    with opened_app(app_name, store, queue, needs_workflows=True) as app:
+    with opened_app(app_name, store, queue, needs_workflows=True, makes_store=True) as app:
         app.repositories.store.check_schema()
         submission = _submit(app, job_type, **request)
         if as_json:
@@ -106,10 +105,11 @@ def status(job_id: str, app_name: str | None, store: str | None, queue: str | No
     """Show where a job stands; JOB_ID may be the beginning of an id."""
     with opened_app(app_name, store, queue) as app:
         job = find_job(app, job_id)
+        progress = job_progress(app.repositories, job)
         if as_json:
-            print_json(job_document(app.repositories, job))
+            print_json({**job_document(app.repositories, job), "stages": dump(progress)["stages"]})
         else:
-            print_progress(job_progress(app.repositories, job))
+            print_progress(progress)
             if job.error_details:
                 click.echo(job.error_details)
     return FAILED if job.status is JobStatus.FAILED else DONE
@@ -192,7 +192,7 @@ def tasks(
     """List tasks of a stage."""
     with opened_app(app_name, store, queue) as app:
         job = find_job(app, job_id)
-        number = job.stage if stage_number is None else stage_number
+        number = find_stage(app, job, stage_number)
         found = app.repositories.tasks.list_tasks_for_job(job.job_id, number, first, limit, failed)
         if as_json:
             print_json([dump(each) for each in found])
@@ -232,24 +232,12 @@ def _submit(
     model = app.registry.find(job_type).parameters_model
     return app.submit(
         job_type,
-        _decode(model, parameters),
+        decode_parameters(model, parameters),
         idempotency_key=idempotency_key,
         new_run=new_run,
         priority=priority,
         not_before=None if not_before is None else not_before.replace(tzinfo=UTC),
     )
-
-
-def _decode(model: type[Contract], text: str) -> Contract:
-    try:
-        return model.from_json(text)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'the whole'}: {each['msg']}"
-            for each in error.errors(include_url=False, include_input=False)
-        )
-        msg = f"--parameters are no {model.__name__}: {problems}"
-        raise InvalidValueError(msg) from error
 
 
 def _work_on(app: Stageflow, submission: Submission, *, quiet: bool) -> JobResult:

@@ -12,10 +12,11 @@ from types import ModuleType
 import click
 
 from stageflow.app import Stageflow
-from stageflow.app.factory import DEFAULT_STORE
+from stageflow.app.factory import DEFAULT_STORE, RepositoryFactory, require_made
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.preview import redact
-from stageflow.errors import JobNotFoundError, StageflowError
+from stageflow.errors import InvalidValueError, JobNotFoundError, StageflowError
+from stageflow.ports import Store
 from stageflow.settings import read_settings
 from stageflow.worker import WorkerOptions
 from stageflow.workflow.registry import JobRegistry
@@ -32,27 +33,46 @@ def opened_app(
     registry: JobRegistry | None = None,
     options: WorkerOptions | None = None,
     needs_workflows: bool = False,
+    makes_store: bool = False,
 ) -> Iterator[Stageflow]:
-    """Give the app that the options and the environment name, closed at the end unless ``--app`` itself is an app."""
+    """Give the app that the options and the environment name, closed at the end unless ``--app`` itself is an app.
+
+    Args:
+        needs_workflows: Refuse a registry without workflows.
+        makes_store: Make a SQLite store that is not there yet; a command that only looks must not.
+    """
     settings = read_settings()
-    named = app or settings.app
-    found = registry if registry is not None else _registry(named)
+    found = registry if registry is not None else _registered(app, store, queue)
     if isinstance(found, Stageflow):
-        if store is not None or queue is not None:
-            msg = f"--app {named} is an app with its own store and queue; leave out --store and --queue, or name its registry"
-            raise click.UsageError(msg)
         yield found
         return
     if needs_workflows and not found.workflows():
         msg = "no workflow is known; name the module that registers them: --app yourpackage.workflows"
         raise click.UsageError(msg)
+    url = store or settings.store or DEFAULT_STORE
+    if not makes_store:
+        require_made(url)
     with Stageflow(
-        store or settings.store or DEFAULT_STORE,
+        url,
         registry=found,
         queue=queue or settings.queue,
         options=options,
     ) as opened:
         yield opened
+
+
+@contextmanager
+def opened_store(app: str | None, store: str | None, queue: str | None) -> Iterator[Store]:
+    """Give the store that the options and the environment name, as it is: nothing is made or migrated."""
+    found = _registered(app, store, queue)
+    if isinstance(found, Stageflow):
+        yield found.repositories.store
+        return
+    opened = RepositoryFactory.create_repositories(store or read_settings().store or DEFAULT_STORE).store
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 def find_job(app: Stageflow, job_id: str) -> JobRecord:
@@ -73,6 +93,31 @@ def find_job(app: Stageflow, job_id: str) -> JobRecord:
         msg = f"{job_id!r} fits several jobs, such as {', '.join(match.job_id[:16] for match in matches)}; give more of the id"
         raise click.UsageError(msg)
     return app.job(matches[0].job_id)
+
+
+def find_stage(app: Stageflow, job: JobRecord, stage_number: int | None) -> int:
+    """Return the number of the stage asked for, the current one if none was.
+
+    Raises:
+        InvalidValueError: The job has no such stage; the message names those it has.
+    """
+    number = job.stage if stage_number is None else stage_number
+    if number > job.total_stages:
+        names = {stage.stage_number: stage.name for stage in app.repositories.stages.list_stages(job.job_id, job.run)}
+        stages = [f"{each} ({names[each]})" if each in names else str(each) for each in range(1, job.total_stages + 1)]
+        msg = f"job {job.job_id[:16]} has no stage {number}; its stages are {', '.join(stages)}: give one of these to --stage"
+        raise InvalidValueError(msg)
+    return number
+
+
+def _registered(app: str | None, store: str | None, queue: str | None) -> JobRegistry | Stageflow:
+    """Return the registry, or the app, that ``--app`` or the environment names."""
+    named = app or read_settings().app
+    found = _registry(named)
+    if isinstance(found, Stageflow) and (store is not None or queue is not None):
+        msg = f"--app {named} is an app with its own store and queue; leave out --store and --queue, or name its registry"
+        raise click.UsageError(msg)
+    return found
 
 
 def _registry(named: str | None) -> JobRegistry | Stageflow:

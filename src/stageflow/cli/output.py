@@ -47,9 +47,9 @@ def _stage_document(repositories: Repositories, result: StageResultContract, sta
     return document
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; in colour on a terminal only."""
-    table = Table(title=title, title_justify="left")
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, tight: bool = False) -> None:
+    """Print a table, with less space between its columns if ``tight``; in colour on a terminal only."""
+    table = Table(title=title, title_justify="left", collapse_padding=tight, pad_edge=not tight)
     for column in columns:
         table.add_column(column, overflow="fold", min_width=max(len(column), _STATUS_WIDTH if column == "status" else 0))
     for row in rows:
@@ -61,7 +61,7 @@ def print_progress(progress: JobProgress) -> None:
     """Print where a job stands, stage by stage."""
     print_table(
         f"{progress.job_type} {progress.job_id[:16]}: {progress.status}, stage {progress.stage} of {progress.total_stages}",
-        ("stage", "name", "status", "tasks", "done", "failed", "skipped", "left"),
+        ("stage", "name", "status", "tasks", "done", "failed", "skipped", "running", "left"),
         [
             (
                 stage.stage_number,
@@ -71,10 +71,12 @@ def print_progress(progress: JobProgress) -> None:
                 stage.completed,
                 stage.failed,
                 stage.skipped + stage.cancelled,
+                stage.running,
                 stage.remaining,
             )
             for stage in progress.stages
         ],
+        tight=True,  # nine columns fit into a terminal of 80
     )
 
 

@@ -29,6 +29,7 @@ def _with_bars(app: Stageflow, job_id: str, console: Console) -> JobResult:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[running]} running"),
         TextColumn("{task.fields[failed]} failed"),
         TextColumn("{task.fields[rate]}/s"),
         TimeRemainingColumn(),
@@ -42,10 +43,15 @@ def _with_bars(app: Stageflow, job_id: str, console: Console) -> JobResult:
             for stage in now.stages:
                 if stage.stage_number not in bars:
                     label = f"stage {stage.stage_number} {stage.name}"
-                    bars[stage.stage_number] = progress.add_task(label, failed=0, rate=0)
-                rate = round(rates[stage.stage_number])
-                bar = bars[stage.stage_number]
-                progress.update(bar, total=stage.task_count, completed=_done(stage), failed=stage.failed, rate=rate)
+                    bars[stage.stage_number] = progress.add_task(label, running=0, failed=0, rate=0)
+                progress.update(
+                    bars[stage.stage_number],
+                    total=stage.task_count,
+                    completed=_done(stage),
+                    running=stage.running,
+                    failed=stage.failed,
+                    rate=round(rates[stage.stage_number]),
+                )
 
         return _until_end(app, job_id, show, _LOOK_SECONDS)
 
@@ -84,7 +90,8 @@ def _done(stage: StageProgress) -> int:
 
 def stage_line(stage: StageProgress, rate: float) -> str:
     """Return how far a stage is, with rate and time left while something remains."""
-    text = f"stage {stage.stage_number} {stage.name}: {_done(stage)}/{stage.task_count} done, {stage.failed} failed"
+    done = f"stage {stage.stage_number} {stage.name}: {_done(stage)}/{stage.task_count} done"
+    text = f"{done}, {stage.running} running, {stage.failed} failed" if stage.remaining else f"{done}, {stage.failed} failed"
     return f"{text}, {rate:.0f}/s, {stage.remaining / rate:.0f} s left" if stage.remaining and rate else text
 
 

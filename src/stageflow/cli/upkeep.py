@@ -6,7 +6,7 @@ from types import FrameType
 import click
 
 from stageflow.cli.failure import DONE, FAILED, MIGRATION_NEEDED, exiting
-from stageflow.cli.loading import opened_app
+from stageflow.cli.loading import opened_app, opened_store
 from stageflow.cli.options import as_json, connecting
 from stageflow.cli.output import dump, print_json
 from stageflow.contracts.schema import SchemaReport, SchemaState
@@ -34,7 +34,7 @@ def worker(
         beat_seconds=min(10.0, lease_seconds / 3),
         grace_seconds=grace_seconds,
     )
-    with opened_app(app_name, store, queue, options=options, needs_workflows=True) as app:
+    with opened_app(app_name, store, queue, options=options, needs_workflows=True, makes_store=True) as app:
         working = app.worker(options)
         _stop_on_signals(working)
         click.echo(f"worker {working.worker_id} is ready: {slots} slots on {app.repositories.store.url}")
@@ -49,7 +49,7 @@ def worker(
 @exiting
 def migrate(app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
     """Bring the store's schema to this version, and create missing queues."""
-    with opened_app(app_name, store, queue) as app:
+    with opened_app(app_name, store, queue, makes_store=True) as app:
         return _report(app.migrate(), as_json=as_json)
 
 
@@ -59,8 +59,8 @@ def migrate(app_name: str | None, store: str | None, queue: str | None, as_json:
 @exiting
 def verify(app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
     """Compare the store's schema with what the migrations make, and name each drift."""
-    with opened_app(app_name, store, queue) as app:
-        return _report(app.verify(), as_json=as_json)
+    with opened_store(app_name, store, queue) as opened:
+        return _report(opened.verify(), as_json=as_json)
 
 
 @click.command()
@@ -72,18 +72,19 @@ def check(app_name: str | None, store: str | None, queue: str | None, as_json: b
     with opened_app(app_name, store, queue) as app:
         app.repositories.store.check_schema()
         now = app.repositories.store.now()
-        if app.queue is not None:
-            for message in app.queue.receive(max_messages=1, visibility_seconds=1.0):
-                app.queue.extend(message, 0)
+        waiting = None if app.queue is None else app.queue.probe()
         known = [f"{workflow.job_type} version {workflow.version}" for workflow in app.registry]
         if as_json:
             queue_url = None if app.queue is None else app.queue.url
             store_url = app.repositories.store.url
-            print_json({"store": store_url, "store_time": now.isoformat(), "queue": queue_url, "workflows": known})
+            document = {"store": store_url, "store_time": now.isoformat(), "queue": queue_url, "messages": waiting}
+            print_json({**document, "workflows": known})
         else:
             url = app.repositories.store.url
             click.echo(f"store {url}: reachable, schema current, its time is {now:%Y-%m-%d %H:%M:%S} UTC")
-            click.echo("queue: the database" if app.queue is None else f"queue {app.queue.url}: reachable")
+            click.echo(
+                "queue: the database" if app.queue is None else f"queue {app.queue.url}: reachable, about {waiting} messages"
+            )
             click.echo(f"workflows: {', '.join(known) or 'none; name them with --app'}")
     return DONE
 
@@ -97,6 +98,8 @@ def _report(report: SchemaReport, *, as_json: bool) -> int:
         click.echo(f"schema version {report.version} is {report.state}")
         for drift in report.drifts:
             click.echo(f"- {drift}")
+        if report.state in {SchemaState.MISSING, SchemaState.OLDER}:
+            click.echo("run `stageflow migrate` on this store, or correct the address")
     if report.up_to_date:
         return DONE
     return FAILED if report.state is SchemaState.CURRENT else MIGRATION_NEEDED

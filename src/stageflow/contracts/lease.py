@@ -171,6 +171,7 @@ class RangeCompletion(Contract):
 class CompletionOutcome(StrEnum):
     """What the store did with a reported range.
 
+    ``RECORDED`` means that the report was written; of a range that an operator took a task out of, what is before that task.
     ``STALE`` means that the token is not (or no longer) the range's: nothing was written, and another worker does or did
     the work. ``ALREADY_RECORDED`` means that this very report was written before (a lost reply to a commit).
     """

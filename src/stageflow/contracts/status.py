@@ -102,11 +102,14 @@ TERMINAL_STAGE_STATUSES: Final = frozenset(status for status, following in STAGE
 TERMINAL_TASK_STATUSES: Final = frozenset(status for status, following in TASK_TRANSITIONS.items() if not following)
 
 
+_NOTHING: Final = "nothing, it is terminal: to do the work again, submit it as another job (new_run)"
+
+
 class StatusValidator:
     """Answers whether one status may follow another; the SQL guards are tested equal to it.
 
-    The same status again is allowed and changes nothing. A terminal status is left only by an explicit resubmit or
-    repair, which start a new run or generation and are not transitions.
+    The same status again is allowed and changes nothing. A terminal status is never left: the same work
+    is done again by another job.
     """
 
     @staticmethod
@@ -124,7 +127,7 @@ class StatusValidator:
         if StatusValidator.may_follow(current, new_status):
             return
         following = _following(current)
-        allowed = ", ".join(sorted(following)) if following else "nothing: it is terminal, resubmit or repair the job instead"
+        allowed = ", ".join(sorted(following)) if following else _NOTHING
         msg = f"{type(current).__name__} {current} cannot become {new_status}; allowed: {allowed}"
         raise InvalidTransitionError(msg)
 

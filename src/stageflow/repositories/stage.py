@@ -35,6 +35,11 @@ class StageRepository:
         return self._store.list_stages(validate_job_id(job_id), run)
 
     @enforce_contract
+    def count_running_tasks(self, stage_ids: list[int]) -> list[int]:
+        """Return for each stage, in the order asked, how many of its tasks are leased by a worker."""
+        return self._store.count_running_tasks(stage_ids)
+
+    @enforce_contract
     def add_tasks(self, chunk: PlanChunk) -> PlanOutcome:
         """Write a chunk of a stage's tasks; only the holder of its plan lease can."""
         return self._store.add_tasks(chunk)

@@ -179,6 +179,18 @@ class AzureStorageQueue:
         self._put(self._poison[message.queue], text.decode())
         self.delete(message)
 
+    def probe(self) -> int:
+        """Reach all four queues and return about how many messages the two for work hold, hidden ones included.
+
+        Only properties are asked for: no message is received, so none is hidden and no delivery is counted.
+
+        Raises:
+            QueueUnreachableError: The service does not answer, refuses the credentials, or lacks one of the queues.
+        """
+        for queue in self._poison.values():
+            self._ask(queue, queue.get_queue_properties)
+        return sum(self._count(queue) for queue in self._queues.values())
+
     def create(self) -> None:
         """Create the four queues where they are missing."""
         for queue in (*self._queues.values(), *self._poison.values()):
@@ -188,6 +200,13 @@ class AzureStorageQueue:
         """Wait for what is being sent, then close all connections."""
         self._pool.shutdown()
         self._service.close()
+
+    def _count(self, queue: QueueClient) -> int:
+        count = self._ask(queue, queue.get_queue_properties).approximate_message_count
+        if count is None:
+            msg = f"the queue {queue.queue_name!r} at {self._url} has no message count; check the emulator's version"
+            raise QueueError(msg)
+        return count
 
     def _put(self, queue: QueueClient, text: str) -> None:
         self._ask(queue, partial(queue.send_message, text, time_to_live=_NEVER_EXPIRES))
@@ -233,7 +252,9 @@ class AzureStorageQueue:
     def _failure(self, queue_name: str, error: AzureError) -> QueueError:
         place = f"the queue {queue_name!r} at {self._url}"
         if error_code(error) == "QueueNotFound":
-            return QueueUnreachableError(f"{place} does not exist; create it by calling create() of the queue once")
+            return QueueUnreachableError(
+                f"{place} does not exist; make the queues once with `stageflow migrate` and this --queue, or with create()"
+            )
         text = explain(error, place, _ROLE)
         return QueueUnreachableError(text) if is_unreachable(error) else QueueError(text)
 

@@ -176,7 +176,7 @@ def _hydrated(rows: list[TupleRow], task_rows: dict[int, list[TupleRow]]) -> Job
         try:
             result = StageResultsFormatter.from_stored(number, text, tasks)
         except StageResultsInvalidError as error:
-            msg = f"job {job_id}: {error}; repair the job or correct the row"
+            msg = f"job {job_id}: {error}; correct the row, or submit the work as another job"
             raise StageResultsInvalidError(msg) from error
         results[result.stage_key] = result
     return job_from_row(rows[0], results)

@@ -132,7 +132,8 @@ class Leases(Part):
         """Fail a job whose control work killed too many workers, unless its holder came back to life in between."""
         job_id, range_id, token, beat, stage_id, stage_number, kind, deaths = row
         verb = "planning" if kind == WorkKind.PLAN else "advancing"
-        error = f"{verb} stage {stage_number} killed its worker {deaths} times; find what kills it, then resubmit the job"
+        cause = f"{verb} stage {stage_number} killed its worker {deaths} times"
+        error = f"{cause}; find what kills it, then submit the work as another job"
         failed = (JobStatus.FAILED.value, error, range_id, token, beat, stage_id, StageStatus.FAILED.value, None)
         ((ended,),) = self._database.write(query("end_job"), (job_id, *failed))
         return bool(ended)

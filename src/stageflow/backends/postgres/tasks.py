@@ -1,5 +1,8 @@
 """Stages, tasks and their results, to be read."""
 
+from collections.abc import Sequence
+
+from stageflow.backends.postgres.arrays import dense_array
 from stageflow.backends.postgres.part import Part
 from stageflow.backends.postgres.rows import result_rows_from_rows, stage_from_row, task_from_row, task_result_from_row
 from stageflow.backends.postgres.sql_text import query
@@ -19,6 +22,10 @@ class Tasks(Part):
     def list_stages(self, job_id: str, run: int) -> list[StageRecord]:
         """Return the stages of a job's run that were opened, by number."""
         return [stage_from_row(row) for row in self._database.read(query("list_stages"), (job_id, run))]
+
+    def count_running_tasks(self, stage_ids: Sequence[int]) -> list[int]:
+        """Return for each stage, in the order asked, how many of its tasks are leased."""
+        return [row[0] for row in self._database.read(query("count_running_tasks"), (dense_array(stage_ids),))]
 
     def list_tasks(self, job_id: str, run: int, stage_number: int, *, first_index: int, limit: int) -> list[TaskRecord]:
         """Return tasks of a stage in index order, from an index on, each with its derived status."""

@@ -10,7 +10,7 @@ from stageflow.backends.sqlite.clock import span_micros, unix_micros
 from stageflow.backends.sqlite.connection import Transaction, Value
 from stageflow.backends.sqlite.decisions import group_retries
 from stageflow.backends.sqlite.part import StorePart
-from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_work, insert_range, make_ready
+from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_work, insert_range, was_cut
 from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCompletionResult, WorkKind
 from stageflow.contracts.status import TaskStatus
 from stageflow.errors import StoreStateError
@@ -36,7 +36,8 @@ class SqliteCompletion(StorePart):
     ) -> list[TaskCompletionResult]:
         """Record the results of range prefixes and take them off the stages' counters.
 
-        The one completion that empties a stage's counter also receives the lease on its advancement.
+        The one completion that empties a stage's counter also receives the lease on its advancement. Of a report that reaches
+        beyond a task which an operator took out of the range, what is before that task is recorded, and the lease ends with it.
 
         Raises:
             StoreStateError: A report is longer than its range, or a result is there already; nothing was written.
@@ -52,13 +53,12 @@ class SqliteCompletion(StorePart):
 
 def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | None) -> TaskCompletionResult:
     work = get_work(tx, completion.range_id)
-    count = len(completion.statuses)
     if work is None or work.token != completion.token or work.first > completion.first:
         return _refuse(tx, completion)
     if work.stage_id != completion.stage_id or work.kind != WorkKind.TASK or work.first < completion.first:
         raise _not_a_prefix(work, completion)
-    if count > work.width:
-        return _refuse_overlong(tx, work, completion)
+    completion = _cut_short(tx, work, completion)
+    count = len(completion.statuses)
     try:
         tx.run_many(INSERT_RESULT, _result_rows(work, completion))
     except sqlite3.IntegrityError as error:
@@ -168,20 +168,28 @@ def _refuse(tx: Transaction, completion: RangeCompletion) -> TaskCompletionResul
     return _unwritten(tx, completion, outcome)
 
 
-def _refuse_overlong(tx: Transaction, work: Work, completion: RangeCompletion) -> TaskCompletionResult:
-    """Answer a report beyond the range's end: stale if an operator cut the tail off, else it cannot be.
+def _cut_short(tx: Transaction, work: Work, completion: RangeCompletion) -> RangeCompletion:
+    """Return what of a report its range still holds: less than all of it only if an operator took a task out.
 
-    The holder learns here that it lost part of its range, so that the rest of it is let go at once.
+    The holder's later reports find no range and are stale, so that it lets the rest go.
     """
-    cut = tx.row(
-        "select 1 from stageflow_results where stage_id = ?1 and task_index = ?2 and generation = ?3 and token = 0"
-        " union all select 1 from stageflow_ranges where stage_id = ?1 and first = ?2 and generation = ?3 and attempt > ?4",
-        (work.stage_id, work.last, work.generation, work.attempt),
-    )
-    if cut is None:
+    width = work.width
+    if len(completion.statuses) <= width:
+        return completion
+    if not was_cut(tx, work):
         raise _not_a_prefix(work, completion)
-    make_ready(tx, work.range_id, suspect=work.suspect, deaths=work.deaths, attempt=work.attempt)
-    return _unwritten(tx, completion, CompletionOutcome.STALE)
+    return RangeCompletion(
+        range_id=completion.range_id,
+        token=completion.token,
+        stage_id=completion.stage_id,
+        first=completion.first,
+        statuses=completion.statuses[:width],
+        results=completion.results[:width],
+        errors=completion.errors[:width],
+        seconds=completion.seconds[:width],
+        completed_at=completion.completed_at[:width],
+        retries=[retry for retry in completion.retries if retry.task_index < work.last],
+    )
 
 
 def _not_a_prefix(work: Work, completion: RangeCompletion) -> StoreStateError:

@@ -13,7 +13,6 @@ from stageflow.backends.sqlite.ranges import Work, get_leased, insert_part, json
 from stageflow.contracts.lease import HeldLease, LeaseExtension, RangeReturn, SeenLease
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TaskStatus
 from stageflow.contracts.worker import WorkerRecord
-from stageflow.errors import StoreStateError
 
 _texts = TypeAdapter(list[str])
 
@@ -49,11 +48,7 @@ class SqliteHolding(StorePart):
         )
 
     def return_ranges(self, returns: Sequence[RangeReturn]) -> list[bool]:
-        """Give unstarted tails back; ``False`` where the lease was lost.
-
-        Raises:
-            StoreStateError: A tail begins after the end of its range.
-        """
+        """Give unstarted tails back; ``False`` where the lease was lost, ``True`` also for an empty tail."""
         with self._database.transaction() as tx:
             return [_return(tx, given) for given in returns]
 
@@ -121,10 +116,7 @@ def _return(tx: Transaction, given: RangeReturn) -> bool:
     work = get_leased(tx, given.range_id, given.token)
     if work is None:
         return False
-    if given.first > work.last:
-        msg = f"the tail from {given.first} on is beyond range {work.range_id}, which ends before {work.last}; return its own"
-        raise StoreStateError(msg)
-    if given.first == work.last and work.is_task:
+    if given.first >= work.last and work.is_task:
         return True
     ended = _end_of(work)
     if not work.is_task or given.first <= work.first:

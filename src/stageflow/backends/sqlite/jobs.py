@@ -143,7 +143,7 @@ def _read_stage_results(tx: Transaction, job_id: str, run: int) -> dict[str, Sta
         try:
             results[stage_key(stage_number)] = StageResultsFormatter.from_stored(stage_number, text, rows)
         except StageResultsInvalidError as error:
-            msg = f"job {job_id}: {error}; repair the stage or resubmit the job"
+            msg = f"job {job_id}: {error}; correct the row, or submit the work as another job"
             raise StageResultsInvalidError(msg) from error
     return results
 
@@ -164,8 +164,8 @@ def _require_free_keys(tx: Transaction, jobs: list[NewJob]) -> None:
         holder = taken.setdefault((job.job_type, job.idempotency_key), job.job_id)
         if holder != job.job_id:
             msg = (
-                f"idempotency key {job.idempotency_key!r} of {job.job_type} belongs to job {holder}, which has other "
-                f"parameters than job {job.job_id}; use another key, or send the same parameters"
+                f"idempotency key '{job.idempotency_key}' of {job.job_type} belongs to job {holder}, which has other "
+                f"parameters than job {job.job_id}; nothing was created: use another key, or send the same parameters"
             )
             raise IdempotencyConflictError(msg)
 

@@ -86,16 +86,16 @@ def _task_rows(chunk: PlanChunk) -> Iterator[tuple[Value, ...]]:
 
 
 def _require_new_keys(tx: Transaction, chunk: PlanChunk) -> None:
-    seen: set[str] = set()
+    seen: dict[str, None] = {}
     for key in chunk.keys:
         if key is not None and key in seen:
             raise _doubled(key)
         if key is not None:
-            seen.add(key)
+            seen[key] = None
     if seen:
         stored = tx.row(
             "select t.key from json_each(?) asked cross join stageflow_tasks t on t.stage_id = ?"
-            " and t.key = asked.value limit 1",
+            " and t.key = asked.value order by asked.key limit 1",
             (json_list(list(seen)), chunk.stage_id),
         )
         if stored is not None:
@@ -103,7 +103,9 @@ def _require_new_keys(tx: Transaction, chunk: PlanChunk) -> None:
 
 
 def _doubled(key: str) -> InvalidValueError:
-    return InvalidValueError(f"two tasks of the stage have the key {key!r}; give each task its own key, or none")
+    return InvalidValueError(
+        f"two tasks of the stage have the key '{key}'; nothing was written: give each task its own key, or none"
+    )
 
 
 def _insert_ranges(tx: Transaction, plan: Work, chunk: PlanChunk) -> None:

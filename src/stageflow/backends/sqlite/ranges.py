@@ -289,6 +289,20 @@ def delete_range(tx: Transaction, range_id: int) -> None:
     tx.run("delete from stageflow_ranges where range_id = ?", (range_id,))
 
 
+def was_cut(tx: Transaction, work: Work) -> bool:
+    """Return whether the task right after a leased range was taken out of it by an operator.
+
+    Such a task has a result that no lease reported, or went on as a later attempt than the range's own.
+    """
+    cut = tx.row(
+        "select 1 from stageflow_results where stage_id = ?1 and task_index = ?2 and generation = ?3"
+        " and (token = 0 or attempt > ?4)"
+        " union all select 1 from stageflow_ranges where stage_id = ?1 and first = ?2 and generation = ?3 and attempt > ?4",
+        (work.stage_id, work.last, work.generation, work.attempt),
+    )
+    return cut is not None
+
+
 def json_list(values: list[int] | list[str]) -> str:
     """Return a list as the JSON text that ``json_each`` takes apart."""
     return json.dumps(values)

@@ -1,5 +1,6 @@
 """Stages, tasks and results, to be read."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stageflow.backends.sqlite.connection import Row, Transaction
@@ -47,6 +48,16 @@ class SqliteTasks(StorePart):
         with self._database.reading() as tx:
             rows = tx.rows(STAGE + "where job_id = ? and run = ? order by stage_number", (job_id, run))
         return [to_stage_record(row) for row in rows]
+
+    def count_running_tasks(self, stage_ids: Sequence[int]) -> list[int]:
+        """Return for each stage, in the order asked, how many of its tasks are leased."""
+        with self._database.reading() as tx:
+            rows = tx.rows(
+                "select (select coalesce(sum(r.last - r.first), 0) from stageflow_ranges r where r.stage_id = asked.value"
+                " and r.kind = 'task' and r.state = 'leased') from json_each(?) asked order by asked.key",
+                (json_list(list(stage_ids)),),
+            )
+        return [row[0] for row in rows]
 
     def list_tasks(self, job_id: str, run: int, stage_number: int, *, first_index: int, limit: int) -> list[TaskRecord]:
         """Return tasks of a stage in index order, from an index on, each with its derived status."""

@@ -18,6 +18,7 @@ from stageflow.testing.conformance.builders import (
     complete_one,
     control_type,
     create,
+    give_back,
     new_job,
     new_stage,
     plan_all,
@@ -25,7 +26,7 @@ from stageflow.testing.conformance.builders import (
     start,
     tasks_type,
 )
-from stageflow.testing.conformance.looking import get_stage, get_statuses, get_tasks, snapshot
+from stageflow.testing.conformance.looking import get_rows, get_stage, get_statuses, get_tasks, snapshot
 from stageflow.testing.conformance.scenario import StoreScenarios
 
 _JOB: Final = new_job()
@@ -185,6 +186,74 @@ class CloseTaskConformance(StoreScenarios):
         assert store.close_task(_JOB.job_id, 1, 0, TaskStatus.SKIPPED, "enough")
         assert claim_one(store, control_type(_JOB)).kind is WorkKind.ADVANCE
         assert get_tasks(store, _JOB)[0].attempt == 2
+
+    @pytest.mark.parametrize("status", [TaskStatus.QUEUED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED])
+    def test_a_report_across_a_taken_task_is_recorded_up_to_it(self, store: MovableStore, status: TaskStatus) -> None:
+        """The work before the task is not lost, nothing is written for the task and those after it, and the lease is over."""
+        start(store, _JOB, 8)
+        lease = claim_one(store, _TASKS)
+        complete_one(store, complete_ok(lease, 1))
+        assert store.close_task(_JOB.job_id, 1, 4, status, "by hand")
+        part = report(lease, OK, Again(600.0), BAD, OK, Again(600.0), BAD, first=1)
+        answer = complete_one(store, part)
+        open_tasks = 5 if status is TaskStatus.QUEUED else 4
+        assert (answer.outcome, answer.task_updated, answer.remaining_tasks) == (CompletionOutcome.RECORDED, True, open_tasks)
+        assert get_statuses(store, _JOB) == [OK, OK, TaskStatus.QUEUED, BAD, status, *[TaskStatus.QUEUED] * 3]
+        assert [task.attempt for task in get_tasks(store, _JOB)[5:]] == [1, 1, 1]
+        before = snapshot(store, _JOB)
+        assert complete_one(store, part).outcome is CompletionOutcome.ALREADY_RECORDED
+        late = complete_one(store, complete_ok(lease, 1, first=7))
+        assert (late.outcome, late.task_updated, late.remaining_tasks) == (CompletionOutcome.STALE, False, open_tasks)
+        assert store.return_ranges([give_back(lease, 7)]) == [False]
+        assert snapshot(store, _JOB) == before
+        spans = [(4, 5), (5, 8)] if status is TaskStatus.QUEUED else [(5, 8)]
+        assert _spans(claim_all(store, _TASKS)) == spans
+
+    def test_a_report_across_a_taken_task_strands_none_of_its_batch(self, store: MovableStore) -> None:
+        """What reaches across the task is cut short, and the reports beside it are written with their own tasks."""
+        start(store, _JOB, 9, range_count=3)
+        leases = sorted(claim_all(store, _TASKS), key=lambda lease: lease.first)
+        assert store.close_task(_JOB.job_id, 1, 4, TaskStatus.SKIPPED, "not wanted")
+        answers = complete(
+            store, report(leases[0], OK, OK, BAD), report(leases[1], OK, BAD, BAD), report(leases[2], BAD, OK, OK)
+        )
+        assert [answer.outcome for answer in answers] == [CompletionOutcome.RECORDED] * 3
+        assert get_statuses(store, _JOB) == [OK, OK, BAD, OK, TaskStatus.SKIPPED, TaskStatus.QUEUED, BAD, OK, OK]
+        assert [row.result for row in get_rows(store, get_stage(store, _JOB)) if row.result] == [
+            f'{{"of":{index}}}' for index in (0, 1, 3, 7, 8)
+        ]
+        assert complete_one(store, complete_ok(claim_one(store, _TASKS))).is_last_task_in_stage
+
+    def test_a_report_across_a_taken_last_task_closes_the_stage(self, store: MovableStore) -> None:
+        """Where the taken task was the range's last, the report of what is before it may be the last of the stage."""
+        start(store, _JOB, 3)
+        lease = claim_one(store, _TASKS)
+        assert store.close_task(_JOB.job_id, 1, 2, TaskStatus.CANCELLED, "by hand")
+        answer = complete_one(store, complete_ok(lease))
+        assert (answer.outcome, answer.remaining_tasks, answer.is_last_task_in_stage) == (CompletionOutcome.RECORDED, 0, True)
+        assert answer.advance is not None
+
+    def test_a_task_that_was_requeued_and_ended_since_still_cuts_the_report(self, store: MovableStore) -> None:
+        """A holder that learns late that a task was taken from it cannot overwrite what another made of that task."""
+        start(store, _JOB, 4)
+        lease = claim_one(store, _TASKS)
+        assert store.close_task(_JOB.job_id, 1, 2, TaskStatus.QUEUED, None)
+        for taken in claim_all(store, _TASKS, worker="bob"):
+            complete_one(store, report(taken, BAD), worker="bob")
+        answer = complete_one(store, complete_ok(lease))
+        assert (answer.outcome, answer.is_last_task_in_stage) == (CompletionOutcome.RECORDED, True)
+        assert get_statuses(store, _JOB) == [OK, OK, BAD, BAD]
+
+    def test_a_tail_that_was_taken_cannot_be_given_back(self, store: MovableStore) -> None:
+        """A holder that gives back what an operator freed already changes nothing, and keeps what is before it."""
+        start(store, _JOB, 6)
+        lease = claim_one(store, _TASKS)
+        assert store.close_task(_JOB.job_id, 1, 2, TaskStatus.SKIPPED, "not wanted")
+        before = snapshot(store, _JOB)
+        assert store.return_ranges([give_back(lease, 4), give_back(lease, 2)]) == [True, True]
+        assert snapshot(store, _JOB) == before
+        assert complete_one(store, complete_ok(lease, 2)).outcome is CompletionOutcome.RECORDED
+        assert _spans(claim_all(store, _TASKS)) == [(3, 6)]
 
     def test_the_last_holder_is_not_told_last_twice(self, store: MovableStore) -> None:
         """A task that an operator ended is not reported by its holder as the last one."""

@@ -107,9 +107,23 @@ class JobConformance(StoreScenarios):
 
     def test_two_jobs_of_one_call_cannot_share_an_idempotency_key(self, store: MovableStore) -> None:
         """The rule holds within a call as it does between calls."""
-        with pytest.raises(IdempotencyConflictError):
+        with pytest.raises(IdempotencyConflictError) as caught:
             store.create_jobs([new_job("one", idempotency_key="key"), new_job("two", idempotency_key="key")])
         assert _list_ids(store) == []
+        assert str(caught.value) == _conflict("key", "one", "two")
+
+    def test_every_store_says_in_the_same_words_that_a_key_is_taken(self, store: MovableStore) -> None:
+        """The error names the key, who holds it, who asked, and what to do; the first conflict in the order asked is told."""
+        create(store, new_job("first", idempotency_key="it's"), new_job("other", idempotency_key="50% off"))
+        asked = [
+            new_job("innocent", idempotency_key="free"),
+            new_job("first", idempotency_key="it's"),
+            new_job("third", idempotency_key="50% off"),
+            new_job("second", idempotency_key="it's"),
+        ]
+        with pytest.raises(IdempotencyConflictError) as caught:
+            store.create_jobs(asked)
+        assert str(caught.value) == _conflict("50% off", "other", "third")
 
     def test_the_same_job_with_its_own_idempotency_key_is_no_conflict(self, store: MovableStore) -> None:
         """A repeated request with its key is the same request."""
@@ -217,3 +231,10 @@ class JobConformance(StoreScenarios):
         assert store.update_job(new_job().job_id, JobUpdate(metadata={text: [text, None, 1.5, True]}, error_details=text))
         job = get_job(store, new_job())
         assert (job.metadata, job.error_details) == ({text: [text, None, 1.5, True]}, text)
+
+
+def _conflict(key: str, holder: str, asked: str) -> str:
+    return (
+        f"idempotency key '{key}' of demo belongs to job {job_id_of(holder)}, which has other parameters than job "
+        f"{job_id_of(asked)}; nothing was created: use another key, or send the same parameters"
+    )

@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, WorkKind
+from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, RangeReturn, WorkKind
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.status import StageStatus, TaskStatus
 from stageflow.errors import InvalidValueError, StoreStateError
@@ -23,13 +23,16 @@ from stageflow.testing.conformance.builders import (
     complete,
     complete_ok,
     complete_one,
+    control_type,
     create,
     finish,
+    give_back,
     let_leases_expire,
     new_job,
     new_stage,
     parameters_of,
     plan_all,
+    recover,
     report,
     rolling_digest,
     start,
@@ -45,6 +48,10 @@ _TASKS: Final = tasks_type(_JOB)
 def _begin(store: MovableStore) -> Lease:
     create(store, _JOB)
     return claim_plan(store, _JOB)
+
+
+def _retried(plan: Lease, delay_seconds: float) -> RangeReturn:
+    return give_back(plan).model_copy(update={"retry_delay_seconds": delay_seconds, "error_details": "no network"})
 
 
 def _widths(leases: list[Lease]) -> list[int]:
@@ -147,6 +154,16 @@ class PlanConformance(StoreScenarios):
         assert snapshot(store, _JOB) == before
         assert store.add_tasks(chunk(plan, 2, first_index=2, keys=[None, "there"])) is PlanOutcome.RECORDED
 
+    def test_every_store_says_in_the_same_words_that_a_key_is_there_twice(self, store: MovableStore) -> None:
+        """The error names the first key that is doubled within the chunk, else the first that is stored, and what to do."""
+        plan = _begin(store)
+        store.add_tasks(chunk(plan, 2, keys=["it's", "50%"], final=False))
+        for keys, named in ((["it's", "b", "a", "b", "a"], "b"), (["x", None, "50%", None, "it's"], "50%")):
+            with pytest.raises(InvalidValueError) as caught:
+                store.add_tasks(chunk(plan, 5, first_index=2, keys=keys))
+            words = f"two tasks of the stage have the key '{named}'; nothing was written: give each task its own key, or none"
+            assert str(caught.value) == words
+
     def test_stages_do_not_share_their_keys(self, store: MovableStore) -> None:
         """A key names a task of its stage; another stage, or another job, may use it again."""
         job = new_job(stages=2)
@@ -203,6 +220,51 @@ class PlanConformance(StoreScenarios):
         assert stage.plan_digest == rolling_digest("", [parameters_of(index) for index in range(3)])
         store.add_tasks(chunk(second, 2, first_index=3, digest_before=stage.plan_digest))
         assert get_statuses(store, _JOB) == [OK] * 3 + [TaskStatus.QUEUED] * 2
+
+    def test_a_plan_that_is_retried_waits_out_its_delay(self, store: MovableStore) -> None:
+        """A planner that failed comes back as its next attempt, not before its delay is over and exactly once after it."""
+        first = _begin(store)
+        assert first.attempt == 1
+        store.add_tasks(chunk(first, 2, final=False))
+        assert store.return_ranges([_retried(first, 60.0)]) == [True]
+        assert store.add_tasks(chunk(first, 1, first_index=2)) is PlanOutcome.STALE
+        assert store.return_ranges([_retried(first, 60.0)]) == [False]
+        store.move_clock(59)
+        recover(store)
+        waiting = ask(store, control_type(_JOB))
+        assert (waiting.outcome, waiting.leases) == (ClaimOutcome.EMPTY, [])
+        assert waiting.next_due_seconds is not None
+        assert 0 < waiting.next_due_seconds <= 1
+        store.move_clock(2)
+        second = claim_plan(store, _JOB, worker="bob")
+        assert (second.attempt, second.stage_id, second.deaths) == (2, first.stage_id, 0)
+        assert ask(store, control_type(_JOB)).outcome is ClaimOutcome.EMPTY
+        assert get_stage(store, _JOB).task_count == 2
+        assert store.add_tasks(chunk(second, 1, first_index=2, digest_before="")) is PlanOutcome.RECORDED
+
+    def test_the_attempts_of_a_plan_add_up(self, store: MovableStore) -> None:
+        """Each retry counts, with a delay or without; giving a plan back untried, or a worker's death, does not."""
+        plan = _begin(store)
+        for attempt, delay in ((2, 0.0), (3, 5.0), (4, 0.0)):
+            assert store.return_ranges([_retried(plan, delay)]) == [True]
+            store.move_clock(delay + 1)
+            plan = claim_plan(store, _JOB)
+            assert plan.attempt == attempt
+        assert store.return_ranges([give_back(plan)]) == [True]
+        plan = claim_plan(store, _JOB)
+        assert plan.attempt == 4
+        let_leases_expire(store)
+        assert claim_plan(store, _JOB).attempt == 4
+
+    def test_a_plan_that_waits_ends_with_its_job(self, store: MovableStore) -> None:
+        """The retry of a cancelled job's planning never becomes due."""
+        plan = _begin(store)
+        store.return_ranges([_retried(plan, 60.0)])
+        cancel(store, _JOB)
+        store.move_clock(61)
+        recover(store)
+        assert ask(store, control_type(_JOB)).leases == []
+        assert get_stage(store, _JOB).status is StageStatus.CANCELLED
 
     def test_the_final_chunk_ends_the_lease(self, store: MovableStore) -> None:
         """Nothing can be added to a stage that is planned."""

@@ -228,6 +228,17 @@ class QueueConformance:
         queue.send([fitting])
         assert receive_one(queue).body == fitting.to_wire().encode()
 
+    def test_probing_counts_and_touches_no_message(self, queue: Queue) -> None:
+        """A look at the queue hides no message, counts no delivery and takes no holder's message away."""
+        assert queue.probe() == 0
+        queue.send([job_message(1), task_message(2), task_message(3)])
+        (held,) = receive(queue, 1)
+        assert [queue.probe() for _ in range(3)] == [3] * 3
+        rest = receive(queue)
+        assert [message.delivery_count for message in (held, *rest)] == [1] * 3
+        assert [queue.delete(message) for message in (held, *rest)] == [True] * 3
+        assert queue.probe() == 0
+
     def test_creating_the_queues_again_keeps_what_is_in_them(self, queue: Queue) -> None:
         """Every process may create the queues when it starts."""
         queue.send([job_message()])

@@ -21,10 +21,13 @@ from stageflow.testing.conformance.builders import (
     chunk,
     claim_all,
     claim_one,
+    claim_plan,
     complete,
     complete_one,
     control_type,
+    create,
     finish,
+    give_back,
     new_job,
     new_stage,
     report,
@@ -84,6 +87,24 @@ class ResultConformance(StoreScenarios):
         ]
         assert [task.attempt for task in tasks] == [1, 1, 1, 2, 1, 1, 1, 1]
         assert [task.error_details for task in tasks[1:5]] == ["task 1 is failed", "task 2 is skipped", "later", None]
+
+    def test_running_tasks_are_counted_stage_by_stage(self, store: MovableStore) -> None:
+        """What is leased runs; what waits, was given back, ended or is of another stage does not, nor does a planner."""
+        other = new_job("other")
+        start(store, other, 4, range_count=2)
+        claim_one(store, _TASKS)
+        start(store, _JOB, 10, range_count=2)
+        create(store, new_job("planned"))
+        claim_plan(store, new_job("planned"))
+        stages = [get_stage(store, job).stage_id for job in (_JOB, new_job("planned"), other)]
+        assert store.count_running_tasks(stages) == [0, 0, 2]
+        mine = [lease for lease in claim_all(store, _TASKS) if lease.job_id == _JOB.job_id]
+        assert store.count_running_tasks([*stages, 987_654]) == [10, 0, 4, 0]
+        complete_one(store, report(mine[0], OK, Again(60.0), BAD))
+        store.return_ranges([give_back(mine[1], mine[1].first + 1)])
+        assert store.count_running_tasks(stages) == [3, 0, 4]
+        assert [task.status for task in get_tasks(store, _JOB)].count(TaskStatus.PROCESSING) == 3
+        assert store.count_running_tasks([]) == []
 
     def test_a_task_reads_back_with_every_field(self, store: MovableStore) -> None:
         """A task carries its identity, its parameters, its result and its times."""

@@ -23,7 +23,7 @@ begin
         raise exception using errcode = 'SF003', message = format(
             'JobStatus %s cannot become %s; allowed: %s', v_job.status, p_status,
             coalesce(nullif(array_to_string(stageflow.job_following(v_job.status), ', '), ''),
-                'nothing: it is terminal, resubmit or repair the job instead'));
+                'nothing, it is terminal: to do the work again, submit it as another job (new_run)'));
     end if;
     if p_status <> v_job.status and stageflow.is_ended_job(p_status) then
         perform 1 from stageflow.stages s

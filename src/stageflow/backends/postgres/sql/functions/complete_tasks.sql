@@ -1,7 +1,8 @@
 -- Records what became of prefixes of leased ranges, of any number of stages and jobs, in one transaction.
 -- Promise: each result is written once, its range moves with it, and of all calls for a stage exactly one completion is told that
 -- it was the last; it also gets the lease on the advancement. A report whose token is not the range's changes nothing ('stale', or
--- 'already_recorded' where this very report was written before) and does not hinder the others.
+-- 'already_recorded' where this very report was written before) and does not hinder the others. Of a report that reaches beyond a task
+-- which an operator took out of the range, what is before that task is recorded, and the lease ends with it.
 -- The first five lists are parallel, one element a report; the others have one element a task, report after report, and may be
 -- empty where all are null (p_statuses: all completed).
 -- Locks: ranges by id, then stages by id (the counters, as the last statement), then (count_down) the job. Errors: SF001, SF002.
@@ -54,6 +55,10 @@ begin
             v_cancelled := v_cancelled || 0; v_retried := v_retried || 0;
             continue;
         end if;
+        v_lo := v_report.upto - v_report.count + 1;
+        if v_report.first + v_report.count > v_range.last and v_range.first = v_report.first and stageflow.was_cut(v_range) then
+            v_report.count := v_range.last - v_range.first;
+        end if;
         if v_range.stage_id <> v_report.stage_id or v_range.kind <> 'task' or v_range.first < v_report.first
             or v_report.first + v_report.count > v_range.last
         then
@@ -62,8 +67,7 @@ begin
                 'was leased.', v_report.first, v_report.first + v_report.count, v_report.stage_id, v_range.kind, v_range.first,
                 v_range.last, v_range.stage_id);
         end if;
-        v_hi := v_report.upto;
-        v_lo := v_hi - v_report.count + 1;
+        v_hi := v_lo + v_report.count - 1;
         insert into stageflow.results (
             stage_id, task_index, generation, attempt, status, result, error_details, seconds, token, completed_at)
         select v_range.stage_id, v_range.first + (t.place - 1)::integer, v_range.generation, v_range.attempt,

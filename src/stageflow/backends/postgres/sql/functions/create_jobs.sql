@@ -10,7 +10,6 @@ returns setof bigint
 language plpgsql volatile set enable_nestloop = off as $$
 declare
     v_now timestamptz := stageflow.clock();
-    v_detail text;
 begin
     perform stageflow.require_read_committed();
     perform stageflow.wake_workers(distinct_types.work_type) from (
@@ -56,10 +55,6 @@ begin
     select w.place from wanted w;
 exception
     when unique_violation then
-        get stacked diagnostics v_detail = pg_exception_detail;
-        raise exception using
-            errcode = 'SF004',
-            message = 'an idempotency key of this job type belongs to another request: ' || v_detail
-                || ' Use another key, or submit the same parameters again. Nothing was created.';
+        raise exception using errcode = 'SF004', message = stageflow.taken_key(p_job_ids, p_job_types, p_keys);
 end
 $$;

@@ -4,7 +4,7 @@ create or replace function stageflow.insert_tasks(p_stage_id bigint, p_first_ind
 returns void
 language plpgsql volatile as $$
 declare
-    v_detail text;
+    v_key text;
 begin
     if cardinality(p_keys) = 0 then
         insert into stageflow.tasks (stage_id, task_index, parameters)
@@ -17,8 +17,19 @@ begin
     from unnest(p_parameters, p_keys) with ordinality as t (parameters, key, place);
 exception
     when unique_violation then
-        get stacked diagnostics v_detail = pg_exception_detail;
+        select k.key into v_key
+        from (
+            select a.*, row_number() over (partition by a.key order by a.place) as nth
+            from unnest(p_keys) with ordinality as a (key, place)
+        ) k
+        where k.key is not null and (k.nth > 1 or exists (
+            select 1 from stageflow.tasks t where t.stage_id = p_stage_id and t.key = k.key))
+        order by k.nth = 1, k.place
+        limit 1;
+        if not found then
+            raise;
+        end if;
         raise exception using errcode = 'SF005', message = format(
-            'a task key is there twice in one stage: %s Make the keys unique within the stage, or leave them out.', v_detail);
+            'two tasks of the stage have the key ''%s''; nothing was written: give each task its own key, or none', v_key);
 end
 $$;

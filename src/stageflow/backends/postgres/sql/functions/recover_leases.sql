@@ -65,7 +65,7 @@ begin
                 stage_id, task_index, generation, attempt, status, error_details, seconds, token, completed_at)
             values (
                 v_range.stage_id, v_range.first, v_range.generation, v_range.attempt, 'failed', format(
-                    'worker died %s times while it ran this task alone; find what kills it, then repair the job.',
+                    'worker died %s times while it ran this task alone; find what kills it, then submit the work as another job.',
                     v_range.deaths + 1), 0, 0, v_now);
             delete from stageflow.ranges r where r.range_id = v_range.range_id;
             v_stage_ids := v_stage_ids || v_range.stage_id;

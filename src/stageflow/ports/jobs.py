@@ -1,0 +1,60 @@
+"""Jobs, stored."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.status import JobStatus
+
+
+class JobStore(Protocol):
+    """Jobs."""
+
+    def create_jobs(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[bool]:
+        """Create jobs, each with its first stage and the work of planning it; ``False`` where the id exists.
+
+        Raises:
+            IdempotencyConflictError: An idempotency key of this job type is taken by another job id; nothing is created.
+
+        Args:
+            connection: The application's own connection, with a transaction open: the jobs commit with it or not at all.
+        """
+        ...
+
+    def get_jobs(self, job_ids: Sequence[str]) -> list[JobRecord]:
+        """Return those jobs that exist, with their stage results hydrated."""
+        ...
+
+    def list_jobs(
+        self,
+        *,
+        status: JobStatus | None,
+        job_type: str | None,
+        id_prefix: str,
+        limit: int,
+        after: tuple[datetime, str] | None,
+    ) -> list[JobRecord]:
+        """Return jobs newest first (created_at, then job_id, descending), from after a position on; no stage results."""
+        ...
+
+    def update_job(self, job_id: str, update: JobUpdate) -> bool:
+        """Change a job's fields; ``False`` where there is no such job."""
+        ...
+
+    def change_job_status(self, job_id: str, new_status: JobStatus, update: JobUpdate) -> JobRecord | None:
+        """Change a job's status under its row lock, guarded by the transition table; ``None`` where it does not exist.
+
+        Pausing and resuming hold and open the job's ranges. A job that becomes terminal has its waiting work closed.
+
+        Raises:
+            InvalidTransitionError: The table forbids it; nothing changed.
+        """
+        ...
+
+    def end_job(self, ending: JobEnding) -> bool:
+        """Fail or cancel a job, close its waiting work, and store the closing stage's result.
+
+        ``False``: it had ended, or the token is stale.
+        """
+        ...

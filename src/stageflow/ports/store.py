@@ -1,0 +1,38 @@
+"""A database, whole."""
+
+from datetime import datetime
+from typing import Protocol
+
+from stageflow.ports.completions import CompletionStore
+from stageflow.ports.jobs import JobStore
+from stageflow.ports.leases import LeaseStore
+from stageflow.ports.outbox import OutboxStore
+from stageflow.ports.plans import PlanStore
+from stageflow.ports.schema import SchemaStore
+from stageflow.ports.tasks import TaskStore
+from stageflow.ports.wakeup import Wakeup
+
+
+class Store(JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, OutboxStore, SchemaStore, Protocol):
+    """A database, whole."""
+
+    @property
+    def url(self) -> str:
+        """The store's address, without secrets."""
+        ...
+
+    def now(self) -> datetime:
+        """Return the store's time, aware, in UTC; it alone decides what is due."""
+        ...
+
+    def work_wakeup(self) -> Wakeup:
+        """Return a wakeup that fires when work became ready."""
+        ...
+
+    def job_wakeup(self, job_id: str) -> Wakeup:
+        """Return a wakeup that fires when the job ended."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
