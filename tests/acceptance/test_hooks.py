@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, cast
 
 import pytest
+from pydantic import Field
 
 from stageflow import (
     BaseController,
@@ -39,7 +40,7 @@ class Case(Contract):
     """Job parameters: what happens in this run."""
 
     name: str = ""
-    values: list[int] = [1, 2]
+    values: list[int] = Field(default_factory=lambda: [1, 2])
 
 
 class Number(Contract):
@@ -431,9 +432,7 @@ class Around(BaseController[Moment]):
         yield job.parameters
         yield job.parameters
 
-    def aggregate_job_results(
-        self, job: JobExecutionContext[Moment], stage_results: dict[int, StageResults[Any]]
-    ) -> Identity:
+    def aggregate_job_results(self, job: JobExecutionContext[Moment], stage_results: dict[int, StageResults[Any]]) -> Identity:
         """Answer with what the second task saw."""
         assert type(job.parameters.at) is datetime
         return self.looks.of(stage_results)[1]
