@@ -100,6 +100,15 @@ def test_the_demo_prints_one_document() -> None:
     assert answer.stderr == ""
 
 
+def test_a_wide_stage_prints_its_first_thousand_results() -> None:
+    """One JSON document stays readable: a thousand task results of each stage, and how many there are."""
+    answer = call("demo", "--tasks", "1001", "--json")
+    assert answer.exit_code == 0, answer.output
+    for result in json.loads(answer.stdout)["stage_results"].values():
+        assert (result["task_count"], result["results_paged"]) == (1001, True)
+        assert [each["task_index"] for each in result["task_results"]] == list(range(1000))
+
+
 def test_the_demo_shows_a_table_and_no_colour_without_a_terminal() -> None:
     """A person sees stages and replies; what is piped holds no escape codes."""
     answer = call("demo", "--tasks", "2")

@@ -14,7 +14,10 @@ from stageflow import (
     JobRegistry,
     JobStatus,
     Stageflow,
+    StageResults,
+    StageResultsInvalidError,
     TaskExecutionContext,
+    TaskQueueMessage,
     stage,
     task,
     workflow,
@@ -52,6 +55,25 @@ class TextController(BaseController[Sizes]):
     def plan_texts(self, job: JobExecutionContext[Sizes]) -> Iterator[Sizes]:
         """Pass the parameters on."""
         yield job.parameters
+
+
+@workflow("copied_texts", registry=registry)
+class CopyController(BaseController[Sizes]):
+    """Two stages of one task."""
+
+    texts = stage(1, "texts", task=make_text)
+    copies = stage(2, "copies", task=make_text, after=texts)
+
+    @texts.plan
+    def plan_texts(self, job: JobExecutionContext[Sizes]) -> Iterator[Sizes]:
+        """Pass the parameters on."""
+        yield job.parameters
+
+    @copies.plan
+    def plan_copies(self, job: JobExecutionContext[Sizes], texts: StageResults[Text]) -> Iterator[Sizes]:
+        """One task for each text."""
+        for text in texts:
+            yield Sizes(size=min(len(text.text), job.parameters.size))
 
 
 @pytest.fixture
@@ -108,3 +130,22 @@ def test_altered_job_parameters_fail_the_job(app: Stageflow, path: Path, planned
     job = app.job(job_id)
     assert job.status is JobStatus.FAILED
     assert "stored parameters of the job are no Sizes" in str(job.error_details)
+
+
+def test_an_earlier_stage_result_that_was_altered_fails_the_job_at_the_next_closing(app: Stageflow, path: Path) -> None:
+    """A job goes on from results that validate or not at all, also where the damage comes after the planning."""
+    job_id = app.submit(CopyController, Sizes(size=1)).job.job_id
+    controller = registry.find(CopyController).controller
+    controller.process_job_queue_message(JobQueueMessage(job_id=job_id, job_type="copied_texts", stage_number=1))
+    first = TaskQueueMessage(job_id=job_id, job_type="copied_texts", task_type="text", stage_number=1, first=0, last=1)
+    assert controller.process_task_queue_message(first).stages_planned == [2]
+    alter(path, """update stageflow_stages set stored_result = '{"task_count":"1"}' where stage_number = 1""")
+    drain_work(app)
+    with pytest.raises(StageResultsInvalidError, match="stage 1"):
+        app.job(job_id)
+    connection = sqlite3.connect(path)
+    status, error = connection.execute("select status, error_details from stageflow_jobs").fetchone()
+    connection.close()
+    assert status == "failed"
+    assert "Cannot close stage 2 - stage results invalid: " in error
+    assert "the stored result of stage 1 is invalid at stage_number" in error

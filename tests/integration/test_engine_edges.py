@@ -19,8 +19,10 @@ from stageflow import (
     JobQueueMessage,
     JobRegistry,
     JobStatus,
+    OrchestrationAction,
     OrchestrationDataContract,
     ProcessingOutcome,
+    RetryPolicy,
     StageExecutionContext,
     Stageflow,
     StageResults,
@@ -82,6 +84,15 @@ def item(parameters: Item, context: TaskExecutionContext) -> Item:  # noqa: ARG0
 @task("bulky")
 def bulky(parameters: Text, context: TaskExecutionContext) -> None:
     """Do nothing."""
+
+
+@task("fail_first", retry=RetryPolicy(max_attempts=1))
+def fail_first(parameters: Item, context: TaskExecutionContext) -> Item:
+    """Fail the first task."""
+    if context.task_index == 0:
+        msg = "the first one is bad"
+        raise ValueError(msg)
+    return parameters
 
 
 class Interrupted(BaseController[Count]):
@@ -219,6 +230,117 @@ def test_an_atomic_plan_begins_anew(app: Stageflow) -> None:
     job_id = cut_off(app, Atomic)
     assert drain_work(app) == 3
     assert app.job(job_id).stage_results["1"].task_count == 3
+
+
+@workflow("lazy", registry=registry)
+class Lazy(BaseController[Count]):
+    """Plans nothing the second time."""
+
+    tries: ClassVar[int] = 0
+    items = stage(1, "items", task=item)
+
+    @items.plan
+    def plan_items(self, job: JobExecutionContext[Count]) -> Iterator[Item]:
+        """Yield the items, or stop dead, or have nothing to do."""
+        cls = type(self)
+        cls.tries += 1
+        for index in range(job.parameters.count if cls.tries == 1 else 0):
+            if index == CHUNK + 10:
+                raise PowerCutError
+            yield Item(index=index)
+
+
+def test_a_planner_that_plans_less_fails_the_job(app: Stageflow) -> None:
+    """Tasks that are stored cannot be taken back."""
+    Lazy.tries = 0
+    job_id = cut_off(app, Lazy)
+    drain_work(app)
+    job = app.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert "planned other tasks" in str(job.error_details)
+
+
+@workflow("wide_failure", registry=registry)
+class WideFailure(BaseController[Count]):
+    """A stage that is too wide for its results to travel with it, and fails."""
+
+    fails = stage(1, "fails", task=fail_first)
+
+    @fails.plan
+    def plan_fails(self, job: JobExecutionContext[Count]) -> Iterator[Item]:
+        """Plan the items."""
+        for index in range(job.parameters.count):
+            yield Item(index=index)
+
+
+def test_a_wide_stage_that_fails_says_how_many_tasks_did(app: Stageflow) -> None:
+    """Beyond a thousand tasks the job's error has the counts; the failures are listed page by page."""
+    job_id = app.submit(WideFailure, Count(count=1001)).job.job_id
+    with app.worker():
+        answer = app.wait(job_id, timeout=60)
+    assert answer.error_details == "stage 1 failed: 1 of 1001 tasks failed, 0 were skipped, 1000 completed"
+    (failed,) = app.repositories.tasks.list_tasks_for_job(job_id, 1, failed_only=True)
+    assert "the first one is bad" in str(failed.error_details)
+
+
+@workflow("cut_at_the_end", registry=registry)
+class CutAtTheEnd(BaseController[Count]):
+    """A parallel group that ends the job, whose last closer is cut off once between the stage and the job."""
+
+    closed: ClassVar[list[int]] = []
+    cuts: ClassVar[int] = 0
+    forks = stage(1, "forks", task=item)
+    left = stage(2, "left", task=item, after=forks)
+    right = stage(3, "right", task=item, after=forks)
+
+    @forks.plan
+    def plan_forks(self, job: JobExecutionContext[Count]) -> Iterator[Item]:
+        """Plan one item."""
+        yield Item(index=job.parameters.count)
+
+    @forks.orchestrate
+    def fork(self, job: JobExecutionContext[Count], results: StageResults[Item]) -> OrchestrationDataContract:  # noqa: ARG002
+        """Run the other two together."""
+        return OrchestrationDataContract(action=OrchestrationAction.PARALLEL_STAGES, stages=[2, 3])
+
+    @left.plan
+    def plan_left(self, job: JobExecutionContext[Count], forks: StageResults[Item]) -> Iterator[Item]:  # noqa: ARG002
+        """Plan what there was."""
+        yield from forks
+
+    @right.plan
+    def plan_right(self, job: JobExecutionContext[Count], forks: StageResults[Item]) -> Iterator[Item]:  # noqa: ARG002
+        """Plan what there was."""
+        yield from forks
+
+    def should_advance_stage(self, job: JobExecutionContext[Count], stage: StageExecutionContext) -> bool:
+        """Note the stage."""
+        self.closed.append(stage.stage_number)
+        return super().should_advance_stage(job, stage)
+
+    def aggregate_job_results(self, job: JobExecutionContext[Count], stage_results: dict[int, StageResults[Any]]) -> Item:  # noqa: ARG002
+        """Stop dead the first time, answer the second."""
+        cls = type(self)
+        cls.cuts += 1
+        if cls.cuts == 1:
+            raise PowerCutError
+        return Item(index=sum(each.index for results in stage_results.values() for each in results))
+
+
+def test_an_end_that_was_cut_off_is_finished_from_what_is_stored(app: Stageflow) -> None:
+    """The stage's result was stored before the power went: it is read, not made again, and the job ends with its answer."""
+    CutAtTheEnd.cuts = 0
+    CutAtTheEnd.closed.clear()
+    job_id = app.submit(CutAtTheEnd, Count(count=7)).job.job_id
+    with pytest.raises(PowerCutError):
+        drain_work(app)
+    assert sorted(app.job(job_id).stage_results) == ["1", "2", "3"]
+    assert app.job(job_id).status is JobStatus.PROCESSING
+    move_clock(app, 3600)
+    assert app.maintain().recovery.returned == 1
+    drain_work(app)
+    assert app.result(job_id, timeout=0) == Item(index=21)
+    assert sorted(CutAtTheEnd.closed) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

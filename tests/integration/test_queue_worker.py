@@ -1,5 +1,6 @@
 """Workers on a real queue: bad messages are kept and never stop them."""
 
+import threading
 import uuid
 from base64 import b64encode
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from stageflow import (
     JobExecutionContext,
     JobQueueMessage,
     JobRegistry,
+    JobStatus,
     Stageflow,
     StageResults,
     TaskExecutionContext,
@@ -22,6 +24,10 @@ from stageflow import (
     task,
     workflow,
 )
+from stageflow.backends.azure import AzureStorageQueue
+from stageflow.contracts.queue import ReceivedMessage
+from stageflow.ports import Queue
+from stageflow.testing import move_clock
 
 registry = JobRegistry()
 OPTIONS = WorkerOptions(slots=2, lease_seconds=6.0, beat_seconds=1.0, poll_seconds=0.5, recover_seconds=0.5)
@@ -118,3 +124,112 @@ def test_upkeep_announces_what_no_worker_relayed(app: Stageflow) -> None:
     app.submit(QueuedController, Count(count=2), new_run=True)
     assert app.maintain().announced == 1
     assert app.maintain().announced == 0
+
+
+def receive_all(queue: Queue) -> list[ReceivedMessage]:
+    """Return what is in the queues, hidden from others for a minute."""
+    return queue.receive(max_messages=100, visibility_seconds=60.0)
+
+
+def test_lost_messages_are_announced_again(app: Stageflow) -> None:
+    """What a queue forgot is said again after a while, and the job completes; the database is the truth."""
+    assert app.queue is not None
+    job_id = app.submit(QueuedController, Count(count=3)).job.job_id
+    assert app.maintain().announced == 1
+    lost = receive_all(app.queue)
+    assert [app.queue.delete(message) for message in lost] == [True]
+    assert app.maintain().announced == 0
+    move_clock(app, 61)
+    assert app.maintain().announced == 1
+    with app.worker():
+        assert app.result(job_id, timeout=60) == Total(total=3)
+
+
+def test_doubled_messages_double_no_work(app: Stageflow) -> None:
+    """Every message is there twice, and every task runs once."""
+    assert app.queue is not None
+    job_id = app.submit(QueuedController, Count(count=3)).job.job_id
+    for _ in range(2):
+        assert app.maintain().announced == 1
+        move_clock(app, 61)
+    with app.worker():
+        assert app.result(job_id, timeout=60) == Total(total=3)
+    results = app.job(job_id).stage_results
+    assert [results[key].task_count for key in ("1", "2")] == [3, 3]
+    assert app.telemetry.counts["stage_planned"] == 2
+
+
+def test_a_message_that_nobody_answers_for_is_parked(app: Stageflow) -> None:
+    """After twenty deliveries without an answer a message is a dead letter, and its work is announced anew."""
+    assert app.queue is not None
+    job_id = app.submit(QueuedController, Count(count=3)).job.job_id
+    app.maintain()
+    for delivery in range(1, 21):
+        (message,) = receive_all(app.queue)
+        assert message.delivery_count == delivery
+        app.queue.extend(message, 0.0)
+    with app.worker():
+        assert app.telemetry.wait_for("message_parked", timeout_seconds=30)
+        (letter,) = app.repositories.store.list_dead_letters(limit=10, after=0)
+        assert (letter.delivery_count, letter.reason) == (21, "delivered 21 times without an answer")
+        move_clock(app, 61)
+        app.maintain()
+        assert app.result(job_id, timeout=60) == Total(total=3)
+
+
+class Witness(AzureStorageQueue):
+    """The queue itself, that tells how often messages were delivered and hidden for longer."""
+
+    deliveries: int
+    extended: threading.Semaphore
+
+    def receive(self, *, max_messages: int, visibility_seconds: float) -> list[ReceivedMessage]:
+        """Count the most deliveries of one message."""
+        received = super().receive(max_messages=max_messages, visibility_seconds=visibility_seconds)
+        self.deliveries = max([self.deliveries, *(message.delivery_count for message in received)])
+        return received
+
+    def extend(self, message: ReceivedMessage, visibility_seconds: float) -> ReceivedMessage | None:
+        """Say so when it is done."""
+        renewed = super().extend(message, visibility_seconds)
+        self.extended.release()
+        return renewed
+
+
+witnesses: list[Witness] = []
+slow_registry = JobRegistry()
+
+
+@task("slow")
+def slow(parameters: Item, context: TaskExecutionContext) -> Item:
+    """Return when the message has been hidden for longer than it was at first."""
+    for _ in range(5):
+        assert witnesses[-1].extended.acquire(timeout=30)
+        context.check()
+    return parameters
+
+
+@workflow("slow", registry=slow_registry)
+class SlowController(BaseController[Item]):
+    """One slow task."""
+
+    only = stage(1, "only", task=slow)
+
+    @only.plan
+    def plan_only(self, job: JobExecutionContext[Item]) -> Iterator[Item]:
+        """Plan it."""
+        yield job.parameters
+
+
+def test_a_message_stays_hidden_while_its_task_runs(azurite: Any) -> None:
+    """The visibility of a message is renewed for as long as its handler needs, so that nobody else receives it."""
+    witness = Witness.from_connection_string(azurite.connection_string, prefix=f"t-{uuid.uuid4().hex[:12]}")
+    witness.deliveries, witness.extended = 0, threading.Semaphore(0)
+    witnesses.append(witness)
+    options = WorkerOptions(slots=1, lease_seconds=2.0, beat_seconds=0.5, poll_seconds=0.5)
+    with Stageflow("sqlite::memory:", registry=slow_registry, queue=witness, options=options) as app:
+        app.migrate()
+        with app.worker():
+            job_id = app.submit(SlowController, Item(index=1)).job.job_id
+            assert app.wait(job_id, timeout=60).status is JobStatus.COMPLETED
+    assert witness.deliveries == 1

@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, NaiveDatetime, ValidationError
 
 from stageflow import (
     Contract,
+    ContractViolationError,
     FailurePolicy,
     InvalidTransitionError,
     InvalidValueError,
@@ -40,7 +41,13 @@ from stageflow.contracts.ids import make_job_id, make_task_id, parse_task_id, st
 from stageflow.contracts.lease import ClaimRequest, RangeCompletion, Retry
 from stageflow.contracts.plan import PlanChunk, PlanDigest
 from stageflow.contracts.stage import FailureMode
-from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS, status_from_text
+from stageflow.contracts.status import (
+    JOB_TRANSITIONS,
+    STAGE_TRANSITIONS,
+    TASK_TRANSITIONS,
+    TERMINAL_TASK_STATUSES,
+    status_from_text,
+)
 from stageflow.errors import MalformedRowError, PoisonMessageError, TaskCancelledError
 from stageflow.worker import WorkerOptions
 
@@ -268,6 +275,12 @@ class TestIds:
         """Integers in the domain, text in JSON."""
         assert stage_key(1) == "1"
 
+    @pytest.mark.parametrize("number", ["1", True, 1.0, None])
+    def test_what_is_no_stage_number_has_no_key(self, number: Any) -> None:
+        """A key that is passed where a number belongs does not work by accident."""
+        with pytest.raises(ContractViolationError, match="stage_number must be int"):
+            stage_key(number)
+
 
 class TestTransitions:
     """One table decides."""
@@ -286,6 +299,24 @@ class TestTransitions:
     def test_queued_may_fail_and_be_cancelled(self) -> None:
         """A job that never started can still end."""
         assert {JobStatus.FAILED, JobStatus.CANCELLED} <= JOB_TRANSITIONS[JobStatus.QUEUED]
+
+    @pytest.mark.parametrize(
+        ("current", "new"),
+        [("queued", "failed"), (JobStatus.QUEUED, "failed"), (JobStatus.QUEUED, TaskStatus.PROCESSING), ("queued", "queued")],
+    )
+    def test_two_statuses_of_one_kind_are_compared_or_nothing(self, current: Any, new: Any) -> None:
+        """A text, or the status of something else, that spells the same is not the same."""
+        with pytest.raises(ContractViolationError, match="pass the enum"):
+            StatusValidator.validate(current, new)
+        with pytest.raises(ContractViolationError, match="pass the enum"):
+            StatusValidator.may_follow(current, new)
+        with pytest.raises(ContractViolationError, match="JobStatus, StageStatus or TaskStatus"):
+            StatusValidator.is_terminal("completed")  # type: ignore[arg-type]
+
+    def test_terminal_task_statuses_are_the_four(self) -> None:
+        """Completed, failed, skipped and cancelled; the SQL guards are compared with this set."""
+        four = {TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED}
+        assert four == TERMINAL_TASK_STATUSES
 
     def test_stored_text_becomes_a_status_or_fails(self) -> None:
         """An unknown status names the valid ones."""
@@ -424,6 +455,13 @@ class TestTask:
                 status=TaskStatus.FAILED,
                 completed_at=NOW,
             )
+        with pytest.raises(ValidationError, match="completed task result has no error_details"):
+            TaskResult(**{**dict(result(0)), "error_details": "none"})
+
+    def test_a_result_whose_id_disagrees_is_refused(self) -> None:
+        """A result cannot be booked under another task."""
+        with pytest.raises(ValidationError, match="does not agree"):
+            TaskResult(**{**dict(result(0)), "task_index": 1})
 
 
 statuses = st.lists(
@@ -483,6 +521,22 @@ class TestStageResult:
         fields = dict(StageResultContract.from_task_results(1, [result(0)]))
         with pytest.raises(ValidationError, match=said):
             StageResultContract(**{**fields, **changes})
+
+    def test_results_are_those_of_one_job_each_once(self) -> None:
+        """A stage's tasks have one result each, and belong to one job."""
+        other = TaskResult(**{**dict(result(1)), "job_id": "cd" * 32, "task_id": make_task_id("cd" * 32, 1, 1)})
+        with pytest.raises(ValidationError, match="of 2 jobs"):
+            StageResultContract.from_task_results(1, [result(0), other])
+        with pytest.raises(ValidationError, match=r"tasks \[0\] are there twice"):
+            StageResultContract.from_task_results(1, [result(0), result(0)])
+
+    def test_results_are_never_dicts(self) -> None:
+        """A dict, a stage number as text, or a number that is a bool is a violation that says where it is."""
+        with pytest.raises(ContractViolationError, match=r"task_results\[1\]"):
+            StageResultContract.from_task_results(1, [result(0), dict(result(1))])  # type: ignore[list-item]
+        for number in ("1", True):
+            with pytest.raises(ContractViolationError, match="stage_number"):
+                StageResultContract.from_task_results(number, [])  # type: ignore[arg-type]
 
     def test_malformed_stored_text_names_the_field(self) -> None:
         """A stored result that was altered by hand is a loud error."""
@@ -579,6 +633,18 @@ class TestJob:
             extended.get_stage_result(2)
         with pytest.raises(ValidationError):
             extended.set_stage_result(2, contract)
+        with pytest.raises(ContractViolationError, match="stage_number must be int"):
+            extended.get_stage_result("1")  # type: ignore[arg-type]
+        with pytest.raises(ContractViolationError, match="stage_number must be int"):
+            extended.set_stage_result("1", contract)  # type: ignore[arg-type]
+        with pytest.raises(ValidationError):
+            JobExecutionContext[Number](
+                job_id=JOB,
+                job_type="t",
+                total_stages=2,
+                parameters=Number(index=1),
+                stage_results={1: contract},  # type: ignore[dict-item]
+            )
 
     def test_what_came_before_a_stage_is_found(self) -> None:
         """The orchestration of the stage before, or nothing."""
@@ -604,7 +670,7 @@ class TestBatches:
                 "results": ["{}"],
                 "errors": [None],
                 "seconds": [0.0],
-                "completed_at": [NOW],
+                "completed_at": [NOW.timestamp()],
                 **fields,
             }
         )

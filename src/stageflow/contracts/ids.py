@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from stageflow.contracts.base import canonical_json, type_name_pattern
+from stageflow.contracts.preview import preview
 from stageflow.errors import ContractViolationError, InvalidValueError
 
 _job_id = re.compile(r"[0-9a-f]{64}")
@@ -22,17 +23,21 @@ TaskId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}-[1-9][0-9]*-(0|[1-9][0-9]*
 
 def _require_text(value: str, name: str) -> str:
     if type(value) is not str:
-        msg = f"{name} must be str, got {type(value).__name__}. Pass the id as text."
-        raise ContractViolationError(
-            msg,
-            function=f"validate_{name}",
-            parameter=name,
-            expected="str",
-            actual=type(value).__name__,
-            path=name,
-            preview=repr(value)[:80],
-        )
+        raise _wrong_type(value, f"validate_{name}", name, "str", "Pass the id as text.")
     return value
+
+
+def _wrong_type(value: object, function: str, parameter: str, expected: str, advice: str) -> ContractViolationError:
+    actual = type(value).__name__
+    return ContractViolationError(
+        f"{parameter} must be {expected}, got {actual}: {preview(value)}. {advice}",
+        function=function,
+        parameter=parameter,
+        expected=expected,
+        actual=actual,
+        path=parameter,
+        preview=preview(value),
+    )
 
 
 def validate_job_id(job_id: str) -> str:
@@ -95,7 +100,14 @@ def parse_task_id(task_id: str) -> tuple[str, int, int]:
 
 
 def stage_key(stage_number: int) -> str:
-    """Return the JSON key of a stage: ``1`` gives ``"1"``. The only place where a stage number becomes text."""
+    """Return the JSON key of a stage: ``1`` gives ``"1"``. The only place where a stage number becomes text.
+
+    Raises:
+        ContractViolationError: It is no ``int``; a key is not made a second time.
+    """
+    if type(stage_number) is not int:
+        advice = "Stage numbers are integers; only stored JSON has them as text."
+        raise _wrong_type(stage_number, "stage_key", "stage_number", "int", advice)
     return str(stage_number)
 
 

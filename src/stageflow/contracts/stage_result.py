@@ -7,6 +7,7 @@ from typing import Final, Self
 from pydantic import Field, ValidationError, computed_field, model_validator
 
 from stageflow.contracts.base import Contract, JsonObject, UtcDatetime, checked_json
+from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import stage_key
 from stageflow.contracts.orchestration import OrchestrationDataContract
 from stageflow.contracts.stage_record import StageRecord
@@ -82,9 +83,18 @@ class StageResultContract(Contract):
         if strangers:
             msg = f"task_results of stages {sorted(strangers)} in the result of stage {self.stage_number}"
             raise ValueError(msg)
+        jobs = {result.job_id for result in self.task_results}
+        if len(jobs) > 1:
+            msg = f"task_results of {len(jobs)} jobs in the result of stage {self.stage_number}; a stage belongs to one"
+            raise ValueError(msg)
+        twice = [index for index, times in Counter(each.task_index for each in self.task_results).items() if times > 1]
+        if twice:
+            msg = f"tasks {twice[:10]} are there twice among the task_results; give each task one result"
+            raise ValueError(msg)
         return self
 
     @classmethod
+    @enforce_contract(params={"stage_number": int, "task_results": list[TaskResult]})
     def from_task_results(
         cls,
         stage_number: int,
@@ -98,6 +108,9 @@ class StageResultContract(Contract):
 
         Args:
             completed_at: When the stage closed; the end of its last task by default, now for a stage without tasks.
+
+        Raises:
+            ContractViolationError: A result is no ``TaskResult``, a dict for instance.
         """
         counted = Counter(result.status for result in task_results)
         ended = [result.completed_at for result in task_results]

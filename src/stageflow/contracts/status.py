@@ -3,7 +3,8 @@
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from stageflow.errors import InvalidTransitionError, MalformedRowError
+from stageflow.contracts.preview import preview
+from stageflow.errors import ContractViolationError, InvalidTransitionError, MalformedRowError
 
 
 class JobStatus(StrEnum):
@@ -114,14 +115,21 @@ class StatusValidator:
 
     @staticmethod
     def may_follow(current: S, new_status: S) -> bool:
-        """Return whether ``new_status`` may follow ``current``."""
-        return new_status == current or new_status in _following(current)
+        """Return whether ``new_status`` may follow ``current``.
+
+        Raises:
+            ContractViolationError: They are not two statuses of one kind.
+        """
+        if type(new_status) is not type(current):
+            raise _no_status(new_status, parameter="new_status", expected=type(current).__name__)
+        return new_status in _following(current) or new_status is current
 
     @staticmethod
     def validate(current: S, new_status: S) -> None:
         """Do nothing if ``new_status`` may follow ``current``.
 
         Raises:
+            ContractViolationError: They are not two statuses of one kind.
             InvalidTransitionError: It may not; the message names what may.
         """
         if StatusValidator.may_follow(current, new_status):
@@ -145,6 +153,21 @@ def _following(status: Status) -> frozenset[JobStatus] | frozenset[StageStatus] 
             return STAGE_TRANSITIONS[status]
         case TaskStatus():
             return TASK_TRANSITIONS[status]
+        case _:
+            raise _no_status(status, parameter="status", expected="JobStatus, StageStatus or TaskStatus")
+
+
+def _no_status(value: object, *, parameter: str, expected: str) -> ContractViolationError:
+    actual = type(value).__name__
+    return ContractViolationError(
+        f"StatusValidator: {parameter} must be {expected}, got {actual}: {preview(value)}; pass the enum, not its text",
+        function="StatusValidator",
+        parameter=parameter,
+        expected=expected,
+        actual=actual,
+        path=parameter,
+        preview=preview(value),
+    )
 
 
 E = TypeVar("E", bound=StrEnum)

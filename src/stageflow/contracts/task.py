@@ -111,7 +111,7 @@ class TaskResult(Contract):
 
     Attributes:
         execution_time_seconds: Time in the handler, of the last attempt.
-        error_details: Why it did not complete; set if and only if it did not.
+        error_details: Why it did not complete; always set where it failed, never where it completed.
     """
 
     task_id: TaskId
@@ -138,5 +138,16 @@ class TaskResult(Contract):
             raise ValueError(msg)
         if self.status is TaskStatus.FAILED and not self.error_details:
             msg = "a failed task result needs error_details; say why the task failed"
+            raise ValueError(msg)
+        if self.success and self.error_details is not None:
+            msg = "a completed task result has no error_details; leave them out, or report the task as failed"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _id_agrees_with_its_parts(self) -> Self:
+        expected = make_task_id(self.job_id, self.stage_number, self.task_index)
+        if self.task_id != expected:
+            msg = f"task_id {self.task_id} does not agree with job, stage and index; it must be {expected}"
             raise ValueError(msg)
         return self
