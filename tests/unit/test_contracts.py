@@ -646,14 +646,6 @@ class TestJob:
                 stage_results={1: contract},  # type: ignore[dict-item]
             )
 
-    def test_what_came_before_a_stage_is_found(self) -> None:
-        """The orchestration of the stage before, or nothing."""
-        orchestration = OrchestrationDataContract(action=OrchestrationAction.SKIP_STAGE)
-        contract = StageResultContract.from_task_results(1, [], orchestration=orchestration)
-        stored = job(stage_results={"1": contract})
-        assert stored.orchestration_before(2) == orchestration
-        assert stored.orchestration_before(1) is None
-
 
 class TestBatches:
     """Parallel lists are parallel."""

@@ -49,11 +49,11 @@ def rows(*results: str | None) -> list[ResultRow]:
 def results(
     stored: list[ResultRow], model: type[Contract] | None = Number, *, task_count: int | None = None
 ) -> StageResults[Any]:
-    """Return results over rows in memory, two to a page."""
+    """Return results over rows in memory."""
 
     def load(first: int, limit: int, failed_only: bool) -> list[ResultRow]:  # noqa: FBT001  the shape of a page loader
         wanted = [row for row in stored if row.task_index >= first]
-        return [row for row in wanted if not failed_only or row.status is TaskStatus.FAILED][: min(limit, 2)]
+        return [row for row in wanted if not failed_only or row.status is TaskStatus.FAILED][:limit]
 
     good = sum(row.status is TaskStatus.COMPLETED for row in stored)
     count = len(stored) if task_count is None else task_count
@@ -65,12 +65,15 @@ class TestStageResults:
 
     def test_completed_results_come_in_index_order(self) -> None:
         """Across pages, failed ones left out, each under its own index."""
-        read = results(rows('{"value":1}', None, '{"value":3}', '{"value":4}', None))
-        assert len(read) == 3
-        assert list(read) == [Number(value=1), Number(value=3), Number(value=4)]
-        assert [index for index, _ in read.items()] == [0, 2, 3]
-        assert [row.task_index for row in read.failures()] == [1, 4]
-        assert (read[0], read[-2]) == (Number(value=1), Number(value=4))
+        for width in (5, PAGE_SIZE, PAGE_SIZE + 1, 2 * PAGE_SIZE + 3):
+            texts = [None if index % 4 == 1 else f'{{"value":{index}}}' for index in range(width)]
+            good = [index for index in range(width) if index % 4 != 1]
+            read = results(rows(*texts))
+            assert len(read) == len(good)
+            assert [number.value for number in read] == good
+            assert [index for index, _ in read.items()] == good
+            assert [row.task_index for row in read.failures()] == list(range(1, width, 4))
+            assert (read[0], read[2]) == (Number(value=0), Number(value=2))
 
     def test_a_result_that_is_not_there_says_why(self) -> None:
         """A failed task, an index beyond the stage, and a row that is missing are three different errors."""

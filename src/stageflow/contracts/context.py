@@ -1,16 +1,43 @@
 """What user code is given to know: typed, frozen contexts."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Generic, Protocol, Self, TypeVar
 
-from pydantic import Field, GetPydanticSchema, field_validator
+from pydantic import (
+    Field,
+    GetPydanticSchema,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+)
 from pydantic_core import core_schema
 
 from stageflow.contracts.base import Contract, TypeName
 from stageflow.contracts.ids import JobId, make_task_id, stage_key
 from stageflow.contracts.stage import StageResultContract
+from stageflow.contracts.stored_results import StoredStageResults
 from stageflow.errors import StageResultsMissingError, TaskCancelledError
 
 J = TypeVar("J", bound=Contract)
+
+
+def _checked_results(
+    value: object,
+    handler: ValidatorFunctionWrapHandler,
+) -> Mapping[str, StageResultContract]:
+    if isinstance(value, StoredStageResults):
+        return value
+    checked: dict[str, StageResultContract] = handler(value)
+    for key, result in checked.items():
+        if key != result.stage_key:
+            msg = f"stage_results[{key!r}] holds the result of stage {result.stage_number}"
+            raise ValueError(msg)
+    return checked
+
+
+def _plain_results(value: Mapping[str, StageResultContract], handler: SerializerFunctionWrapHandler) -> object:
+    return handler(dict(value))
 
 
 class JobExecutionContext(Contract, Generic[J]):
@@ -18,7 +45,8 @@ class JobExecutionContext(Contract, Generic[J]):
 
     Attributes:
         parameters: The job's validated parameters.
-        stage_results: Results of the closed stages, under ``"1"``, ``"2"``, …; use :meth:`get_stage_result`.
+        stage_results: Results of the closed stages, under ``"1"``, ``"2"``, …; use :meth:`get_stage_result`. An engine's
+            context reads each from the store when it is first asked for.
     """
 
     job_id: JobId
@@ -26,16 +54,11 @@ class JobExecutionContext(Contract, Generic[J]):
     run: int = Field(default=1, ge=1)
     total_stages: int = Field(ge=1)
     parameters: J
-    stage_results: dict[str, StageResultContract] = Field(default_factory=dict)
-
-    @field_validator("stage_results")
-    @classmethod
-    def _keys_agree(cls, value: dict[str, StageResultContract]) -> dict[str, StageResultContract]:
-        for key, result in value.items():
-            if key != result.stage_key:
-                msg = f"stage_results[{key!r}] holds the result of stage {result.stage_number}"
-                raise ValueError(msg)
-        return value
+    stage_results: Annotated[
+        Mapping[str, StageResultContract],
+        WrapValidator(_checked_results),
+        WrapSerializer(_plain_results),
+    ] = Field(default_factory=dict)
 
     def get_stage_result(self, stage_number: int) -> StageResultContract:
         """Return the result of a closed stage.

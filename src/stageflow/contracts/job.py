@@ -6,8 +6,7 @@ from typing import Self
 from pydantic import Field, computed_field, model_validator
 
 from stageflow.contracts.base import Contract, JsonObject, TypeName, UtcDatetime
-from stageflow.contracts.ids import JobId, stage_key
-from stageflow.contracts.orchestration import OrchestrationDataContract
+from stageflow.contracts.ids import JobId
 from stageflow.contracts.stage import NewStage, StageDefinition, StageResultContract
 from stageflow.contracts.status import JobStatus, StatusValidator
 from stageflow.contracts.task import TaskResult
@@ -116,11 +115,6 @@ class JobRecord(Contract):
             created_at=created_at,
             updated_at=created_at,
         )
-
-    def orchestration_before(self, stage_number: int) -> OrchestrationDataContract | None:
-        """Return what the stage before ``stage_number`` decided about what follows it, if anything."""
-        key = stage_key(stage_number - 1)
-        return self.stage_results[key].orchestration if key in self.stage_results else None
 
     @property
     def is_terminal(self) -> bool:

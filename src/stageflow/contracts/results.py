@@ -29,7 +29,7 @@ class ResultRow(Contract):
 
 
 PageLoader = Callable[[int, int, bool], list[ResultRow]]
-"""``load(first_index, limit, failed_only)``: the next rows in index order, from ``first_index`` on."""
+"""``load(first_index, limit, failed_only)``: the next rows in index order, from ``first_index`` on; fewer only at the end."""
 
 
 class StageResults(Generic[R]):
@@ -98,6 +98,8 @@ class StageResults(Generic[R]):
         first = 0
         while rows := self._load(first, PAGE_SIZE, failed_only):
             yield from rows
+            if len(rows) < PAGE_SIZE:
+                return
             first = rows[-1].task_index + 1
 
     def _result(self, row: ResultRow) -> R:

@@ -135,8 +135,8 @@ class StageResultContract(Contract):
         )
 
     @classmethod
-    def from_stage_record(cls, stage: StageRecord, task_results: list[TaskResult], completed_at: datetime) -> Self:
-        """Build the default result of a stored stage from its counters; paged unless all results are given."""
+    def from_stage_record(cls, stage: StageRecord, task_results: list[TaskResult] | None, completed_at: datetime) -> Self:
+        """Build the default result of a stored stage from its counters; paged where no task results are given."""
         total = stage.successful_tasks + stage.failed_tasks + stage.skipped_tasks + stage.cancelled_tasks
         return cls(
             stage_number=stage.stage_number,
@@ -152,8 +152,8 @@ class StageResultContract(Contract):
             skipped_tasks=stage.skipped_tasks,
             cancelled_tasks=stage.cancelled_tasks,
             success_rate=_rate(stage.successful_tasks, total),
-            task_results=task_results,
-            results_paged=total > HYDRATED_RESULTS,
+            task_results=task_results or [],
+            results_paged=task_results is None,
             completed_at=completed_at,
         )
 
@@ -177,26 +177,25 @@ class StageAggregate(Contract):
 class StageResultsFormatter:
     """The one place that writes and reads stored stage results.
 
-    The stored text leaves out ``stage_key`` (it is the key) and ``task_results`` (they are rows of their own, stored
-    once); reading puts both back.
+    The stored text leaves out ``stage_key`` (it is the key), and ``task_results`` (they are rows of their own, stored
+    once) with ``results_paged``; reading puts them back.
     """
 
     @staticmethod
     def to_stored(result: StageResultContract) -> str:
         """Return the JSON text that a stage's row holds."""
-        return checked_json(result.model_dump_json(exclude={"stage_key", "task_results"}))
+        return checked_json(result.model_dump_json(exclude={"stage_key", "task_results", "results_paged"}))
 
     @staticmethod
-    def from_stored(stage_number: int, text: str, task_results: list[TaskResult]) -> StageResultContract:
-        """Validate the stored text and the task results of one stage.
+    def from_stored(stage_number: int, text: str, task_results: list[TaskResult] | None) -> StageResultContract:
+        """Validate the stored text and the task results of one stage; the result is paged where none are given.
 
         Raises:
             StageResultsInvalidError: The text or the results are not a stage result; the message names the field.
         """
         try:
             shell = _StoredStageResult.model_validate_json(text)
-            fields = {name: value for name, value in shell if name != "task_results"}
-            result = StageResultContract(**fields, task_results=task_results)
+            result = StageResultContract(**dict(shell), task_results=task_results or [], results_paged=task_results is None)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -219,7 +218,6 @@ class _StoredStageResult(Contract):
     skipped_tasks: int
     cancelled_tasks: int
     success_rate: float
-    results_paged: bool
     completed_at: UtcDatetime
     metadata: JsonObject
     orchestration: OrchestrationDataContract | None

@@ -1,17 +1,15 @@
 """Close a finished stage: its results, the controller's verdict, then the next stage or the end of the job (fan-in)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from stageflow.contracts.base import Contract
-from stageflow.contracts.context import JobExecutionContext, StageExecutionContext
-from stageflow.contracts.job import JobEnding, JobRecord
+from stageflow.contracts.context import StageExecutionContext
+from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Lease
 from stageflow.contracts.preview import redact
-from stageflow.contracts.results import StageResults
+from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import (
-    HYDRATED_RESULTS,
     AdvanceOutcome,
     NewStage,
     StageAggregate,
@@ -21,7 +19,7 @@ from stageflow.contracts.stage import (
 )
 from stageflow.contracts.status import JobStatus, StageStatus
 from stageflow.engine.hooks import call_hook
-from stageflow.engine.reading import job_context, results_by_stage, results_of
+from stageflow.engine.reading import JobReading, read_job, results_of
 from stageflow.engine.route import EndJob, OpenStages, Route, choose_route
 from stageflow.errors import HookError, InvalidValueError, StageResultsInvalidError, StageResultsMissingError
 from stageflow.repositories import Repositories
@@ -49,10 +47,8 @@ class _Closing:
     """A stage that is being closed, and everything needed for it."""
 
     lease: Lease
-    workflow: Workflow
-    job: JobRecord
+    reading: JobReading
     stage: StageRecord
-    context: JobExecutionContext[Any]
     repositories: Repositories
     telemetry: Telemetry
     worker_id: str
@@ -74,21 +70,19 @@ def advance_stage(
     and the second try finds what the first one stored.
     """
     try:
-        job = repositories.jobs.require_job(lease.job_id)
-        stage = repositories.stages.require_stage(lease.stage_id)
+        reading = read_job(repositories, workflow, lease.job_id)
+        stage = reading.stage(lease.stage_id)
         closing = _Closing(
             lease=lease,
-            workflow=workflow,
-            job=job,
+            reading=reading,
             stage=stage,
-            context=job_context(workflow, job),
             repositories=repositories,
             telemetry=telemetry,
             worker_id=worker_id,
             lease_seconds=lease_seconds,
         )
         result = _stage_result(closing)
-        route = choose_route(workflow.definition, stage, result)
+        route = choose_route(workflow.definition, stage, result, _first_failure(closing, result))
         return _follow(closing, result, route)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
         reason = f"Cannot close stage {lease.stage_number} - stage results invalid: {error}"
@@ -99,28 +93,27 @@ def advance_stage(
 
 def _stage_result(closing: _Closing) -> StageResultContract:
     """Build, validate and complete the stage's result; one that is stored already is read instead."""
-    stage, context, controller = closing.stage, closing.context, closing.workflow.controller
-    if stage.stored_result is not None:
-        return context.get_stage_result(stage.stage_number)
-    wide = stage.task_count > HYDRATED_RESULTS
-    stages = closing.repositories.stages
-    task_results = [] if wide else stages.list_task_results(stage.stage_id, 0, HYDRATED_RESULTS)
-    counted = StageResultContract.from_stage_record(stage, task_results, closing.repositories.store.now())
-    policy = closing.workflow.definition.stage(stage.stage_number).policy
+    stage, reading = closing.stage, closing.reading
+    if stage.stage_number in reading.closed:
+        return reading.closed[stage.stage_number]
+    workflow = reading.workflow
+    controller, context = workflow.controller, reading.context()
+    counted = StageResultContract.from_stage_record(stage, None, reading.state.now)
+    policy = workflow.definition.stage(stage.stage_number).policy
     # A stage halted beside a failed one may still have completed whole; only what it skipped speaks against it.
     cut_short = stage.halted and counted.skipped_tasks > 0
     passes = not cut_short and policy.passes(successful=counted.successful_tasks, total=counted.task_count)
     by_policy = counted.model_copy(update={"status": _verdict(counted, passes=passes)})
     seen = StageExecutionContext(
         job_id=stage.job_id,
-        job_type=closing.job.job_type,
+        job_type=context.job_type,
         run=stage.run,
         stage_number=stage.stage_number,
         name=stage.name,
         generation=stage.generation,
-        result=by_policy,
+        result=reading.hydrated(by_policy) if workflow.looks_at_task_results else by_policy,
     )
-    results: StageResults[Any] = results_of(closing.repositories, closing.workflow, stage)
+    results = results_of(closing.repositories, workflow, stage)
     added = call_hook(
         context,
         "aggregate_stage_results",
@@ -140,6 +133,12 @@ def _stage_result(closing: _Closing) -> StageResultContract:
         orchestration=added.orchestration,
     )
     return StageResultContract(**fields)
+
+
+def _first_failure(closing: _Closing, result: StageResultContract) -> ResultRow | None:
+    if result.status is not StageStatus.FAILED:
+        return None
+    return next(results_of(closing.repositories, closing.reading.workflow, closing.stage).failures(), None)
 
 
 def _verdict(counted: StageResultContract, *, passes: bool) -> StageStatus:
@@ -178,7 +177,7 @@ def _advance(closing: _Closing, result: StageResultContract, next_stages: list[N
     number, outcome = closing.stage.stage_number, str(answer.outcome)
     match answer.outcome:
         case AdvanceOutcome.ADVANCED | AdvanceOutcome.SIBLINGS_OPEN:
-            closing.telemetry.emit("stage_advanced", closing.job.job_id, stage=number, outcome=outcome)
+            closing.telemetry.emit("stage_advanced", closing.lease.job_id, stage=number, outcome=outcome)
             return Advanced(stage_closed=True, plan=answer.plan)
         case AdvanceOutcome.GROUP_CLOSED:
             return _finish_group(closing)
@@ -186,45 +185,34 @@ def _advance(closing: _Closing, result: StageResultContract, next_stages: list[N
             reason = f"a stage of the parallel group {closing.stage.group_first} to {closing.stage.group_last} failed"
             return _end(closing.lease, closing.repositories, closing.telemetry, reason=reason, result=None)
         case AdvanceOutcome.PAUSED | AdvanceOutcome.JOB_ENDED | AdvanceOutcome.STALE | AdvanceOutcome.ALREADY_ADVANCED:
-            closing.telemetry.emit("advance_refused", closing.job.job_id, stage=number, outcome=outcome)
+            closing.telemetry.emit("advance_refused", closing.lease.job_id, stage=number, outcome=outcome)
             return Advanced(stage_closed=False)
 
 
 def _finish_group(closing: _Closing) -> Advanced:
     """End the job after a parallel group: read it again, now that every sibling's result is stored."""
-    job = closing.repositories.jobs.require_job(closing.job.job_id)
-    whole = _Closing(
-        lease=closing.lease,
-        workflow=closing.workflow,
-        job=job,
-        stage=closing.stage,
-        context=job_context(closing.workflow, job),
-        repositories=closing.repositories,
-        telemetry=closing.telemetry,
-        worker_id=closing.worker_id,
-        lease_seconds=closing.lease_seconds,
-    )
-    return _finish(whole, whole.context.get_stage_result(closing.stage.stage_number), [])
+    reading = read_job(closing.repositories, closing.reading.workflow, closing.lease.job_id)
+    return _finish(replace(closing, reading=reading), reading.closed[closing.stage.stage_number], [])
 
 
 def _finish(closing: _Closing, result: StageResultContract, skipped: list[NewStage]) -> Advanced:
     """Ask the controller for the job's answer, and end the job with it."""
-    number = closing.stage.stage_number
-    context = closing.context.set_stage_result(number, result)
-    by_stage = results_by_stage(closing.repositories, closing.workflow, closing.job, also=number)
+    number, reading = closing.stage.stage_number, closing.reading
+    context = reading.context(also=result)
+    by_stage = reading.results_by_stage(also=number)
     answer = call_hook(
         context,
         "aggregate_job_results",
-        partial(closing.workflow.controller.aggregate_job_results, context, by_stage),
+        partial(reading.workflow.controller.aggregate_job_results, context, by_stage),
         (Contract, type(None)),
     )
     result_data = None if answer is None else answer.to_json()
     completion = closing.repositories.completion.complete_job(closing.lease, result, result_data, skipped)
     if completion.job_updated:
-        closing.telemetry.emit("stage_advanced", closing.job.job_id, stage=number, outcome="final")
-        closing.telemetry.emit("job_completed", closing.job.job_id, status=str(completion.status))
+        closing.telemetry.emit("stage_advanced", closing.lease.job_id, stage=number, outcome="final")
+        closing.telemetry.emit("job_completed", closing.lease.job_id, status=str(completion.status))
     else:
-        closing.telemetry.emit("advance_refused", closing.job.job_id, stage=number, outcome=str(completion.status))
+        closing.telemetry.emit("advance_refused", closing.lease.job_id, stage=number, outcome=str(completion.status))
     return Advanced(stage_closed=completion.job_updated, job_ended=completion.job_updated)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from stageflow.contracts.base import INLINE_BYTES
 from stageflow.contracts.context import JobExecutionContext
-from stageflow.contracts.job import JobEnding, JobRecord
+from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Lease, RangeReturn
 from stageflow.contracts.orchestration import OrchestrationAction
 from stageflow.contracts.plan import PlanChunk, PlanDigest, PlanOutcome
@@ -20,7 +20,7 @@ from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskDefinition
 from stageflow.engine.hooks import RetryPlanningError, read_plan
-from stageflow.engine.reading import job_context, results_by_stage
+from stageflow.engine.reading import JobReading, read_job
 from stageflow.errors import (
     HookError,
     InvalidValueError,
@@ -95,12 +95,11 @@ def plan_stage(
     after a crash runs the planner again and goes on after what is there. What a hook raises fails the job.
     """
     try:
-        job = repositories.jobs.require_job(lease.job_id)
-        stage = repositories.stages.require_stage(lease.stage_id)
-        context = job_context(workflow, job)
+        reading = read_job(repositories, workflow, lease.job_id)
+        context = reading.context()
         with current_job(context):
-            definitions = _definitions(lease, workflow, job, context, repositories)
-            outcome = _write(lease, workflow, stage, definitions, repositories, range_count)
+            definitions = _definitions(lease, reading, context)
+            outcome = _write(lease, workflow, reading.stage(lease.stage_id), definitions, repositories, range_count)
     except RetryPlanningError as error:
         return _retry_or_fail(lease, workflow, repositories, telemetry, error)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
@@ -117,32 +116,35 @@ def plan_stage(
 
 def _definitions(
     lease: Lease,
-    workflow: Workflow,
-    job: JobRecord,
+    reading: JobReading,
     context: JobExecutionContext[Any],
-    repositories: Repositories,
 ) -> Iterator[TaskDefinition[Any]]:
-    number, controller = lease.stage_number, workflow.controller
-    orchestration = job.orchestration_before(number)
+    number, controller = lease.stage_number, reading.workflow.controller
+    orchestration = reading.orchestration_before(number)
     if orchestration is not None and orchestration.action is OrchestrationAction.CREATE_TASKS:
         name = "create_tasks_from_orchestration"
         hook = partial(
             controller.create_tasks_from_orchestration,
             number,
-            job.job_id,
+            context.job_id,
             context.parameters,
             orchestration,
         )
     else:
         name = "create_stage_tasks"
-        previous = results_by_stage(repositories, workflow, job)
-        hook = partial(controller.create_stage_tasks, number, job.job_id, context.parameters, previous)
+        hook = partial(
+            controller.create_stage_tasks,
+            number,
+            context.job_id,
+            context.parameters,
+            reading.results_by_stage(),
+        )
     return read_plan(
         context,
         name,
         hook,
         stage_number=number,
-        model=workflow.task(number).parameter_model,
+        model=reading.workflow.task(number).parameter_model,
         task_type=lease.task_type,
     )
 

@@ -1,6 +1,8 @@
-"""What hooks are given to read: the job's context and the results of its closed stages."""
+"""What planning and advancing read of a job, and what hooks are given of it."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -8,35 +10,97 @@ from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext
-from stageflow.contracts.job import JobRecord
+from stageflow.contracts.job_state import JobState
+from stageflow.contracts.orchestration import OrchestrationDataContract
 from stageflow.contracts.results import StageResults
-from stageflow.contracts.stage import StageRecord
-from stageflow.contracts.status import StageStatus, StatusValidator
+from stageflow.contracts.stage import HYDRATED_RESULTS, StageRecord, StageResultContract, StageResultsFormatter
+from stageflow.contracts.status import StageStatus
+from stageflow.contracts.stored_results import StoredStageResults
 from stageflow.engine.hooks import HookFailedError
+from stageflow.errors import StoreStateError
 from stageflow.repositories import Repositories
 from stageflow.workflow.registry import Workflow
 
 
-def job_context(workflow: Workflow, job: JobRecord) -> JobExecutionContext[Any]:
-    """Return the typed context of a stored job.
+@dataclass(frozen=True)
+class JobReading:
+    """A job as one lease on its planning or advancing sees it.
 
-    Raises:
-        HookFailedError: The stored parameters do not (or no longer) validate.
+    Attributes:
+        closed: The stored results of its closed stages by number, each without its task results.
     """
-    try:
-        parameters: Contract = workflow.parameters_model.model_validate_json(json.dumps(job.parameters))
-    except ValidationError as error:
-        msg = f"the stored parameters of the job are no {workflow.parameters_model.__name__}: {error}"
-        raise HookFailedError(msg) from error
-    model = JobExecutionContext[workflow.parameters_model]  # type: ignore[name-defined]  # the model is known at run time only
-    return model(
-        job_id=job.job_id,
-        job_type=job.job_type,
-        run=job.run,
-        total_stages=job.total_stages,
-        parameters=parameters,
-        stage_results=job.stage_results,
-    )
+
+    workflow: Workflow
+    repositories: Repositories
+    state: JobState
+    closed: dict[int, StageResultContract]
+
+    def stage(self, stage_id: int) -> StageRecord:
+        """Return a stage of the job's present run.
+
+        Raises:
+            StoreStateError: It has none with this key.
+        """
+        for stage in self.state.stages:
+            if stage.stage_id == stage_id:
+                return stage
+        msg = f"job {self.state.job.job_id} has no stage with key {stage_id}; run `stageflow verify`, restore what was deleted"
+        raise StoreStateError(msg)
+
+    def orchestration_before(self, stage_number: int) -> OrchestrationDataContract | None:
+        """Return what the stage before ``stage_number`` decided about what follows it, if anything."""
+        before = stage_number - 1
+        return self.closed[before].orchestration if before in self.closed else None
+
+    def results_by_stage(self, *, also: int | None = None) -> dict[int, StageResults[Any]]:
+        """Return the results of the closed stages by number, skipped ones left out.
+
+        Args:
+            also: A stage that is about to close, to be counted as closed.
+        """
+        return {
+            stage.stage_number: results_of(self.repositories, self.workflow, stage)
+            for stage in self.state.stages
+            if stage.status is not StageStatus.SKIPPED and (stage.stage_number in self.closed or stage.stage_number == also)
+        }
+
+    def context(self, *, also: StageResultContract | None = None) -> JobExecutionContext[Any]:
+        """Return the typed context for hooks, whose stage results are read when a hook looks at them.
+
+        Args:
+            also: The result of a stage that is about to close, to be counted as closed.
+
+        Raises:
+            HookFailedError: The stored parameters do not (or no longer) validate.
+        """
+        results = self.closed if also is None else {**self.closed, also.stage_number: also}
+        job, expected = self.state.job, self.workflow.parameters_model
+        try:
+            parameters: Contract = expected.from_json(json.dumps(job.parameters))
+        except ValidationError as error:
+            msg = f"the stored parameters of the job are no {expected.__name__}: {error}"
+            raise HookFailedError(msg) from error
+        model = JobExecutionContext[expected]  # type: ignore[valid-type]  # the model is known at run time only
+        return model(
+            job_id=job.job_id,
+            job_type=job.job_type,
+            run=job.run,
+            total_stages=job.total_stages,
+            parameters=parameters,
+            stage_results=StoredStageResults({number: self._hydrating(result) for number, result in results.items()}),
+        )
+
+    def hydrated(self, result: StageResultContract) -> StageResultContract:
+        """Return a stage's result with its task results, where it is narrow enough to have them."""
+        if not result.results_paged or result.task_count > HYDRATED_RESULTS:
+            return result
+        (stage,) = (each for each in self.state.stages if each.stage_number == result.stage_number)
+        rows = self.repositories.stages.list_task_results(stage.stage_id, 0, HYDRATED_RESULTS)
+        text = StageResultsFormatter.to_stored(result)
+        return StageResultsFormatter.from_stored(result.stage_number, text, rows)
+
+    def _hydrating(self, result: StageResultContract) -> Callable[[], StageResultContract]:
+        return partial(self.hydrated, result)
 
 
 def results_of(repositories: Repositories, workflow: Workflow, stage: StageRecord) -> StageResults[Any]:
@@ -50,21 +114,17 @@ def results_of(repositories: Repositories, workflow: Workflow, stage: StageRecor
     )
 
 
-def results_by_stage(
-    repositories: Repositories,
-    workflow: Workflow,
-    job: JobRecord,
-    *,
-    also: int | None = None,
-) -> dict[int, StageResults[Any]]:
-    """Return the results of a job's closed stages by number, skipped ones left out.
+def read_job(repositories: Repositories, workflow: Workflow, job_id: str) -> JobReading:
+    """Read a job and its stages in one go.
 
-    Args:
-        also: A stage that is about to close, to be counted as closed.
+    Raises:
+        JobNotFoundError: There is no such job.
+        StageResultsInvalidError: A stored stage result of the job is malformed; the message names the field.
     """
-    stages = repositories.stages.list_stages(job.job_id, job.run)
-    return {
-        stage.stage_number: results_of(repositories, workflow, stage)
-        for stage in stages
-        if stage.status is not StageStatus.SKIPPED and (StatusValidator.is_terminal(stage.status) or stage.stage_number == also)
+    state = repositories.jobs.require_job_state(job_id)
+    closed = {
+        stage.stage_number: StageResultsFormatter.from_stored(stage.stage_number, stage.stored_result, None)
+        for stage in state.stages
+        if stage.stored_result is not None
     }
+    return JobReading(workflow=workflow, repositories=repositories, state=state, closed=closed)

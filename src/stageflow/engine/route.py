@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 from stageflow.contracts.job import WorkflowDefinition
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
+from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import NewStage, StageRecord, StageResultContract
-from stageflow.contracts.status import StageStatus, TaskStatus
+from stageflow.contracts.status import StageStatus
 from stageflow.errors import OrchestrationError
 
 
@@ -28,14 +29,25 @@ class EndJob:
 Route = OpenStages | EndJob
 
 
-def choose_route(workflow: WorkflowDefinition, stage: StageRecord, result: StageResultContract) -> Route:
+def choose_route(
+    workflow: WorkflowDefinition,
+    stage: StageRecord,
+    result: StageResultContract,
+    first_failure: ResultRow | None = None,
+) -> Route:
     """Return what follows a closed stage.
+
+    Args:
+        workflow: The job's workflow.
+        stage: The stage.
+        result: What it left.
+        first_failure: The first of its tasks that failed, for the reason of a job that fails with the stage.
 
     Raises:
         OrchestrationError: The stage's orchestration does not fit what follows it.
     """
     if result.status is StageStatus.FAILED:
-        return EndJob(fails=True, reason=_why_failed(result))
+        return EndJob(fails=True, reason=_why_failed(result, first_failure))
     orchestration = result.orchestration
     if orchestration is None:
         return _next(workflow, stage)
@@ -107,12 +119,11 @@ def _refuse_misfit(workflow: WorkflowDefinition, stage: StageRecord, orchestrati
             raise OrchestrationError(msg)
 
 
-def _why_failed(result: StageResultContract) -> str:
+def _why_failed(result: StageResultContract, first: ResultRow | None) -> str:
     counts = (
         f"{result.failed_tasks} of {result.task_count} tasks failed, {result.skipped_tasks} were skipped, "
         f"{result.successful_tasks} completed"
     )
-    first = next((task for task in result.task_results if task.status is TaskStatus.FAILED), None)
     if first is not None:
         return f"stage {result.stage_number} failed: {counts}; first failure, task {first.task_index}: {first.error_details}"
     if result.failed_tasks or result.skipped_tasks:

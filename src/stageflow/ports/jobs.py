@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job_state import JobState
 from stageflow.contracts.status import JobStatus
 
 
@@ -24,6 +25,10 @@ class JobStore(Protocol):
 
     def get_jobs(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Return those jobs that exist, with their stage results hydrated."""
+        ...
+
+    def get_job_states(self, job_ids: Sequence[str]) -> list[JobState]:
+        """Return those jobs that exist, in the order asked, each with the stages of its present run."""
         ...
 
     def list_jobs(

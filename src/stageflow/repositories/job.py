@@ -6,6 +6,7 @@ from stageflow.contracts.base import Contract, json_object_text
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import make_job_id, validate_job_id
 from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job_state import JobState
 from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus
 from stageflow.errors import InvalidValueError, JobNotFoundError
@@ -48,6 +49,19 @@ class JobRepository:
     def get_jobs(self, job_ids: list[str]) -> list[JobRecord]:
         """Return those jobs that exist, with their stage results."""
         return self._store.get_jobs([validate_job_id(job_id) for job_id in job_ids])
+
+    @enforce_contract
+    def require_job_state(self, job_id: str) -> JobState:
+        """Return a job and the stages of its present run, without the results of their tasks.
+
+        Raises:
+            JobNotFoundError: It does not exist.
+        """
+        found = self._store.get_job_states([validate_job_id(job_id)])
+        if not found:
+            msg = f"there is no job {job_id}; list the jobs there are with `stageflow jobs`"
+            raise JobNotFoundError(msg)
+        return found[0]
 
     @enforce_contract
     def create_job(self, job: JobRecord) -> bool:

@@ -15,6 +15,7 @@ from stageflow.workflow.annotations import place_of_caller
 from stageflow.workflow.checks import check_stages, parameters_model_of
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.declared import declared_stage, declared_stages
+from stageflow.workflow.overrides import is_overridden
 from stageflow.workflow.task import Task
 
 
@@ -51,6 +52,12 @@ class Workflow:
             WorkflowDefinitionError: There is no such stage.
         """
         return declared_stage(type(self.controller), stage_number).task
+
+    @property
+    def looks_at_task_results(self) -> bool:
+        """Whether a hook of the controller's own sees a stage's result, task results and all, before the stage closes."""
+        hooks = ("aggregate_stage_results", "should_advance_stage")
+        return any(is_overridden(type(self.controller), BaseController, hook) for hook in hooks)
 
     def work_types(self) -> list[str]:
         """Return all a worker must claim to carry this workflow: its planning and advancing, then its tasks."""

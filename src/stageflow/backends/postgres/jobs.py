@@ -11,10 +11,11 @@ from pydantic import TypeAdapter
 
 from stageflow.backends.postgres.arrays import dense_array, flag_array, number_array, packed
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.rows import job_from_row, task_result_from_row
+from stageflow.backends.postgres.rows import job_from_row, stage_from_row, task_result_from_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.base import JsonObject, checked_json
 from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job_state import JobState
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskResult
@@ -67,6 +68,11 @@ class Jobs(Part):
             for row in self._database.read(query("list_stage_results"), (dense_array(narrow),)):
                 task_rows.setdefault(row[0], []).append(row[1:])
         return [_hydrated(list(group), task_rows) for _, group in groupby(rows, key=lambda row: row[0])]
+
+    def get_job_states(self, job_ids: Sequence[str]) -> list[JobState]:
+        """Return those jobs that exist, in the order asked, each with the stages of its present run."""
+        rows = self._database.read(query("get_job_states"), (list(dict.fromkeys(job_ids)),))
+        return [_state(list(group)) for _, group in groupby(rows, key=lambda row: row[0])]
 
     def list_jobs(
         self,
@@ -123,6 +129,15 @@ class Jobs(Part):
         return bool(ended)
 
 
+def _state(rows: list[TupleRow]) -> JobState:
+    job, now = rows[0], rows[0][-1]
+    return JobState(
+        job=job_from_row(job[:_JOB_COLUMNS], {}),
+        stages=[stage_from_row(row[_JOB_COLUMNS:-1]) for row in rows],
+        now=now,
+    )
+
+
 def _creation(jobs: Sequence[NewJob]) -> list[object]:
     stages = [job.first_stage for job in jobs]
     separator, texts = packed(
@@ -167,14 +182,14 @@ def _fields(update: JobUpdate) -> tuple[str | None, str | None, str | None]:
 def _hydrated(rows: list[TupleRow], task_rows: dict[int, list[TupleRow]]) -> JobRecord:
     results: dict[str, StageResultContract] = {}
     for row in rows:
-        job_id, (stage_id, number, task_type, _, text) = row[0], row[_JOB_COLUMNS:]
+        job_id, (stage_id, number, task_type, count, text) = row[0], row[_JOB_COLUMNS:]
         if text is None:
             continue
         tasks: list[TaskResult] = [
             task_result_from_row(task_row, job_id, number, task_type) for task_row in task_rows.get(stage_id, [])
         ]
         try:
-            result = StageResultsFormatter.from_stored(number, text, tasks)
+            result = StageResultsFormatter.from_stored(number, text, tasks if count <= HYDRATED_RESULTS else None)
         except StageResultsInvalidError as error:
             msg = f"job {job_id}: {error}; correct the row, or submit the work as another job"
             raise StageResultsInvalidError(msg) from error

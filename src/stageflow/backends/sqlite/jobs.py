@@ -5,16 +5,17 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 
-from stageflow.backends.sqlite.clock import to_micros
+from stageflow.backends.sqlite.clock import from_micros, to_micros
 from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import json_list
-from stageflow.backends.sqlite.rows import JOB, to_job_record
+from stageflow.backends.sqlite.rows import JOB, STAGES_OF_RUN, to_job_record, to_stage_record
 from stageflow.backends.sqlite.stages import INSERT_STAGE, stage_values
 from stageflow.backends.sqlite.tasks import read_task_results
 from stageflow.contracts.base import JsonObject, checked_json
 from stageflow.contracts.ids import stage_key
 from stageflow.contracts.job import JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job_state import JobState
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
 from stageflow.errors import IdempotencyConflictError, StageResultsInvalidError
@@ -24,6 +25,7 @@ _INSERT_JOB = (
     " idempotency_key,"
     " priority, not_before, stage, created_at, updated_at) values (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_ASKED_JOBS = JOB + "join json_each(?) asked on asked.value = job_id"
 _NEWEST_FIRST = "order by created_at desc, job_id desc limit ?"
 _INSERT_PLANS = (
     "insert into stageflow_ranges (stage_id, kind, work_type, first, last, state, priority, not_before, created_at)"
@@ -73,6 +75,21 @@ class SqliteJobs(StorePart):
         with self._database.reading() as tx:
             return read_jobs(tx, job_ids)
 
+    def get_job_states(self, job_ids: Sequence[str]) -> list[JobState]:
+        """Return those jobs that exist, in the order asked, each with the stages of its present run."""
+        with self._database.reading() as tx:
+            now = from_micros(tx.now)
+            jobs = {row[0]: row for row in tx.rows(_ASKED_JOBS, (json_list(list(dict.fromkeys(job_ids))),))}
+            return [
+                JobState(
+                    job=to_job_record(jobs[job_id], {}),
+                    stages=[to_stage_record(row) for row in tx.rows(STAGES_OF_RUN, (job_id, jobs[job_id][4]))],
+                    now=now,
+                )
+                for job_id in dict.fromkeys(job_ids)
+                if job_id in jobs
+            ]
+
     def list_jobs(
         self,
         *,
@@ -120,7 +137,7 @@ def apply_update(tx: Transaction, job_id: str, update: JobUpdate) -> bool:
 
 def read_jobs(tx: Transaction, job_ids: Sequence[str]) -> list[JobRecord]:
     """Return those jobs that exist, in the order asked, with their stage results hydrated."""
-    rows = tx.rows(JOB + "join json_each(?) asked on asked.value = job_id", (json_list(list(job_ids)),))
+    rows = tx.rows(_ASKED_JOBS, (json_list(list(job_ids)),))
     found: dict[str, Row] = {row[0]: row for row in rows}
     return [
         to_job_record(found[job_id], _read_stage_results(tx, job_id, found[job_id][4]))
@@ -137,8 +154,8 @@ def _read_stage_results(tx: Transaction, job_id: str, run: int) -> dict[str, Sta
     )
     results: dict[str, StageResultContract] = {}
     for stage_id, stage_number, task_count, text in closed:
-        rows = []
-        if 0 < task_count <= HYDRATED_RESULTS:
+        rows = None
+        if task_count <= HYDRATED_RESULTS:
             rows = read_task_results(tx, stage_id, first_index=0, limit=HYDRATED_RESULTS)
         try:
             results[stage_key(stage_number)] = StageResultsFormatter.from_stored(stage_number, text, rows)

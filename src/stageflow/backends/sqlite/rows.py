@@ -22,6 +22,7 @@ STAGE: Final = (
     " failed_tasks, skipped_tasks, cancelled_tasks, halted, plan_digest, group_first, group_last, stored_result, created_at,"
     " updated_at from stageflow_stages "
 )
+STAGES_OF_RUN: Final = STAGE + "where job_id = ? and run = ? order by stage_number"
 JOB: Final = (
     "select job_id, job_type, workflow_version, status, run, stage, total_stages, parameters, metadata, result_data,"
     " error_details, idempotency_key, priority, not_before, created_at, updated_at from stageflow_jobs "

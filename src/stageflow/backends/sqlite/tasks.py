@@ -9,6 +9,7 @@ from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import json_list
 from stageflow.backends.sqlite.rows import (
     STAGE,
+    STAGES_OF_RUN,
     Outcome,
     StageKey,
     get_stage_key,
@@ -46,7 +47,7 @@ class SqliteTasks(StorePart):
     def list_stages(self, job_id: str, run: int) -> list[StageRecord]:
         """Return the stages of a job's run that were opened, by number."""
         with self._database.reading() as tx:
-            rows = tx.rows(STAGE + "where job_id = ? and run = ? order by stage_number", (job_id, run))
+            rows = tx.rows(STAGES_OF_RUN, (job_id, run))
         return [to_stage_record(row) for row in rows]
 
     def count_running_tasks(self, stage_ids: Sequence[int]) -> list[int]:
