@@ -37,7 +37,7 @@ _WORK_ON = _DRAIN.replace("max_tasks=7", "max_tasks=1") + "sys.stdin.read()"
 _UNCOMMITTED = """
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("begin immediate")
-say(store.create_jobs([new_job(str(number)) for number in range(200)], connection=connection))
+say(store.create_jobs([new_job(str(number)) for number in range(200)], connection=connection).created)
 sys.stdin.read()
 """
 _WAIT_FOR_WORK = """
@@ -73,7 +73,7 @@ try:
 except Exception as error:
     say(type(error).__name__)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-say(store.create_jobs([new_job("after")]))
+say(store.create_jobs([new_job("after")]).created)
 """
 
 
@@ -167,7 +167,7 @@ def test_a_transaction_that_is_killed_leaves_nothing(path: Path, store: SqliteSt
         process.kill()
         process.wait()
     assert store.list_jobs(status=None, job_type=None, id_prefix="", limit=10, after=None) == []
-    assert store.create_jobs([new_job("0")]) == [True]
+    assert store.create_jobs([new_job("0")]).created == [True]
     with closing(sqlite3.connect(path)) as raw:
         assert raw.execute("pragma integrity_check").fetchone() == ("ok",)
 

@@ -188,7 +188,7 @@ def test_a_locked_file_is_unreachable_after_a_while(path: Path, store: SqliteSto
         raw.execute("begin immediate")
         with pytest.raises(StoreUnreachableError, match=r"locked by another process for 0\.05 s"):
             hasty.create_jobs([new_job()])
-    assert hasty.create_jobs([new_job()]) == [True]
+    assert hasty.create_jobs([new_job()]).created == [True]
     hasty.close()
 
 
@@ -197,7 +197,7 @@ def test_a_busy_file_is_tried_again(path: Path, store: SqliteStore, monkeypatch:
     with _raw(path) as raw:
         raw.execute("begin immediate")
         monkeypatch.setattr("time.sleep", lambda _: raw.execute("commit"))
-        assert store.create_jobs([new_job()]) == [True]
+        assert store.create_jobs([new_job()]).created == [True]
         assert not raw.in_transaction
 
 
@@ -225,7 +225,7 @@ def test_an_error_leaves_nothing_half(store: SqliteStore) -> None:
     with pytest.raises(StoreStateError, match="refused a row"):
         _break_off(store)
     assert _newest_token(store) == 0
-    assert store.create_jobs([new_job()]) == [True]
+    assert store.create_jobs([new_job()]).created == [True]
 
 
 def _break_off(store: SqliteStore) -> None:

@@ -19,7 +19,7 @@ from stageflow import (
     TaskStatus,
     WorkflowDefinition,
 )
-from stageflow.contracts.results import ResultRow
+from stageflow.contracts.results import PAGE_SIZE, ResultRow
 from stageflow.contracts.stage import StageRecord
 from stageflow.engine.route import EndJob, OpenStages, choose_route
 

@@ -29,20 +29,20 @@ def wait_for_end(repositories: Repositories, job_id: str, timeout: float | None)
         msg = f"timeout must be 0 to {_LONGEST_WAIT_SECONDS} seconds, got {timeout}; leave it out to wait for ever"
         raise InvalidValueError(msg)
     deadline = None if timeout is None else time.monotonic() + timeout
-    job = repositories.jobs.require_job(job_id)
-    if job.is_terminal:
-        return to_job_result(job)
-    wakeup = repositories.store.job_wakeup(job_id)
-    try:
-        while not (job := repositories.jobs.require_job(job_id)).is_terminal:
-            patience = _LOOK_AGAIN_SECONDS if deadline is None else min(_LOOK_AGAIN_SECONDS, deadline - time.monotonic())
-            if patience <= 0:
-                msg = f"job {job_id} is {job.status} at stage {job.stage} after {timeout} s; is a worker running? wait longer"
-                raise WaitTimeoutError(msg)
-            wakeup.wait(patience)
-    finally:
-        wakeup.close()
-    return to_job_result(job)
+    if not repositories.jobs.require_job_state(job_id).job.is_terminal:
+        wakeup = repositories.store.job_wakeup(job_id)
+        try:
+            while not (job := repositories.jobs.require_job_state(job_id).job).is_terminal:
+                patience = _LOOK_AGAIN_SECONDS if deadline is None else min(_LOOK_AGAIN_SECONDS, deadline - time.monotonic())
+                if patience <= 0:
+                    msg = (
+                        f"job {job_id} is {job.status} at stage {job.stage} after {timeout} s; is a worker running? wait longer"
+                    )
+                    raise WaitTimeoutError(msg)
+                wakeup.wait(patience)
+        finally:
+            wakeup.close()
+    return to_job_result(repositories.jobs.require_job(job_id))
 
 
 def to_job_result(job: JobRecord) -> JobResult:

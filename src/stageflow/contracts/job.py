@@ -141,6 +141,18 @@ class NewJob(Contract):
     first_stage: NewStage
 
 
+class CreatedJobs(Contract):
+    """The answer of ``create_jobs``.
+
+    Attributes:
+        created: For each job asked for, ``False`` where its id existed already.
+        created_at: The store's time, which is that of every job created now.
+    """
+
+    created: list[bool]
+    created_at: UtcDatetime
+
+
 class JobUpdate(Contract):
     """Changes to a job besides its status; ``None`` leaves a field alone."""
 
@@ -199,7 +211,7 @@ class JobCompletionResult(Contract):
         job_updated: Whether this call ended the job.
         final_stage: The highest stage that is closed; 0 before the first.
         total_tasks: Tasks over all closed stages.
-        task_results: Of the final stage only, up to the first 1,000.
+        task_results: Of the final stage only, up to the first 1,000, where the call only looked; a call that writes reads none.
     """
 
     job_id: JobId

@@ -1,6 +1,6 @@
 """Submit and cancel jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from secrets import token_hex
 from typing import Any
@@ -34,14 +34,14 @@ def submit_jobs(
         IdempotencyConflictError: The key was used with other parameters; nothing is created.
     """
     jobs = [_new_job(workflow, request, options) for request in requests]
-    created = repositories.jobs.create_jobs(jobs, connection)
-    for job, is_new in zip(jobs, created, strict=True):
+    answer = repositories.jobs.create_jobs(jobs, connection)
+    for job, is_new in zip(jobs, answer.created, strict=True):
         if is_new:
             telemetry.emit("job_created", job.job_id, job_type=job.job_type)
-    if connection is not None:
-        return [_unread(job, repositories.store.now(), is_new=is_new) for job, is_new in zip(jobs, created, strict=True)]
-    found = {job.job_id: job for job in repositories.jobs.get_jobs([job.job_id for job in jobs])}
-    return [_answer(found[job.job_id], is_new=is_new) for job, is_new in zip(jobs, created, strict=True)]
+    # Inside the application's transaction nothing can be read back but by its own connection.
+    met = [] if connection is not None else [job.job_id for job, new in zip(jobs, answer.created, strict=True) if not new]
+    stored = {job.job_id: job for job in repositories.jobs.get_jobs(met)} if met else {}
+    return [_answer(job, stored, answer.created_at, is_new=is_new) for job, is_new in zip(jobs, answer.created, strict=True)]
 
 
 def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: Telemetry) -> JobRecord:
@@ -106,13 +106,10 @@ def _wrong_model(workflow: Workflow, request: object, parameter: str, value: obj
     )
 
 
-def _answer(job: JobRecord, *, is_new: bool) -> Submission:
+def _answer(job: NewJob, stored: Mapping[str, JobRecord], now: datetime, *, is_new: bool) -> Submission:
     if is_new:
-        return Submission(job=job, outcome=SubmitOutcome.CREATED)
-    return Submission(job=job, outcome=SubmitOutcome.ENDED if job.is_terminal else SubmitOutcome.RUNNING)
-
-
-def _unread(job: NewJob, now: datetime, *, is_new: bool) -> Submission:
-    """Answer for a job that only the application's own, open transaction can read."""
-    record = JobRecord.from_new_job(job, now)
-    return Submission(job=record, outcome=SubmitOutcome.CREATED if is_new else SubmitOutcome.RUNNING)
+        return Submission(job=JobRecord.from_new_job(job, now), outcome=SubmitOutcome.CREATED)
+    if job.job_id not in stored:
+        return Submission(job=JobRecord.from_new_job(job, now), outcome=SubmitOutcome.RUNNING)
+    met = stored[job.job_id]
+    return Submission(job=met, outcome=SubmitOutcome.ENDED if met.is_terminal else SubmitOutcome.RUNNING)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
 from stageflow.contracts.status import JobStatus
 
@@ -12,7 +12,7 @@ from stageflow.contracts.status import JobStatus
 class JobStore(Protocol):
     """Jobs."""
 
-    def create_jobs(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[bool]:
+    def create_jobs(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> CreatedJobs:
         """Create jobs, each with its first stage and the work of planning it; ``False`` where the id exists.
 
         Raises:

@@ -5,7 +5,7 @@ from datetime import datetime
 from stageflow.contracts.base import Contract, json_object_text
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import make_job_id, validate_job_id
-from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
 from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus
@@ -95,11 +95,11 @@ class JobRepository:
             not_before=job.not_before,
             first_stage=first_stage,
         )
-        return self._store.create_jobs([new_job])[0]
+        return self._store.create_jobs([new_job]).created[0]
 
     @enforce_contract
-    def create_jobs(self, jobs: list[NewJob], connection: object = None) -> list[bool]:
-        """Create jobs with their first stages; ``False`` for each whose id exists already.
+    def create_jobs(self, jobs: list[NewJob], connection: object = None) -> CreatedJobs:
+        """Create jobs with their first stages; the answer says which of them existed already.
 
         Args:
             jobs: The jobs, in any order.

@@ -100,9 +100,8 @@ class Completions(Tasks):
         if status is None:
             msg = f"there is no job {job_id}; use the job_id that submit returned"
             raise JobNotFoundError(msg)
-        results = (
-            [] if final_stage_id is None else self.list_task_results(final_stage_id, first_index=0, limit=HYDRATED_RESULTS)
-        )
+        looks = token is None and final_stage_id is not None
+        results = self.list_task_results(final_stage_id, first_index=0, limit=HYDRATED_RESULTS) if looks else []
         return JobCompletionResult(
             job_id=job_id,
             job_complete=complete,

@@ -14,7 +14,7 @@ from stageflow.backends.postgres.part import Part
 from stageflow.backends.postgres.rows import job_from_row, stage_from_row, task_result_from_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.base import JsonObject, checked_json
-from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
@@ -28,12 +28,10 @@ _object: Final[TypeAdapter[JsonObject]] = TypeAdapter(JsonObject)
 class Jobs(Part):
     """Satisfies ``stageflow.ports.JobStore``."""
 
-    def create_jobs(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[bool]:
+    def create_jobs(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> CreatedJobs:
         """Create jobs, each with its first stage and the work of planning it; ``False`` where the id exists."""
         first_places = {job.job_id: place for place, job in reversed(list(enumerate(jobs)))}
         distinct = [job for place, job in enumerate(jobs) if first_places[job.job_id] == place]
-        if not distinct:
-            return []
         parameters = _creation(distinct)
         match connection:
             case None:
@@ -44,8 +42,9 @@ class Jobs(Part):
                 got = type(connection).__name__
                 msg = f"connection must be a psycopg.Connection, got {got}; pass the one that your transaction is open on"
                 raise InvalidValueError(msg)
-        created = {first_places[distinct[place - 1].job_id] for (place,) in rows}
-        return [place in created for place in range(len(jobs))]
+        (places, created_at) = rows[0]
+        created = {first_places[distinct[place - 1].job_id] for place in places}
+        return CreatedJobs(created=[place in created for place in range(len(jobs))], created_at=created_at)
 
     def _run_inside(
         self, connection: psycopg.Connection[object], statement: LiteralString, parameters: Sequence[object]

@@ -9,7 +9,7 @@ from stageflow.backends.postgres.outbox import Outbox
 from stageflow.backends.postgres.plan import Plans
 from stageflow.backends.postgres.pool import ConnectionFactory, Database
 from stageflow.backends.postgres.schema import Schema
-from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, ListenWakeup
+from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, Listeners, ListenWakeup
 
 
 class PostgresStore(Jobs, Completions, Plans, Leases, Outbox, Schema):
@@ -25,6 +25,7 @@ class PostgresStore(Jobs, Completions, Plans, Leases, Outbox, Schema):
 
     def __init__(self, dsn: str | ConnectionFactory, *, pool_size: int = 10) -> None:
         super().__init__(Database(dsn, pool_size=pool_size))
+        self._listeners = Listeners(self._database.connector)
 
     @property
     def url(self) -> str:
@@ -41,12 +42,13 @@ class PostgresStore(Jobs, Completions, Plans, Leases, Outbox, Schema):
 
     def work_wakeup(self) -> ListenWakeup:
         """Return a wakeup that fires when work became ready."""
-        return ListenWakeup(self._database.connector, WORK_CHANNEL)
+        return ListenWakeup(self._listeners, WORK_CHANNEL)
 
     def job_wakeup(self, job_id: str) -> ListenWakeup:
         """Return a wakeup that fires when the job ended."""
-        return ListenWakeup(self._database.connector, JOB_CHANNEL, job_id)
+        return ListenWakeup(self._listeners, JOB_CHANNEL, job_id)
 
     def close(self) -> None:
         """Close all connections."""
+        self._listeners.close()
         self._database.close()

@@ -16,6 +16,58 @@ WORK_CHANNEL: Final = "stageflow_work"
 JOB_CHANNEL: Final = "stageflow_jobs"
 
 _RECONNECT_SECONDS: Final = 1.0
+_IDLE_LISTENERS: Final = 2
+
+
+class Listeners:
+    """Connections that listen, opened for the first wakeup and used again by the next."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector: Final = connector
+        self._idle: Final[list[Connection]] = []
+
+    def listening(self, channel: str) -> Connection:
+        """Return a connection that listens on a channel from now on.
+
+        Raises:
+            StoreError: None can be opened.
+            psycopg.Error: It was lost at once.
+        """
+        statement = sql.SQL("listen {}").format(sql.Identifier(channel))
+        while self._idle:
+            used = self._idle.pop()
+            try:
+                used.execute(statement)
+            except psycopg.Error:
+                used.close()  # the server went away in the meantime; a new one says whether it is back
+            else:
+                return used
+        fresh = self._connector.open()
+        try:
+            fresh.execute(statement)
+        except psycopg.Error:
+            fresh.close()
+            raise
+        return fresh
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection for the next wakeup. It stops listening: what nobody reads would pile up in the server."""
+        try:
+            connection.execute("unlisten *")
+            for _ in connection.notifies(timeout=0):
+                pass  # what had arrived before
+        except psycopg.Error:
+            connection.close()
+            return
+        if len(self._idle) >= _IDLE_LISTENERS:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close what is kept."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 class ListenWakeup:
@@ -26,8 +78,8 @@ class ListenWakeup:
     because notifications may have been missed.
     """
 
-    def __init__(self, connector: Connector, channel: str, payload: str | None = None) -> None:
-        self._connector: Final = connector
+    def __init__(self, listeners: "Listeners", channel: str, payload: str | None = None) -> None:
+        self._listeners: Final = listeners
         self._channel: Final = channel
         self._payload: Final = payload
         self._connection: Connection | None = None
@@ -71,7 +123,9 @@ class ListenWakeup:
         self.interrupt()
         self._closed = True
         with self._lock:
-            self._drop()
+            if self._connection is not None:
+                self._listeners.give_back(self._connection)
+                self._connection = None
             self._reader.close()
             self._writer.close()
 
@@ -81,10 +135,8 @@ class ListenWakeup:
             return False
         self._next_attempt = now + _RECONNECT_SECONDS
         try:
-            self._connection = self._connector.open()
-            self._connection.execute(sql.SQL("listen {}").format(sql.Identifier(self._channel)))
+            self._connection = self._listeners.listening(self._channel)
         except (StoreError, psycopg.Error):
-            self._drop()
             return False
         return True
 

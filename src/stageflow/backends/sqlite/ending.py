@@ -78,7 +78,8 @@ class SqliteEnding(StorePart):
         """
         if token is None:
             with self._database.reading() as tx:
-                return _report(tx, job_id, updated=False)
+                seen = _report(tx, job_id, updated=False)
+                return seen.model_copy(update={"task_results": _read_final_results(tx, job_id)})
         with self._database.transaction() as tx:
             control = get_leased(tx, range_id, token)
             if control is None or control.is_task or control.job_id != job_id or not _may_go_on(tx, control):
@@ -238,9 +239,6 @@ def _read_progress(tx: Transaction, job_id: str) -> _Progress:
 def _report(tx: Transaction, job_id: str, *, updated: bool) -> JobCompletionResult:
     progress = _read_progress(tx, job_id)
     closed = progress.closed
-    results: list[TaskResult] = []
-    if closed:
-        results = read_task_results(tx, closed[-1].stage_id, first_index=0, limit=HYDRATED_RESULTS)
     return JobCompletionResult(
         job_id=job_id,
         job_complete=progress.is_complete,
@@ -250,5 +248,9 @@ def _report(tx: Transaction, job_id: str, *, updated: bool) -> JobCompletionResu
         total_tasks=sum(stage.task_count for stage in closed),
         successful_tasks=sum(stage.successful for stage in closed),
         failed_tasks=sum(stage.failed for stage in closed),
-        task_results=results,
     )
+
+
+def _read_final_results(tx: Transaction, job_id: str) -> list[TaskResult]:
+    closed = _read_progress(tx, job_id).closed
+    return read_task_results(tx, closed[-1].stage_id, first_index=0, limit=HYDRATED_RESULTS) if closed else []

@@ -14,7 +14,7 @@ from stageflow.backends.sqlite.stages import INSERT_STAGE, stage_values
 from stageflow.backends.sqlite.tasks import read_task_results
 from stageflow.contracts.base import JsonObject, checked_json
 from stageflow.contracts.ids import stage_key
-from stageflow.contracts.job import JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job import CreatedJobs, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
@@ -39,7 +39,7 @@ _INSERT_PLANS = (
 class SqliteJobs(StorePart):
     """Creates, reads and annotates jobs."""
 
-    def create_jobs(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> list[bool]:
+    def create_jobs(self, jobs: Sequence[NewJob], *, connection: object | None = None) -> CreatedJobs:
         """Create jobs, each with its first stage and the work of planning it; ``False`` where the id exists.
 
         With a ``connection`` the jobs become part of its open transaction (one is begun where there is none); its owner
@@ -68,7 +68,7 @@ class SqliteJobs(StorePart):
                     created.append(job)
             _require_free_keys(tx, created)
             _insert_jobs(tx, created)
-        return answers
+            return CreatedJobs(created=answers, created_at=from_micros(tx.now))
 
     def get_jobs(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Return those jobs that exist, in the order asked, with their stage results hydrated."""

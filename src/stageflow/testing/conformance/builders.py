@@ -131,7 +131,7 @@ def all_types(job: NewJob | JobRecord, *task_types: str) -> list[str]:
 
 def create(store: MovableStore, *jobs: NewJob) -> None:
     """Create jobs that are not there yet."""
-    assert store.create_jobs(jobs) == [True] * len(jobs)
+    assert store.create_jobs(jobs).created == [True] * len(jobs)
 
 
 def ask(

@@ -36,7 +36,7 @@ class ConnectionConformance(StoreScenarios):
     def test_a_job_commits_with_the_applications_transaction(self, store: MovableStore) -> None:
         """The store commits nothing of its own: until the application commits there is no job."""
         with self.application_connection(store) as connection:
-            assert store.create_jobs([_JOB], connection=connection) == [True]
+            assert store.create_jobs([_JOB], connection=connection).created == [True]
             assert store.get_jobs([_JOB.job_id]) == []
             connection.commit()
         claim_plan(store, _JOB)
@@ -44,7 +44,7 @@ class ConnectionConformance(StoreScenarios):
     def test_a_job_rolls_back_with_the_applications_transaction(self, store: MovableStore) -> None:
         """What the application takes back was never there."""
         with self.application_connection(store) as connection:
-            assert store.create_jobs([_JOB], connection=connection) == [True]
+            assert store.create_jobs([_JOB], connection=connection).created == [True]
             connection.rollback()
         assert store.get_jobs([_JOB.job_id]) == []
         create(store, _JOB)
@@ -53,7 +53,7 @@ class ConnectionConformance(StoreScenarios):
         """A repeated request leaves the application's transaction usable."""
         create(store, _JOB)
         with self.application_connection(store) as connection:
-            assert store.create_jobs([_JOB, new_job("other")], connection=connection) == [False, True]
+            assert store.create_jobs([_JOB, new_job("other")], connection=connection).created == [False, True]
             connection.commit()
         assert get_status(store, new_job("other")).value == "queued"
         assert control_type(_JOB) == control_type(new_job("other"))

@@ -67,7 +67,7 @@ class JobConformance(StoreScenarios):
         create(store, new_job(priority=1))
         before = get_job(store, new_job())
         store.move_clock(5)
-        assert store.create_jobs([new_job(priority=9, stages=4)]) == [False]
+        assert store.create_jobs([new_job(priority=9, stages=4)]).created == [False]
         assert get_job(store, new_job()) == before
         assert len(claim_all(store, control_type(new_job()))) == 1
 
@@ -75,24 +75,24 @@ class JobConformance(StoreScenarios):
         """A job that has ended keeps its id; running it again is a resubmission, not a creation."""
         create(store, new_job())
         cancel(store, new_job())
-        assert store.create_jobs([new_job()]) == [False]
+        assert store.create_jobs([new_job()]).created == [False]
         assert get_status(store, new_job()) is JobStatus.CANCELLED
 
     def test_a_duplicate_within_one_call_is_created_once(self, store: MovableStore) -> None:
         """Of two equal jobs in one call the first is created and the second is told that it exists."""
         jobs = [new_job("a"), new_job("b"), new_job("a"), new_job("a")]
-        assert store.create_jobs(jobs) == [True, True, False, False]
+        assert store.create_jobs(jobs).created == [True, True, False, False]
         assert len(claim_all(store, control_type(jobs[0]))) == 2
 
     def test_creating_no_job_is_answered_with_nothing(self, store: MovableStore) -> None:
         """An empty call is a call."""
-        assert store.create_jobs([]) == []
+        assert store.create_jobs([]).created == []
 
     def test_many_jobs_are_created_in_one_call(self, store: MovableStore) -> None:
         """The bulk call creates every job, answers in the order asked, and makes each claimable."""
         create(store, new_job("17"))
         jobs = [new_job(str(number)) for number in range(500)]
-        assert store.create_jobs(jobs) == [number != 17 for number in range(500)]
+        assert store.create_jobs(jobs).created == [number != 17 for number in range(500)]
         leases = claim_all(store, control_type(jobs[0]), max_leases=1000)
         assert {lease.job_id for lease in leases} == {job.job_id for job in jobs}
         assert len(leases) == 500
@@ -128,8 +128,8 @@ class JobConformance(StoreScenarios):
     def test_the_same_job_with_its_own_idempotency_key_is_no_conflict(self, store: MovableStore) -> None:
         """A repeated request with its key is the same request."""
         job = new_job(idempotency_key="key")
-        assert store.create_jobs([job, job]) == [True, False]
-        assert store.create_jobs([job]) == [False]
+        assert store.create_jobs([job, job]).created == [True, False]
+        assert store.create_jobs([job]).created == [False]
 
     def test_an_idempotency_key_counts_within_its_job_type_only(self, store: MovableStore) -> None:
         """Keys of different workflows cannot collide, and no key is no key."""

@@ -48,7 +48,7 @@ class SharingConformance(StoreScenarios):
         """What is committed is seen by all at once."""
         create(store, _JOB)
         assert get_job(rival, _JOB) == get_job(store, _JOB)
-        assert rival.create_jobs([_JOB]) == [False]
+        assert rival.create_jobs([_JOB]).created == [False]
         cancel(rival, _JOB)
         assert get_status(store, _JOB) is JobStatus.CANCELLED
 

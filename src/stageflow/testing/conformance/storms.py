@@ -78,7 +78,7 @@ class StormConformance(StoreScenarios):
     def test_one_job_submitted_by_many_is_created_once(self, store: MovableStore) -> None:
         """The same jobs in calls that cross each other: each is created by exactly one of them."""
         jobs = [new_job(str(number)) for number in range(40)]
-        answers = crowd(6, lambda number: store.create_jobs(jobs if number % 2 else jobs[::-1]))
+        answers = crowd(6, lambda number: store.create_jobs(jobs if number % 2 else jobs[::-1]).created)
         created = Counter[str]()
         for number, answer in enumerate(answers):
             order = jobs if number % 2 else jobs[::-1]
@@ -91,7 +91,7 @@ class StormConformance(StoreScenarios):
 
         def submit(number: int) -> bool:
             try:
-                return store.create_jobs([new_job(str(number), idempotency_key="key")]) == [True]
+                return store.create_jobs([new_job(str(number), idempotency_key="key")]).created == [True]
             except IdempotencyConflictError:
                 return False
 

@@ -1,5 +1,5 @@
 -- $1 is the separator of the packed texts.
-select c.place
+select coalesce(array_agg(c.place), '{}'), stageflow.clock()
 from stageflow.create_jobs(
     string_to_array($2, $1, ''), string_to_array($3, $1, ''), $4::integer[], $5::integer[],
     string_to_array($6, $1, ''), string_to_array($7, $1, ''), string_to_array($8, $1, ''), $9::integer[],
