@@ -319,7 +319,8 @@ def test_an_expired_signature_is_said_to_be_refused(account: Account) -> None:
 def test_queues_that_were_not_created_are_missed(account: Account, prefix: str) -> None:
     """The message says how they come to be."""
     assert_fails(
-        AzureStorageQueue.from_connection_string(account.connection_string, prefix=prefix), r"create it by calling create\(\)"
+        AzureStorageQueue.from_connection_string(account.connection_string, prefix=prefix),
+        r"`stageflow migrate` and this --queue",
     )
 
 

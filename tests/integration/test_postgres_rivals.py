@@ -20,6 +20,7 @@ from stageflow.contracts.lease import (
     TaskCompletionResult,
     WorkKind,
 )
+from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus, TaskStatus
 from stageflow.errors import InvalidTransitionError
 from stageflow.testing.conformance.builders import (
@@ -45,6 +46,7 @@ from stageflow.testing.conformance.builders import (
     tasks_type,
 )
 from stageflow.testing.conformance.crowd import crowd
+from stageflow.testing.conformance.looking import fail_with
 
 _UNCOVERED: Final = """
 select s.stage_id, s.task_count, s.remaining, covered.width, covered.open
@@ -182,8 +184,13 @@ class _Chaos:
             self._leases += [] if answer.plan is None else [answer.plan]
         else:
             answer = advance(self._store, lease, worker=self._name)
-            if answer.outcome.value in {"group_closed", "group_failed"}:
-                finish(self._store, lease)
+            match answer.outcome:
+                case AdvanceOutcome.GROUP_CLOSED:
+                    finish(self._store, lease)
+                case AdvanceOutcome.GROUP_FAILED:
+                    fail_with(self._store, lease, "a stage failed")
+                case _:
+                    pass
 
     def _give_back(self) -> None:
         given, self._leases = self._leases, []
