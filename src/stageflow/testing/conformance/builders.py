@@ -340,7 +340,7 @@ def stored_result(store: MovableStore, lease: Lease, status: StageStatus | None 
     assert stage is not None
     results = store.list_task_results(stage.stage_id, first_index=0, limit=HYDRATED_RESULTS + 1)
     paged = len(results) > HYDRATED_RESULTS
-    by_counts = StageResultContract.from_stage_record(stage, [] if paged else results, store.now())
+    by_counts = StageResultContract.from_stage_record(stage, None if paged else results, store.now())
     result = by_counts if status is None else by_counts.model_copy(update={"status": status})
     return result.status.value, StageResultsFormatter.to_stored(result)
 

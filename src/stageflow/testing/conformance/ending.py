@@ -56,7 +56,7 @@ class JobCompletionConformance(StoreScenarios):
         assert (end.job_id, end.job_complete, end.job_updated, end.status) == (_JOB.job_id, True, True, JobStatus.COMPLETED)
         assert (end.final_stage, end.total_tasks, end.successful_tasks, end.failed_tasks) == (1, 3, 3, 0)
         assert end.task_results == []
-        assert [result.task_index for result in look(store, _JOB).task_results] == [0, 1, 2]
+        assert [result.task_index for result in look_at_completion(store, _JOB).task_results] == [0, 1, 2]
         job = get_job(store, _JOB)
         assert (job.status, job.result_data, job.error_details) == (JobStatus.COMPLETED, {"sum": 3}, None)
         assert job.stage_results["1"].successful_tasks == 3
@@ -90,7 +90,11 @@ class JobCompletionConformance(StoreScenarios):
         answer = finish(store, run_all(store, _TWO))
         assert (answer.status, answer.final_stage) == (JobStatus.COMPLETED_WITH_ERRORS, 2)
         assert (answer.total_tasks, answer.successful_tasks, answer.failed_tasks) == (5, 4, 1)
-        assert [(result.stage_number, result.task_index) for result in answer.task_results] == [(2, 0), (2, 1), (2, 2)]
+        assert [(result.stage_number, result.task_index) for result in look_at_completion(store, _TWO).task_results] == [
+            (2, 0),
+            (2, 1),
+            (2, 2),
+        ]
 
     def test_a_job_with_open_stages_does_not_end(self, store: MovableStore) -> None:
         """Looking changes nothing, and says how far the job is."""
@@ -199,5 +203,5 @@ class JobCompletionConformance(StoreScenarios):
         """A look carries the first thousand results and counts them all."""
         lease = _done(store, 1003)
         assert finish(store, lease).job_updated
-        end = look(store, _JOB)
+        end = look_at_completion(store, _JOB)
         assert (end.total_tasks, end.successful_tasks, len(end.task_results)) == (1003, 1003, 1000)
