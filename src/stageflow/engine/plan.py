@@ -39,6 +39,8 @@ FIRST_CHUNK_TASKS: Final = 500
 CHUNK_TASKS: Final = 5000
 CHUNK_CHARACTERS: Final = 4_000_000
 CHUNK_SECONDS: Final = 0.05
+NARROWEST_RANGE: Final = 16
+"""Tasks below which a stage is not cut further: a claim splits off what it wants, and each range costs a claim and a report."""
 LATER_RANGES: Final = 2
 """Ranges that a later chunk starts as: every slot has work by then, and claims split what is wide."""
 
@@ -71,6 +73,9 @@ class _Chunk:
 
     def following(self) -> "_Chunk":
         return _Chunk(first_index=self.first_index + len(self.parameters), limit=min(2 * self.limit, CHUNK_TASKS))
+
+    def ranges(self, most: int) -> int:
+        return max(1, min(most, len(self.parameters) // NARROWEST_RANGE))
 
     @property
     def is_due(self) -> bool:
@@ -176,7 +181,7 @@ def _write(
                 digest=digest.update(chunk.parameters),
                 final=final,
                 claimable=not atomically,
-                range_count=range_count if chunk.first_index == 0 else LATER_RANGES,
+                range_count=chunk.ranges(range_count if chunk.first_index == 0 else LATER_RANGES),
                 replace=replace,
             )
         )
