@@ -31,24 +31,32 @@ from stageflow.contracts.stage import HYDRATED_RESULTS, FailureMode
 PROMISED_FIELDS: list[tuple[type[Contract], str]] = [
     (
         JobRecord,
-        "job_id job_type status stage total_stages parameters stage_results metadata result_data error_details created_at "
-        "updated_at run workflow_version",
+        (
+            "job_id job_type status stage total_stages parameters stage_results metadata result_data error_details created_at "
+            "updated_at run workflow_version"
+        ),
     ),
     (
         TaskRecord,
-        "task_id parent_job_id job_type task_type status stage task_index parameters result_data metadata error_details attempt "
-        "retry_count heartbeat created_at updated_at key",
+        (
+            "task_id parent_job_id job_type task_type status stage task_index parameters result_data metadata error_details "
+            "attempt retry_count heartbeat created_at updated_at key"
+        ),
     ),
     (TaskDefinition, "job_id job_type task_type stage_number task_index key parameters task_id"),
     (
         TaskResult,
-        "task_id job_id stage_number task_index attempt task_type status result_data error_details execution_time_seconds "
-        "completed_at",
+        (
+            "task_id job_id stage_number task_index attempt task_type status result_data error_details execution_time_seconds "
+            "completed_at"
+        ),
     ),
     (
         StageResultContract,
-        "stage_number stage_key status task_count successful_tasks failed_tasks skipped_tasks cancelled_tasks success_rate "
-        "task_results results_paged completed_at metadata orchestration",
+        (
+            "stage_number stage_key status task_count successful_tasks failed_tasks skipped_tasks cancelled_tasks success_rate "
+            "task_results results_paged completed_at metadata orchestration"
+        ),
     ),
     (OrchestrationDataContract, "action items next_stage_parameters item_count metadata reason stages"),
     (TaskCompletionResult, "outcome task_updated is_last_task_in_stage job_id stage_number remaining_tasks"),
