@@ -1,7 +1,7 @@
 """A controller that writes its hooks by hand: each is called, is checked, and has the last word that is its own."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, cast
 
@@ -460,3 +460,28 @@ def test_values_and_identity_reach_the_handler_whole(app: Stageflow) -> None:
         attempt=1,
         worker_id="",
     )
+
+
+def test_a_single_stage_job_has_its_whole_stage_result(app: Stageflow) -> None:
+    """The last stage has a result too, with every field; as JSON it stands under its number as text."""
+    moment = Moment(at=datetime(2026, 5, 17, tzinfo=UTC), colour=Colour.RED, numbers=())
+    job = app.job(ended(app, Around, moment).job_id)
+    assert set(job.stage_results) == {"1"}
+    key, entry = job.stage_results["1"].as_dict_entry()
+    tasks = entry.pop("task_results")
+    assert isinstance(tasks, list)
+    assert datetime.fromisoformat(str(entry.pop("completed_at"))).utcoffset() == timedelta(0)
+    assert (key, len(tasks)) == ("1", 2)
+    assert entry == {
+        "stage_number": 1,
+        "status": "completed",
+        "task_count": 2,
+        "successful_tasks": 2,
+        "failed_tasks": 0,
+        "skipped_tasks": 0,
+        "cancelled_tasks": 0,
+        "success_rate": 100.0,
+        "results_paged": False,
+        "metadata": {},
+        "orchestration": None,
+    }
