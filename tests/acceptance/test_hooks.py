@@ -82,6 +82,9 @@ def statuses(result: Any) -> list[str]:
 # Hooks by hand.
 
 
+UNSTORABLE = {"nul": {"text": "\0"}, "surrogate": {"text": "\ud800"}}
+
+
 @workflow("by_hand", registry=registry)
 class ByHand(BaseController[Case]):
     """Overrides all six hooks, and notes each call."""
@@ -128,6 +131,7 @@ class ByHand(BaseController[Case]):
         """Say the sum, and decide what stage 2 does."""
         self.calls.append(f"aggregate_stage_results {stage.stage_number}")
         metadata: dict[str, Any] = {"sum": sum(each.value for each in results)}
+        metadata |= UNSTORABLE.get(job.parameters.name, {})
         if job.parameters.name == "no aggregate":
             return cast("StageAggregate", metadata)
         if stage.stage_number == 2:
@@ -185,6 +189,8 @@ def test_every_hook_is_really_called(app: Stageflow) -> None:
         ("no aggregate", "aggregate_stage_results must return StageAggregate, it returned dict"),
         ("no bool", "should_advance_stage must return bool, it returned int: 1"),
         ("no contract", "aggregate_job_results must return Contract or NoneType, it returned dict"),
+        ("nul", "the payload holds text with a NUL character"),
+        ("surrogate", "the result of stage 1 cannot be stored"),
     ],
 )
 def test_a_hook_by_hand_is_checked_by_its_caller(app: Stageflow, name: str, said: str) -> None:
