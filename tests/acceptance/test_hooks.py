@@ -1,8 +1,6 @@
 """A controller that writes its hooks by hand: each is called, is checked, and has the last word that is its own."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -25,7 +23,6 @@ from stageflow import (
     StageStatus,
     TaskDefinition,
     TaskExecutionContext,
-    UtcDatetime,
     stage,
     task,
     workflow,
@@ -82,6 +79,9 @@ def statuses(result: Any) -> list[str]:
 # Hooks by hand.
 
 
+UNSTORABLE = {"nul": {"text": "\0"}, "surrogate": {"text": "\ud800"}}
+
+
 @workflow("by_hand", registry=registry)
 class ByHand(BaseController[Case]):
     """Overrides all six hooks, and notes each call."""
@@ -128,6 +128,7 @@ class ByHand(BaseController[Case]):
         """Say the sum, and decide what stage 2 does."""
         self.calls.append(f"aggregate_stage_results {stage.stage_number}")
         metadata: dict[str, Any] = {"sum": sum(each.value for each in results)}
+        metadata |= UNSTORABLE.get(job.parameters.name, {})
         if job.parameters.name == "no aggregate":
             return cast("StageAggregate", metadata)
         if stage.stage_number == 2:
@@ -185,6 +186,8 @@ def test_every_hook_is_really_called(app: Stageflow) -> None:
         ("no aggregate", "aggregate_stage_results must return StageAggregate, it returned dict"),
         ("no bool", "should_advance_stage must return bool, it returned int: 1"),
         ("no contract", "aggregate_job_results must return Contract or NoneType, it returned dict"),
+        ("nul", "the payload holds text with a NUL character"),
+        ("surrogate", "the result of stage 1 cannot be stored"),
     ],
 )
 def test_a_hook_by_hand_is_checked_by_its_caller(app: Stageflow, name: str, said: str) -> None:
@@ -377,86 +380,3 @@ def test_a_stage_of_a_group_can_do_nothing_else(app: Stageflow) -> None:
     result = ended(app, FailingGroup, Case(name="COMPLETE_JOB"))
     assert result.status is JobStatus.FAILED
     assert "only FAIL_JOB is allowed, not COMPLETE_JOB" in str(result.error_details)
-
-
-# What handlers are given.
-
-
-class Colour(StrEnum):
-    """A value with a name."""
-
-    RED = "red"
-
-
-class Moment(Contract):
-    """A value of each kind that JSON has no type for."""
-
-    at: UtcDatetime
-    colour: Colour
-    numbers: tuple[float, ...]
-
-
-class Identity(Contract):
-    """What a handler was told of its task."""
-
-    moment: Moment
-    job_id: str
-    job_type: str
-    run: int
-    stage_number: int
-    task_index: int
-    task_type: str
-    task_id: str
-    attempt: int
-    worker_id: str
-
-
-@task("look_around")
-def look_around(parameters: Moment, context: TaskExecutionContext) -> Identity:
-    """Return all that is known here."""
-    assert type(context) is TaskExecutionContext
-    assert type(parameters.colour) is Colour
-    names = ("job_id", "job_type", "run", "stage_number", "task_index", "task_type", "task_id", "attempt", "worker_id")
-    return Identity(moment=parameters, **{name: getattr(context, name) for name in names})
-
-
-@workflow("around", registry=registry)
-class Around(BaseController[Moment]):
-    """One stage of two equal tasks."""
-
-    looks = stage(1, "look", task=look_around)
-
-    @looks.plan
-    def plan_looks(self, job: JobExecutionContext[Moment]) -> Iterator[Moment]:
-        """Plan the job's parameters twice."""
-        yield job.parameters
-        yield job.parameters
-
-    def aggregate_job_results(self, job: JobExecutionContext[Moment], stage_results: dict[int, StageResults[Any]]) -> Identity:
-        """Answer with what the second task saw."""
-        assert type(job.parameters.at) is datetime
-        return self.looks.of(stage_results)[1]
-
-
-def test_values_and_identity_reach_the_handler_whole(app: Stageflow) -> None:
-    """Dates, enums and tuples are stored as JSON and come back as they were; a handler knows which task it is."""
-    moment = Moment(at=datetime(2026, 5, 17, 8, 30, 0, 123456, tzinfo=UTC), colour=Colour.RED, numbers=(1.5, -0.0, 1e300))
-    result = ended(app, Around, moment)
-    stored = {"at": "2026-05-17T08:30:00.123456Z", "colour": "red", "numbers": [1.5, -0.0, 1e300]}
-    assert app.job(result.job_id).parameters == stored
-    assert [each.parameters for each in app.repositories.tasks.list_tasks_for_job(result.job_id, 1)] == [stored] * 2
-    answer = app.result(result.job_id)
-    assert isinstance(answer, Identity)
-    assert answer.worker_id
-    assert answer.model_copy(update={"worker_id": ""}) == Identity(
-        moment=moment,
-        job_id=result.job_id,
-        job_type="around",
-        run=1,
-        stage_number=1,
-        task_index=1,
-        task_type="look_around",
-        task_id=f"{result.job_id}-1-1",
-        attempt=1,
-        worker_id="",
-    )

@@ -99,14 +99,3 @@ def test_every_status_knows_whether_it_is_terminal() -> None:
     for table in (JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS):
         for status, following in table.items():
             assert StatusValidator.is_terminal(status) is (not following)
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md", "docs/testing.md", "docs/workflows.md"])
-def test_the_code_on_the_page_runs_and_prints_what_the_page_says(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Code blocks of the documentation are executed, and their output is compared."""
-    blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    codes = [text for kind, text in blocks if kind == "python"]
-    outputs = [text for kind, text in blocks if kind == "text" and "async def" not in text]
-    assert len(codes) == len(outputs) == 1
-    exec(compile(codes[0], page, "exec"), {"__name__": f"page_{Path(page).stem}"})  # noqa: S102
-    assert capsys.readouterr().out == outputs[0]

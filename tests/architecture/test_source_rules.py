@@ -56,6 +56,48 @@ def test_no_model_is_built_without_validation() -> None:
     assert found == []
 
 
+def test_nothing_falls_back_to_a_default() -> None:
+    """No .get(key, default): what is missing from a contract or a row is an error, not a guess."""
+    allowed = {
+        "task_rows.get(stage_id, [])",  # a stage without results has none
+        "vars(controller_class).get('__orig_bases__', controller_class.__bases__)",  # as typing itself reads bases
+    }
+    found = {
+        ast.unparse(node)
+        for _, tree in _trees(SHIPPED)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "get"
+        and len(node.args) == 2
+    }
+    assert {call for call in found if "registry.get(" not in call} == allowed
+
+
+def test_no_function_takes_or_returns_a_dict_or_a_model() -> None:
+    """Every value has one type: nobody has to ask which of two shapes came."""
+    shapes = re.compile(r"dict|Mapping|JsonObject")
+    found = []
+    for path, tree in _trees(SHIPPED):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                hints = [each.annotation for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                for hint in (*hints, node.returns):
+                    kinds = set(_alternatives(hint)) - {"None"}
+                    if len(kinds) > 1 and any(shapes.match(kind) for kind in kinds):
+                        found.append(f"{path}:{node.lineno} {node.name}: {kinds}")
+    assert found == []
+
+
+def _alternatives(hint: ast.expr | None) -> Iterator[str]:
+    """Yield the parts of ``A | B`` as text."""
+    if isinstance(hint, ast.BinOp) and isinstance(hint.op, ast.BitOr):
+        yield from _alternatives(hint.left)
+        yield from _alternatives(hint.right)
+    elif hint is not None:
+        yield ast.unparse(hint)
+
+
 def test_nothing_evaluates_text() -> None:
     """No eval and no pickle: stored data is read by its contract only."""
     found = [f"{path}:{call.lineno}" for path, tree in _trees(SHIPPED) for call in _calls(tree, "eval")]

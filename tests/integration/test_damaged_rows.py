@@ -132,6 +132,20 @@ def test_altered_job_parameters_fail_the_job(app: Stageflow, path: Path, planned
     assert "stored parameters of the job are no Sizes" in str(job.error_details)
 
 
+def test_a_malformed_stage_result_is_told_from_a_missing_one(app: Stageflow, path: Path) -> None:
+    """Who asks for a damaged result learns which field is wrong, and that it is a ValueError, not a KeyError."""
+    job_id = app.submit(TextController, Sizes(size=1)).job.job_id
+    drain_work(app)
+    job = app.job(job_id)
+    controller = registry.find(TextController).controller
+    assert controller._validate_and_get_stage_results(job, 1) == job.stage_results["1"]  # noqa: SLF001  asked for by this name
+    alter(path, """update stageflow_stages set stored_result = replace(stored_result, '"task_count":1', '"task_count":"1"')""")
+    with pytest.raises(StageResultsInvalidError, match="task_count") as caught:
+        controller._validate_and_get_stage_results(job, 1)  # noqa: SLF001  likewise
+    assert isinstance(caught.value, ValueError)
+    assert not isinstance(caught.value, KeyError)
+
+
 def test_an_earlier_stage_result_that_was_altered_fails_the_job_at_the_next_closing(app: Stageflow, path: Path) -> None:
     """A job goes on from results that validate or not at all, also where the damage comes after the planning."""
     job_id = app.submit(CopyController, Sizes(size=1)).job.job_id

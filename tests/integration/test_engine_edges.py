@@ -31,6 +31,8 @@ from stageflow import (
     TaskDefinition,
     TaskExecutionContext,
     TaskQueueMessage,
+    TaskResult,
+    TaskStatus,
     WaitTimeoutError,
     WorkerOptions,
     WorkflowDefinitionError,
@@ -38,6 +40,8 @@ from stageflow import (
     task,
     workflow,
 )
+from stageflow.contracts.ids import make_task_id, task_work_type
+from stageflow.contracts.lease import ClaimRequest
 from stageflow.engine.hooks import error_text
 from stageflow.errors import ForeignMessageError
 from stageflow.testing.drain import drain_work, move_clock
@@ -175,6 +179,7 @@ class Free(BaseController[Count]):
                 job_type="free",
                 task_type="item",
                 stage_number=number,
+                task_index=7 if job_parameters.text == "wrong index" else 0,
                 key=key,
                 parameters=parameters,
             )
@@ -350,6 +355,7 @@ def test_an_end_that_was_cut_off_is_finished_from_what_is_stored(app: Stageflow)
         ("no definition", "must yield TaskDefinition"),
         ("wrong stage", "not of stage 1"),
         ("wrong model", "takes Item"),
+        ("wrong index", "says task_index 7"),
         ("same key", "same"),
     ],
 )
@@ -488,6 +494,38 @@ class TestBoundaryMethods:
         assert controller.process_job_stage(app.job(job.job_id), 2).outcome is ProcessingOutcome.DUPLICATE
         assert controller._handle_stage_completion(job.job_id, 2).outcome is ProcessingOutcome.DUPLICATE  # noqa: SLF001
 
+    def test_a_host_finishes_a_stage_whose_closer_died(self, app: Stageflow) -> None:
+        """The single way from a finished stage to the next one is open to a host too, once nobody else holds it."""
+        job_id = app.submit(Free, Count(count=1), new_run=True).job.job_id
+        controller = registry.find(Free).controller
+        assert controller.process_job_stage(app.job(job_id), 1).stages_planned == [1]
+        request = ClaimRequest(
+            worker_id="ghost",
+            work_types=[task_work_type("free", 1, "item")],
+            max_tasks=[1],
+            max_leases=1,
+            lease_seconds=30.0,
+        )
+        (lease,) = app.repositories.leases.claim_work(request).leases
+        ended = TaskResult(
+            task_id=make_task_id(job_id, 1, 0),
+            job_id=job_id,
+            stage_number=1,
+            task_index=0,
+            task_type="item",
+            status=TaskStatus.COMPLETED,
+            result_data={"index": 0},
+            completed_at=app.repositories.store.now(),
+        )
+        assert app.repositories.completion.complete_task_and_check_stage(lease, ended, "ghost", 30.0).is_last_task_in_stage
+        assert controller._handle_stage_completion(job_id, 1).outcome is ProcessingOutcome.LEASED  # noqa: SLF001
+        move_clock(app, 3600)
+        app.maintain()
+        closed = controller._handle_stage_completion(job_id, 1)  # noqa: SLF001
+        assert (closed.outcome, closed.stages_advanced) == (ProcessingOutcome.DONE, [1])
+        drain_work(app)
+        assert app.job(job_id).status is JobStatus.COMPLETED
+
     @pytest.mark.parametrize(
         ("changes", "reason"),
         [
@@ -598,7 +636,7 @@ def test_a_task_whose_parameters_are_too_large_fails_the_job(app: Stageflow) -> 
     assert drain_work(app) == 0
     job = app.job(job_id)
     assert job.status is JobStatus.FAILED
-    assert "write them to a blob" in str(job.error_details)
+    assert "write it to a blob" in str(job.error_details)
 
 
 def test_large_parameters_are_written_in_several_chunks(app: Stageflow) -> None:

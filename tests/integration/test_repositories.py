@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 
 from stageflow import (
@@ -13,10 +14,12 @@ from stageflow import (
     InvalidValueError,
     JobNotFoundError,
     JobRecord,
+    JobRegistry,
     JobStatus,
     JobUpdate,
     RepositoryFactory,
     RepositoryRegistry,
+    Stageflow,
     StageStatus,
     StoreError,
     TaskDefinition,
@@ -135,10 +138,12 @@ class TestJobs:
             repositories.jobs.get_job(1)  # type: ignore[arg-type]
 
     def test_a_status_must_be_the_enum(self, repositories: Repositories) -> None:
-        """A text is a contract violation, an impossible change an InvalidTransitionError, and nothing changed."""
+        """A text is a contract violation, before its id is looked at; an impossible change is an InvalidTransitionError."""
         job = repositories.jobs.create_job_from_params("by_hand", Item(), 1)
         with pytest.raises(ContractViolationError, match="JobStatus"):
             repositories.jobs.update_job_status_with_validation(job.job_id, "failed")  # type: ignore[arg-type]
+        with pytest.raises(ContractViolationError, match="JobStatus"):
+            repositories.jobs.update_job_status_with_validation("", "failed")  # type: ignore[arg-type]
         with pytest.raises(InvalidTransitionError):
             repositories.jobs.update_job_status_with_validation(job.job_id, JobStatus.COMPLETED)
         with pytest.raises(JobNotFoundError):
@@ -285,6 +290,24 @@ def test_a_registry_keeps_one_set_per_store(tmp_path: Any) -> None:
     assert registry.get(url) is registry.get(url)
     registry.close()
     assert RepositoryRegistry.instance() is RepositoryRegistry.instance()
+
+
+def test_repositories_take_a_connection_factory(postgres_dsn: str) -> None:
+    """For credentials that expire, in place of an address; an app passes its own on."""
+    made: list[psycopg.Connection[Any]] = []
+
+    def connect() -> psycopg.Connection[Any]:
+        made.append(psycopg.connect(postgres_dsn))
+        return made[-1]
+
+    repositories = RepositoryFactory.create_repositories(connection_factory=connect)
+    repositories.store.migrate()
+    job = repositories.jobs.create_job_from_params("by_hand", Item(), 1)
+    repositories.store.close()
+    before = len(made)
+    with Stageflow(connection_factory=connect, registry=JobRegistry()) as app:
+        assert app.job(job.job_id) == job
+    assert len(made) > before > 0
 
 
 def test_a_store_is_named_by_text() -> None:

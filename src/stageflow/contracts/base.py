@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchema
 from pydantic_core import CoreSchema, PydanticSerializationError
 
 from stageflow.contracts.datetimes import require_zone, require_zones
-from stageflow.errors import InvalidValueError
+from stageflow.errors import InvalidValueError, PayloadTooLargeError
 
 type_name_pattern = r"^[a-z][a-z0-9_.-]{0,99}$"
 TypeName = Annotated[str, Field(pattern=type_name_pattern)]
@@ -111,6 +111,19 @@ def checked_json(text: str) -> str:
     """
     if "\\u0000" in text or "NaN" in text or "Infinity" in text:
         _refuse_nul(json.loads(text, parse_constant=_refuse_constant))
+    return text
+
+
+def inline_json(text: str, name: str) -> str:
+    """Return JSON text unchanged if it is small enough for a row.
+
+    Raises:
+        PayloadTooLargeError: It has more than :data:`INLINE_BYTES`; the message calls it ``name``.
+    """
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > INLINE_BYTES:
+        msg = f"{name}: {size} bytes of JSON, at most {INLINE_BYTES} are stored; write it to a blob and pass on its name"
+        raise PayloadTooLargeError(msg)
     return text
 
 

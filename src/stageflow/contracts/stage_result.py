@@ -5,15 +5,16 @@ from datetime import UTC, datetime
 from typing import Final, Self
 
 from pydantic import Field, ValidationError, computed_field, model_validator
+from pydantic_core import PydanticSerializationError
 
-from stageflow.contracts.base import Contract, JsonObject, UtcDatetime, checked_json
+from stageflow.contracts.base import Contract, JsonObject, UtcDatetime, checked_json, inline_json
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import stage_key
 from stageflow.contracts.orchestration import OrchestrationDataContract
 from stageflow.contracts.stage_record import StageRecord
 from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, StageStatus, TaskStatus
 from stageflow.contracts.task import TaskResult
-from stageflow.errors import StageResultsInvalidError
+from stageflow.errors import InvalidValueError, StageResultsInvalidError
 
 HYDRATED_RESULTS: Final = 1000
 """Up to this many task results travel inside a stage result; wider stages are read through ``StageResults``."""
@@ -183,8 +184,18 @@ class StageResultsFormatter:
 
     @staticmethod
     def to_stored(result: StageResultContract) -> str:
-        """Return the JSON text that a stage's row holds."""
-        return checked_json(result.model_dump_json(exclude={"stage_key", "task_results", "results_paged"}))
+        """Return the JSON text that a stage's row holds.
+
+        Raises:
+            InvalidValueError: Metadata or orchestration hold what no store can: NUL, or text that UTF-8 cannot express.
+            PayloadTooLargeError: They are larger than a row may be.
+        """
+        try:
+            text = result.model_dump_json(exclude={"stage_key", "task_results", "results_paged"}, warnings="error")
+        except PydanticSerializationError as error:
+            msg = f"the result of stage {result.stage_number} cannot be stored: {error}; correct its metadata or orchestration"
+            raise InvalidValueError(msg) from error
+        return inline_json(checked_json(text), f"the result of stage {result.stage_number}")
 
     @staticmethod
     def from_stored(stage_number: int, text: str, task_results: list[TaskResult] | None) -> StageResultContract:

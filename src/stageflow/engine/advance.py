@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import Contract, inline_json
 from stageflow.contracts.context import StageExecutionContext
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Lease
@@ -20,7 +20,7 @@ from stageflow.contracts.stage import (
 from stageflow.contracts.status import JobStatus, StageStatus
 from stageflow.engine.hooks import call_hook
 from stageflow.engine.reading import JobReading, read_job, results_of
-from stageflow.engine.route import EndJob, OpenStages, Route, choose_route
+from stageflow.engine.route import EndJob, OpenStages, Route, choose_route, why_failed
 from stageflow.errors import HookError, InvalidValueError, StageResultsInvalidError, StageResultsMissingError
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -82,7 +82,8 @@ def advance_stage(
             lease_seconds=lease_seconds,
         )
         result = _stage_result(closing)
-        route = choose_route(workflow.definition, stage, result, _first_failure(closing, result))
+        failure = _first_failure(reading, stage) if result.status is StageStatus.FAILED else None
+        route = choose_route(workflow.definition, stage, result, failure)
         return _follow(closing, result, route)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
         reason = f"Cannot close stage {lease.stage_number} - stage results invalid: {error}"
@@ -135,10 +136,8 @@ def _stage_result(closing: _Closing) -> StageResultContract:
     return StageResultContract(**fields)
 
 
-def _first_failure(closing: _Closing, result: StageResultContract) -> ResultRow | None:
-    if result.status is not StageStatus.FAILED:
-        return None
-    return next(results_of(closing.repositories, closing.reading.workflow, closing.stage).failures(), None)
+def _first_failure(reading: JobReading, stage: StageRecord) -> ResultRow | None:
+    return next(results_of(reading.repositories, reading.workflow, stage).failures(), None)
 
 
 def _verdict(counted: StageResultContract, *, passes: bool) -> StageStatus:
@@ -182,11 +181,23 @@ def _advance(closing: _Closing, result: StageResultContract, next_stages: list[N
         case AdvanceOutcome.GROUP_CLOSED:
             return _finish_group(closing)
         case AdvanceOutcome.GROUP_FAILED:
-            reason = f"a stage of the parallel group {closing.stage.group_first} to {closing.stage.group_last} failed"
+            reason = _why_group_failed(closing)
             return _end(closing.lease, closing.repositories, closing.telemetry, reason=reason, result=None)
         case AdvanceOutcome.PAUSED | AdvanceOutcome.JOB_ENDED | AdvanceOutcome.STALE | AdvanceOutcome.ALREADY_ADVANCED:
             closing.telemetry.emit("advance_refused", closing.lease.job_id, stage=number, outcome=outcome)
             return Advanced(stage_closed=False)
+
+
+def _why_group_failed(closing: _Closing) -> str:
+    """Return the reasons of the group's failed stages, read now that all of them are closed."""
+    first, last = closing.stage.group_first, closing.stage.group_last
+    reading = read_job(closing.repositories, closing.reading.workflow, closing.lease.job_id)
+    reasons = [
+        why_failed(reading.closed[stage.stage_number], _first_failure(reading, stage))
+        for stage in reading.state.stages
+        if first <= stage.stage_number <= last and stage.status is StageStatus.FAILED
+    ]
+    return f"in the parallel group {first} to {last}: " + "; ".join(reasons)
 
 
 def _finish_group(closing: _Closing) -> Advanced:
@@ -206,7 +217,7 @@ def _finish(closing: _Closing, result: StageResultContract, skipped: list[NewSta
         partial(reading.workflow.controller.aggregate_job_results, context, by_stage),
         (Contract, type(None)),
     )
-    result_data = None if answer is None else answer.to_json()
+    result_data = None if answer is None else inline_json(answer.to_json(), "the answer of aggregate_job_results")
     completion = closing.repositories.completion.complete_job(closing.lease, result, result_data, skipped)
     if completion.job_updated:
         closing.telemetry.emit("stage_advanced", closing.lease.job_id, stage=number, outcome="final")

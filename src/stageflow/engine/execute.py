@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
-from stageflow.contracts.base import INLINE_BYTES, Contract
+from stageflow.contracts.base import Contract, inline_json
 from stageflow.contracts.context import StopSignal, TaskExecutionContext
 from stageflow.contracts.lease import Lease, RangeCompletion, Retry
 from stageflow.contracts.preview import preview
@@ -153,24 +153,18 @@ def _decode(task: Task[Any, Any], parameters: str) -> Contract:
     return model
 
 
-def _inline(task: Task[Any, Any], text: str) -> str:
-    size = len(text) if text.isascii() else len(text.encode())
-    if size > INLINE_BYTES:
-        msg = (
-            f"the result of task {task.task_type!r} has {size} bytes, at most {INLINE_BYTES} are stored; write it to a blob "
-            "and return its name"
-        )
-        raise PermanentTaskError(msg)
-    return text
-
-
 def _encode(task: Task[Any, Any], result: object) -> str | None:
-    """Return a handler's result as JSON text, after the check that it is exactly what its annotation says."""
+    """Return a handler's result as JSON text, after the check that it is exactly what its annotation says.
+
+    Raises:
+        ContractViolationError: It is something else.
+        PayloadTooLargeError: It is larger than a row may be; no retry cures that.
+    """
     if task.result_model is None:
         if result is None:
             return None
     elif isinstance(result, Contract) and type(result) is task.result_model:
-        return _inline(task, result.to_json())
+        return inline_json(result.to_json(), f"the result of a task {task.task_type!r}")
     expected = "None" if task.result_model is None else task.result_model.__name__
     msg = (
         f"task {task.task_type!r} must return {expected}, it returned {type(result).__name__}: {preview(result)}; "

@@ -135,6 +135,9 @@ def _checked_definition(
         _, _, stage_number, task_type = identity
         msg = f"{name}: item {index} is a task of {stated}, not of stage {stage_number}, type {task_type!r}, of this job"
         raise HookFailedError(msg)
+    if definition.task_index not in (0, index):
+        msg = f"{name}: item {index} says task_index {definition.task_index}; leave it out, planning order numbers the tasks"
+        raise HookFailedError(msg)
     if type(definition.parameters) is not model:
         msg = (
             f"{name}: item {index} has parameters of type {type(definition.parameters).__name__}, "

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from stageflow.contracts.base import INLINE_BYTES
+from stageflow.contracts.base import inline_json
 from stageflow.contracts.context import JobExecutionContext
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Lease, RangeReturn
@@ -24,7 +24,6 @@ from stageflow.engine.reading import JobReading, read_job
 from stageflow.errors import (
     HookError,
     InvalidValueError,
-    PayloadTooLargeError,
     PlannerNotDeterministicError,
     StageResultsInvalidError,
     StageResultsMissingError,
@@ -223,15 +222,7 @@ def _skip_planned(
 
 
 def _inline(definition: TaskDefinition[Any]) -> str:
-    text: str = definition.parameters.to_json()
-    size = len(text) if text.isascii() else len(text.encode())
-    if size > INLINE_BYTES:
-        msg = (
-            f"the parameters of a task {definition.task_type!r} have {size} bytes, at most {INLINE_BYTES} are stored; write "
-            "them to a blob and plan its name"
-        )
-        raise PayloadTooLargeError(msg)
-    return text
+    return inline_json(definition.parameters.to_json(), f"the parameters of a task {definition.task_type!r}")
 
 
 def _retry_or_fail(

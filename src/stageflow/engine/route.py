@@ -47,7 +47,7 @@ def choose_route(
         OrchestrationError: The stage's orchestration does not fit what follows it.
     """
     if result.status is StageStatus.FAILED:
-        return EndJob(fails=True, reason=_why_failed(result, first_failure))
+        return EndJob(fails=True, reason=why_failed(result, first_failure))
     orchestration = result.orchestration
     if orchestration is None:
         return _next(workflow, stage)
@@ -55,7 +55,7 @@ def choose_route(
     number = stage.stage_number
     match orchestration.action:
         case OrchestrationAction.FAIL_JOB:
-            return EndJob(fails=True, reason=f"stage {number} ended the job: {orchestration.reason}")
+            return EndJob(fails=True, reason=why_failed(result, first_failure))
         case OrchestrationAction.COMPLETE_JOB:
             return EndJob(fails=False, skipped=_skipped(workflow, number + 1, workflow.total_stages))
         case OrchestrationAction.SKIP_STAGE:
@@ -64,6 +64,21 @@ def choose_route(
             return _open_group(workflow, orchestration.stages)
         case OrchestrationAction.CREATE_TASKS:
             return _next(workflow, stage)
+
+
+def why_failed(result: StageResultContract, first: ResultRow | None) -> str:
+    """Return why a stage fails its job: its own decision, else its counts and the first of its tasks that failed."""
+    if result.orchestration is not None and result.orchestration.action is OrchestrationAction.FAIL_JOB:
+        return f"stage {result.stage_number} ended the job: {result.orchestration.reason}"
+    counts = (
+        f"{result.failed_tasks} of {result.task_count} tasks failed, {result.skipped_tasks} were skipped, "
+        f"{result.successful_tasks} completed"
+    )
+    if first is not None:
+        return f"stage {result.stage_number} failed: {counts}; first failure, task {first.task_index}: {first.error_details}"
+    if result.failed_tasks or result.skipped_tasks:
+        return f"stage {result.stage_number} failed: {counts}"
+    return f"stage {result.stage_number} failed: should_advance_stage answered False ({counts})"
 
 
 def _next(workflow: WorkflowDefinition, stage: StageRecord) -> Route:
@@ -117,15 +132,3 @@ def _refuse_misfit(workflow: WorkflowDefinition, stage: StageRecord, orchestrati
             allowed = f"{number + 1}..m with m <= {workflow.total_stages}"
             msg = f"parallel stages after stage {number} must be {allowed}, got {first}..{last}; correct the orchestration"
             raise OrchestrationError(msg)
-
-
-def _why_failed(result: StageResultContract, first: ResultRow | None) -> str:
-    counts = (
-        f"{result.failed_tasks} of {result.task_count} tasks failed, {result.skipped_tasks} were skipped, "
-        f"{result.successful_tasks} completed"
-    )
-    if first is not None:
-        return f"stage {result.stage_number} failed: {counts}; first failure, task {first.task_index}: {first.error_details}"
-    if result.failed_tasks or result.skipped_tasks:
-        return f"stage {result.stage_number} failed: {counts}"
-    return f"stage {result.stage_number} failed: should_advance_stage answered False ({counts})"

@@ -5,13 +5,13 @@ from datetime import datetime
 from secrets import token_hex
 from typing import Any
 
-from stageflow.contracts.base import INLINE_BYTES, Contract, checked_text
+from stageflow.contracts.base import Contract, checked_text, inline_json
 from stageflow.contracts.ids import make_job_id
 from stageflow.contracts.job import JobRecord, JobUpdate, NewJob
 from stageflow.contracts.preview import preview
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions, SubmitOutcome
-from stageflow.errors import ContractViolationError, PayloadTooLargeError
+from stageflow.errors import ContractViolationError
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import Workflow
@@ -60,11 +60,7 @@ def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: 
 
 def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions) -> NewJob:
     parameters = _validated(workflow, request)
-    text = parameters.to_json()
-    size = len(text.encode())
-    if size > INLINE_BYTES:
-        msg = f"the job's parameters have {size} bytes, at most {INLINE_BYTES} are stored; pass a reference to a blob instead"
-        raise PayloadTooLargeError(msg)
+    text = inline_json(parameters.to_json(), f"the parameters of a job {workflow.job_type!r}")
     idempotency_key = token_hex(16) if options.new_run else options.idempotency_key
     return NewJob(
         job_id=make_job_id(workflow.job_type, parameters, idempotency_key),
