@@ -11,6 +11,7 @@ from benchmarks.server import given_or_throwaway
 
 BENCHMARKS: Final = {
     "fanout": "benchmarks.fanout",
+    "limit": "benchmarks.limit",
 }
 """Each has one function ``measure(request)``; what it does is the first line of its docstring."""
 
