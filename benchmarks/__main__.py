@@ -12,6 +12,7 @@ from benchmarks.server import given_or_throwaway
 BENCHMARKS: Final = {
     "fanout": "benchmarks.fanout",
     "limit": "benchmarks.limit",
+    "peers": "benchmarks.peers.compare",
 }
 """Each has one function ``measure(request)``; what it does is the first line of its docstring."""
 
