@@ -130,7 +130,7 @@ def _measurement(peer: Peer, run: _Run, request: PeersRequest, told: JsonObject)
         details["at_most"] = True
     versions = run.setup["versions"] if "versions" in run.setup else {}
     return Measurement.of(
-        f"peer {peer.name}",
+        f"peers.{peer.name}",
         "tasks/s",
         [2 * request.tasks / line["seconds"] for line in run.rounds] or [2 * request.tasks / request.peer_seconds],
         settings={"tasks": request.tasks, "workers": request.workers, "rounds": request.rounds, "store": peer.server} | told,

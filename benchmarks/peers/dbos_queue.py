@@ -12,7 +12,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from benchmarks.peers.driving import WARM_UP_TASKS, address, options, own_workers, report, report_setup, tell_ready, workers
 
 POLL_SECONDS: Final = 0.02
-AT_ONCE: Final = 50
+AT_ONCE: Final = 100
 
 
 class Square(TypedDict):
