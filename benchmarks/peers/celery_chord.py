@@ -1,7 +1,7 @@
 """Celery on Redis: two chords, the second sent by the body of the first.
 
-As the guide on optimising says for short tasks: a large prefetch multiplier. The solo pool, because each of the worker processes
-then receives, runs and answers by itself, with no pipe to a child between; and no gossip, mingling or heartbeats among workers.
+As the guide on optimising says for short tasks: a large prefetch multiplier. The solo pool, because each worker process then
+receives, runs and answers by itself, with no pipe to a child between; and no gossip, mingling or heartbeats among workers.
 """
 
 import sys

@@ -36,7 +36,9 @@ class PeersRequest(Request):
     tasks: int = Field(default=1000, ge=1, description="tasks of each stage")
     rounds: int = Field(default=1, ge=1, description="how often each peer does the work, within its time")
     only: str = Field(default=",".join(PEERS), description="names of peers, with commas between")
-    peer_seconds: float = Field(default=120.0, gt=0, description="how long each peer may take, from its start to its last round")
+    peer_seconds: float = Field(
+        default=120.0, gt=0, description="how long each peer may take, from its start to its last round"
+    )
 
 
 @dataclass(frozen=True)
@@ -120,20 +122,21 @@ def _run(peer: Peer, python: str, address: str, request: PeersRequest) -> _Run:
 
 
 def _measurement(peer: Peer, run: _Run, request: PeersRequest, told: JsonObject) -> Measurement:
+    settings: JsonObject = {"tasks": request.tasks, "workers": request.workers, "rounds": request.rounds, "store": peer.server}
     details: JsonObject = {"timed_out": run.timed_out, "seconds": [line["seconds"] for line in run.rounds]}
     if "style" in run.setup:
         details["style"] = run.setup["style"]
     if run.rounds:
         details["peak_mb_workers"] = run.rounds[-1]["peak_mb_workers"]
     else:
-        say(f"{peer.name} did not finish one round in {request.peer_seconds:.0f} s; its sample is the most that it can have reached")
+        say(f"{peer.name} finished no round in {request.peer_seconds:.0f} s; its sample is the most that it can have reached")
         details["at_most"] = True
     versions = run.setup["versions"] if "versions" in run.setup else {}
     return Measurement.of(
         f"peers.{peer.name}",
         "tasks/s",
         [2 * request.tasks / line["seconds"] for line in run.rounds] or [2 * request.tasks / request.peer_seconds],
-        settings={"tasks": request.tasks, "workers": request.workers, "rounds": request.rounds, "store": peer.server} | told,
+        settings=settings | told,
         details=details,
         versions=(server_version(request.store) if peer.server == "postgres" else {}) | dict(versions),  # type: ignore[arg-type]
     )

@@ -1,7 +1,7 @@
 """What the peers' programs share: options, worker processes that say when they are ready, and the lines of their answer.
 
-A program is run with ``--tasks N --workers W --rounds R``, and with the address of its server in the environment. It prints a JSON
-line that tells versions and style, then one a round.
+A program is run with ``--tasks N --workers W --rounds R``, and with the address of its server in the environment. It prints
+a JSON line that tells versions and style, then one a round.
 """
 
 import argparse
@@ -101,7 +101,9 @@ def report(start: float, total: int, tasks: int, pids: Sequence[int]) -> None:
     if total != expected_total(tasks):
         msg = f"{tasks} tasks must add up to {expected_total(tasks)}, but this run says {total}"
         raise RuntimeError(msg)
-    print(json.dumps({"seconds": seconds, "total": total, "peak_mb_workers": [_peak_memory_mb(pid) for pid in pids]}), flush=True)
+    print(
+        json.dumps({"seconds": seconds, "total": total, "peak_mb_workers": [_peak_memory_mb(pid) for pid in pids]}), flush=True
+    )
 
 
 def report_setup(packages: Sequence[str], style: str) -> None:
