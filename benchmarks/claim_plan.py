@@ -28,7 +28,7 @@ class ClaimPlan:
     Attributes:
         leases: Leases that it got; they were given back.
         indexes: Indexes that it scanned.
-        seq_scans: Plan lines that read a table from end to end.
+        seq_scans: Tables that it read from end to end.
         buffers: Pages that it looked at, dead entries included.
     """
 
@@ -49,6 +49,7 @@ def explain_claims(store: str, count: int) -> list[ClaimPlan]:
     """
     plans: list[str] = []
     seen: list[ClaimPlan] = []
+    sequences = _sequences(store)
     repositories = RepositoryFactory.create_repositories("", connection_factory=lambda: _connect(store, plans), pool_size=1)
     work_types = [kind for workflow in registry.workflows() for kind in workflow.work_types()]
     request = ClaimRequest(
@@ -61,7 +62,7 @@ def explain_claims(store: str, count: int) -> list[ClaimPlan]:
     for _ in range(count):
         plans.clear()
         leases = repositories.leases.claim_work(request).leases
-        seen.append(_read(plans, len(leases)))
+        seen.append(_read(plans, len(leases), sequences))
         returns = [RangeReturn(range_id=lease.range_id, token=lease.token, first=lease.first) for lease in leases]
         repositories.leases.return_ranges(returns)
     repositories.store.close()
@@ -77,12 +78,18 @@ def _connect(store: str, plans: list[str]) -> psycopg.Connection[Any]:
     return connection
 
 
-def _read(plans: list[str], leases: int) -> ClaimPlan:
-    lines = [line.strip() for plan in plans for line in plan.splitlines()]
+def _sequences(store: str) -> set[str]:
+    with psycopg.connect(store) as connection:
+        return {name for (name,) in connection.execute("select relname from pg_class where relkind = 'S'")}
+
+
+def _read(plans: list[str], leases: int, sequences: set[str]) -> ClaimPlan:
+    text = "\n".join(plans)
     return ClaimPlan(
         leases=leases,
-        indexes=sorted({found[1] for line in lines if (found := re.search(r"Index (?:Only )?Scan .*?using (\w+)", line))}),
-        seq_scans=[line for line in lines if "Seq Scan on" in line],
+        indexes=sorted(set(re.findall(r"Index (?:Only )?Scan .*?using (\w+)", text))),
+        # A sequence is one row, which is read by a sequential scan.
+        seq_scans=[name for name in re.findall(r"Seq Scan on (\w+)", text) if name not in sequences],
         # The claim's own statement ends last, and its pages are those of all that is nested in it.
         buffers=_buffers(plans[-1]) if plans else 0,
     )
