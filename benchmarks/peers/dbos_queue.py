@@ -62,24 +62,29 @@ def work(name: str) -> None:
     DBOS.destroy()
 
 
-def run_job(client: DBOSClient, tasks: int) -> int:
-    """Run one job and return its sum."""
-    handle = client.enqueue({"workflow_name": "fan_out_twice", "queue_name": "jobs"}, tasks)
+def run(module: str, workflow: str, style: str) -> None:
+    """Start workers that know a program's workflow and run the rounds, or be such a worker."""
+    asked = options()
+    if asked.work:
+        work(asked.work)
+        return
+    report_setup(["dbos"], style)
+    with workers(own_workers(module, asked.workers)) as pids:
+        client = DBOSClient(system_database_url=address())
+        _run_job(client, workflow, WARM_UP_TASKS)
+        for _ in range(asked.rounds):
+            start = time.perf_counter()
+            answer = _run_job(client, workflow, asked.tasks)
+            report(start, answer, asked.tasks, pids)
+        client.destroy()
+
+
+def _run_job(client: DBOSClient, workflow: str, tasks: int) -> int:
+    handle = client.enqueue({"workflow_name": workflow, "queue_name": "jobs"}, tasks)
     return int(handle.get_result(polling_interval_sec=POLL_SECONDS))
 
 
 def main() -> None:
     """Start the workers and run the rounds, or be a worker."""
-    asked = options()
-    if asked.work:
-        work(asked.work)
-        return
-    report_setup(["dbos"], "a workflow that enqueues a workflow per task on a queue of both processes")
-    with workers(own_workers("benchmarks.peers.dbos_queue", asked.workers)) as pids:
-        client = DBOSClient(system_database_url=address())
-        run_job(client, WARM_UP_TASKS)
-        for _ in range(asked.rounds):
-            start = time.perf_counter()
-            answer = run_job(client, asked.tasks)
-            report(start, answer, asked.tasks, pids)
-        client.destroy()
+    style = "a workflow that enqueues a workflow per task on a queue of all processes"
+    run("benchmarks.peers.dbos_queue", "fan_out_twice", style)

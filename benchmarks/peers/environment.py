@@ -45,6 +45,7 @@ PEERS: Final = {
             "redis",
         ),
         Peer("dbos", "benchmarks.peers.dbos_queue", ("dbos==3.4.0",), "postgres"),
+        Peer("dbos-steps", "benchmarks.peers.dbos_steps", ("dbos==3.4.0",), "postgres"),
         Peer(
             "pgqueuer",
             "benchmarks.peers.pgqueuer_barrier",
@@ -73,7 +74,7 @@ def python_of(peer: Peer) -> str:
         PeerNotInstalledError: pip did not succeed.
     """
     known = hashlib.sha256(" ".join((sys.version, *peer.packages)).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"{peer.name}-{known}"
+    folder = cache_folder() / f"{peer.packages[0].partition('==')[0]}-{known}"
     python = folder / "bin" / "python"
     if not (folder / _MARK).exists():
         say(f"{peer.name}: installing {', '.join(peer.packages)} in {folder}")
