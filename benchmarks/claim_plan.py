@@ -87,7 +87,7 @@ def _read(plans: list[str], leases: int, sequences: set[str]) -> ClaimPlan:
     text = "\n".join(plans)
     return ClaimPlan(
         leases=leases,
-        indexes=sorted(set(re.findall(r"Index (?:Only )?Scan .*?using (\w+)", text))),
+        indexes=sorted(set(re.findall(r"(?:Index (?:Only )?Scan .*?using|Bitmap Index Scan on) (\w+)", text))),
         # A sequence is one row, which is read by a sequential scan.
         seq_scans=[name for name in re.findall(r"Seq Scan on (\w+)", text) if name not in sequences],
         # The claim's own statement ends last, and its pages are those of all that is nested in it.

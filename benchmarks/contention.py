@@ -11,7 +11,7 @@ from benchmarks.crew import caller
 from benchmarks.fleet import Fleet, work
 from benchmarks.measurement import Measurement, rounds, say
 from benchmarks.request import Request
-from benchmarks.sampler import Sampler
+from benchmarks.sampler import Sampler, require_postgres
 from benchmarks.server import server_settings, server_version, settle
 from benchmarks.stopwatch import time_job, warm_up
 from stageflow import Stageflow
@@ -55,6 +55,7 @@ class _Run:
 
 def measure(request: ContentionRequest) -> Iterator[Measurement]:
     """P13: the fan-out with few and with many workers, alternating: tasks/s, lock waits; PostgreSQL only."""
+    require_postgres(request.store)
     few: list[_Run] = []
     many: list[_Run] = []
     with caller(request) as app:

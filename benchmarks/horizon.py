@@ -12,7 +12,7 @@ from benchmarks.crew import caller, crew
 from benchmarks.flows import FanOut, Width
 from benchmarks.measurement import Measurement, percentile
 from benchmarks.request import Request
-from benchmarks.sampler import Sampler
+from benchmarks.sampler import Sampler, require_postgres
 from benchmarks.server import server_settings, server_version
 from benchmarks.steady_load import SteadyLoad
 from benchmarks.stopwatch import WrongAnswerError
@@ -46,6 +46,7 @@ class HorizonRequest(Request):
 
 def measure(request: HorizonRequest) -> Iterator[Measurement]:
     """P15: steady small jobs beside an old snapshot; jobs/s and p95 latency of each window, dead rows, the claim's plan."""
+    require_postgres(request.store)
     load = SteadyLoad(request.store, tasks=request.tasks, in_flight=request.in_flight, window=request.window)
     with caller(request):
         pass  # makes the schema, which the old snapshot has to see

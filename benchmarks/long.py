@@ -11,7 +11,7 @@ from pydantic import Field
 from benchmarks.crew import Crew
 from benchmarks.measurement import Measurement, rounds
 from benchmarks.request import Request
-from benchmarks.sampler import Sampler
+from benchmarks.sampler import Sampler, require_postgres
 from benchmarks.schedule import Held, ideal_makespan, idleness, makespan, makespan_in_order
 from benchmarks.server import server_settings, server_version
 from benchmarks.stopwatch import PATIENCE_SECONDS
@@ -34,6 +34,7 @@ class LongRequest(Request):
 
 def measure(request: LongRequest) -> Iterator[Measurement]:
     """P12: long tasks of mixed durations; the ideal schedule's share of the time that their handlers took, PostgreSQL only."""
+    require_postgres(request.store)
     shares: list[float] = []
     seen: list[JsonObject] = []
     with timed_crew(request) as crew:

@@ -8,7 +8,21 @@ from typing import Any, Final, Generic, Self, TypeVar
 
 import psycopg
 
+from benchmarks.server import is_postgres
+from stageflow.errors import InvalidValueError
+
 T = TypeVar("T")
+
+
+def require_postgres(store: str) -> None:
+    """Do nothing if the store is a PostgreSQL.
+
+    Raises:
+        InvalidValueError: It is not, so that nobody can look at its tables while it works.
+    """
+    if not is_postgres(store):
+        msg = "this benchmark looks into PostgreSQL while it runs; give --store postgresql://..., or leave --store out"
+        raise InvalidValueError(msg)
 
 
 class Sampler(Generic[T]):

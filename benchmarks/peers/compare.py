@@ -15,11 +15,13 @@ from pydantic import Field
 
 from benchmarks.measurement import Measurement, say
 from benchmarks.peers.driving import ADDRESS, program
-from benchmarks.peers.environment import PEERS, Peer, python_of
+from benchmarks.peers.environment import PEERS, Peer, PeerNotInstalledError, python_of
 from benchmarks.peers.redis_server import NOT_DURABLE, redis_server
 from benchmarks.request import Request
+from benchmarks.sampler import require_postgres
 from benchmarks.server import server_settings, server_version, settle
 from stageflow.contracts.base import JsonObject
+from stageflow.testing.child_process import ServerFailedError, ServerNotFoundError
 from stageflow.testing.postgres_server import PostgresDatabases
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -54,20 +56,30 @@ class _Run:
 
 def measure(request: PeersRequest) -> Iterator[Measurement]:
     """W1 in other libraries, each written as its documentation recommends for throughput; tasks/s as the caller sees it."""
+    require_postgres(request.store)
     failed = []
     for peer in [_peer(name) for name in request.only.split(",")]:
-        python = python_of(peer)
-        say(f"{peer.name}: {request.tasks} tasks a stage, {request.workers} workers")
-        with _server(peer, python, request) as (address, told):
-            run = _run(peer, python, address, request)
-        if run.exit_code != 0 and not run.timed_out:
-            say(f"{peer.name} failed with exit code {run.exit_code}:\n{run.errors}")
+        try:
+            measurement = _measure(peer, request)
+        except (PeerFailedError, PeerNotInstalledError, ServerFailedError, ServerNotFoundError) as error:
+            say(f"{peer.name}: {error}")
             failed.append(peer.name)
         else:
-            yield _measurement(peer, run, request, told)
+            yield measurement
     if failed:
         msg = f"{', '.join(failed)} did not do the work; the errors are above"
         raise PeerFailedError(msg)
+
+
+def _measure(peer: Peer, request: PeersRequest) -> Measurement:
+    python = python_of(peer)
+    say(f"{peer.name}: {request.tasks} tasks a stage, {request.workers} workers")
+    with _server(peer, python, request) as (address, told):
+        run = _run(peer, python, address, request)
+    if run.exit_code != 0 and not run.timed_out:
+        msg = f"it ended with exit code {run.exit_code}:\n{run.errors}"
+        raise PeerFailedError(msg)
+    return _measurement(peer, run, request, told)
 
 
 def _peer(name: str) -> Peer:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_type_hints
 
 import pytest
 from benchmarks import contention, fairness, flows, horizon, long
@@ -16,6 +18,10 @@ from benchmarks.peers.compare import measure as measure_peers
 from benchmarks.peers.environment import PEERS
 from benchmarks.schedule import Held, ideal_makespan, idleness, makespan_in_order
 from benchmarks.timed_flow import Span, Timed
+
+from stageflow import InvalidValueError
+
+_ROOT: Final = Path(driving.__file__).parents[2]
 
 
 def _printed(measurements: Iterable[Measurement]) -> dict[str, Any]:
@@ -51,7 +57,7 @@ def test_contention_compares_few_and_many_workers(postgres_dsn: str) -> None:
 
 @pytest.mark.parametrize("released", [False, True])
 def test_the_steady_load_is_told_window_by_window(postgres_dsn: str, released: bool) -> None:  # noqa: FBT001  a parameter of pytest
-    """Each window counts the jobs that ended in it; tables are looked at; the claim keeps to its indexes."""
+    """Each window counts the jobs that ended in it; tables are looked at; claims are explained."""
     request = horizon.HorizonRequest(store=postgres_dsn, seconds=4, window=2, in_flight=5, workers=1, released=released)
     found = _printed(horizon.measure(request))
     assert list(found) == ["horizon", "horizon.p95_latency", "horizon.jobs_last_to_first", "horizon.p95_last_to_first"]
@@ -61,7 +67,7 @@ def test_the_steady_load_is_told_window_by_window(postgres_dsn: str, released: b
     assert set(steady["details"]["tables"][0]) == {"seconds", "jobs", "stages", "ranges", "tasks", "results"}
     claims = [*steady["details"]["claims_when_empty"], *steady["details"]["claims_with_work"]]
     assert [claim["leases"] for claim in claims] == [0, 0, 0, 1]
-    assert all("ranges_ready" in claim["indexes"] for claim in claims)
+    assert all(claim["indexes"] and claim["buffers"] for claim in claims)
     assert [claim["seq_scans"] for claim in claims] == [[]] * 4
 
 
@@ -118,9 +124,8 @@ def test_a_task_about_to_start_is_not_held_back() -> None:
 
 def test_every_peer_has_its_program_and_pinned_packages() -> None:
     """A peer that is asked for by name can be run."""
-    root = Path(driving.__file__).parents[2]
     for name, peer in PEERS.items():
-        assert (root / f"{peer.module.replace('.', '/')}.py").is_file(), name
+        assert (_ROOT / f"{peer.module.replace('.', '/')}.py").is_file(), name
         assert "==" in peer.packages[0], name
 
 
@@ -133,6 +138,31 @@ def test_an_unknown_peer_is_refused_by_name() -> None:
 def test_peers_are_checked_against_the_sum_that_ours_is() -> None:
     """The work is the same, so the answer is."""
     assert [driving.expected_total(width) for width in (1, 3, 1000)] == [flows.expected_total(width) for width in (1, 3, 1000)]
+
+
+def test_what_peers_share_needs_nothing_but_python() -> None:
+    """It runs in their environments, where there is neither stageflow nor what stageflow needs."""
+    modules = "import benchmarks.peers.barrier, benchmarks.peers.batching, benchmarks.peers.driving"
+    code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); {modules}"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)  # noqa: S603  our own words
+
+
+def test_a_peers_workers_are_awaited_until_each_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No round starts before that, and a worker that dies first is an error instead of a wait."""
+    monkeypatch.setenv("PYTHONPATH", str(_ROOT))
+    ready = "import signal; from benchmarks.peers.driving import tell_ready; tell_ready(); signal.pause()"
+    with driving.workers([[sys.executable, "-c", ready]] * 2) as pids:
+        assert len(set(pids)) == 2
+    with pytest.raises(RuntimeError, match="ended before it was ready"), driving.workers([[sys.executable, "-c", ""]]):
+        pass
+
+
+@pytest.mark.parametrize("measure", [long.measure, contention.measure, horizon.measure, measure_peers])
+def test_what_looks_into_postgres_refuses_another_store(measure: Callable[[Any], Iterable[Measurement]]) -> None:
+    """The message says what to give instead."""
+    request = get_type_hints(measure)["request"](store="sqlite:jobs.db")
+    with pytest.raises(InvalidValueError, match="give --store postgresql"):
+        list(measure(request))
 
 
 def test_handlers_that_wait_together_are_committed_together() -> None:
