@@ -1,4 +1,4 @@
-"""P13: many workers on one stage against few."""
+"""Many workers on one stage against few."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class _Run:
 
 
 def measure(request: ContentionRequest) -> Iterator[Measurement]:
-    """P13: the fan-out with few and with many workers, alternating: tasks/s, lock waits; PostgreSQL only."""
+    """The fan-out with few and with many workers, alternating: tasks/s, lock waits; PostgreSQL only."""
     require_postgres(request.store)
     few: list[_Run] = []
     many: list[_Run] = []

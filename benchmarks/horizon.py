@@ -1,4 +1,4 @@
-"""P15: many small jobs for a long time, while another session holds an old snapshot and nothing can be vacuumed."""
+"""Many small jobs for a long time, while another session holds an old snapshot and nothing can be vacuumed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -45,7 +45,7 @@ class HorizonRequest(Request):
 
 
 def measure(request: HorizonRequest) -> Iterator[Measurement]:
-    """P15: steady small jobs beside an old snapshot; jobs/s and p95 latency of each window, dead rows, the claim's plan."""
+    """Steady small jobs beside an old snapshot; jobs/s and p95 latency of each window, dead rows, the claim's plan."""
     require_postgres(request.store)
     load = SteadyLoad(request.store, tasks=request.tasks, in_flight=request.in_flight, window=request.window)
     with caller(request):

@@ -1,4 +1,4 @@
-"""P12: long tasks of mixed durations, against the ideal schedule."""
+"""Long tasks of mixed durations, against the ideal schedule."""
 
 import time
 from collections import defaultdict
@@ -33,7 +33,7 @@ class LongRequest(Request):
 
 
 def measure(request: LongRequest) -> Iterator[Measurement]:
-    """P12: long tasks of mixed durations; the ideal schedule's share of the time that their handlers took, PostgreSQL only."""
+    """Long tasks of mixed durations; the ideal schedule's share of the time that their handlers took, PostgreSQL only."""
     require_postgres(request.store)
     shares: list[float] = []
     seen: list[JsonObject] = []
