@@ -7,11 +7,18 @@ from typing import Final, cast, get_type_hints
 
 from benchmarks.measurement import Measurement, say
 from benchmarks.request import Request
-from benchmarks.server import given_or_throwaway
+from benchmarks.server import NO_STORE, given_or_throwaway
 
 BENCHMARKS: Final = {
     "fanout": "benchmarks.fanout",
     "limit": "benchmarks.limit",
+    "jobs": "benchmarks.jobs",
+    "idle": "benchmarks.idle",
+    "submit": "benchmarks.submit",
+    "wide": "benchmarks.wide",
+    "contract": "benchmarks.contract",
+    "handover": "benchmarks.handover",
+    "commits": "benchmarks.commits",
 }
 """Each has one function ``measure(request)``; what it does is the first line of its docstring."""
 
@@ -33,7 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks {name.name}", description=measure.__doc__)
     kind.add_options(parser)
     given = vars(parser.parse_args(rest))
-    with given_or_throwaway(given["store"], kind.server_settings) as store:
+    wanted = given["store"] if kind.uses_store else NO_STORE
+    with given_or_throwaway(wanted, kind.server_settings) as store:
         for measurement in measure(kind.from_options(given, store)):
             print(measurement.json_line(), flush=True)
             say(f"{measurement.name}: median {measurement.median:,.2f} {measurement.unit}")

@@ -3,26 +3,22 @@
 import os
 from collections.abc import Iterator
 
-from benchmarks.fleet import Fleet, peak_memory_mb, work
-from benchmarks.flows import registry
+from benchmarks.crew import crew
+from benchmarks.fleet import peak_memory_mb
 from benchmarks.measurement import Measurement, rounds
 from benchmarks.request import Request
 from benchmarks.server import server_settings, server_version, settle
-from benchmarks.stopwatch import time_job, warm_up
-from stageflow import Stageflow
+from benchmarks.stopwatch import time_job
 
 
 def measure(request: Request) -> Iterator[Measurement]:
     """W1: one job of N tasks, a barrier, N tasks, a barrier and a sum; tasks/s from submission to the caller's knowing."""
     seconds = []
-    with Stageflow(request.store, registry=registry, queue=request.queue) as app:
-        app.migrate()
-        with Fleet(request.workers, work, request.store, request.queue, request.worker_options()) as fleet:
-            warm_up(app)
-            for _ in rounds(request.rounds, f"fanout of {request.tasks}"):
-                settle(request.store)
-                seconds.append(time_job(app, request.tasks).seconds)
-            memory = fleet.peak_memory_mb()
+    with crew(request) as team:
+        for _ in rounds(request.rounds, f"fanout of {request.tasks}"):
+            settle(request.store)
+            seconds.append(time_job(team.app, request.tasks).seconds)
+        memory = team.fleet.peak_memory_mb()
     yield Measurement.of(
         "fanout",
         "tasks/s",

@@ -6,17 +6,16 @@ from typing import Final
 
 from pydantic import Field
 
-from benchmarks.fleet import Fleet, peak_memory_mb, work
-from benchmarks.flows import registry
+from benchmarks.crew import crew
+from benchmarks.fleet import Fleet, peak_memory_mb
 from benchmarks.measurement import Measurement, rounds, say
 from benchmarks.request import Request
 from benchmarks.server import is_postgres, server_settings, server_version, settle
-from benchmarks.stopwatch import WARM_UP_TASKS, time_job, warm_up
+from benchmarks.stopwatch import WARM_UP_TASKS, time_job
 from benchmarks.twins.file import FileTwin
 from benchmarks.twins.ranges import RangesTwin
 from benchmarks.twins.rows import RowsTwin
 from benchmarks.twins.scratch import PostgresTwin
-from stageflow import Stageflow
 
 OURS: Final = "ours"
 
@@ -31,18 +30,16 @@ class LimitRequest(Request):
 
 def measure(request: LimitRequest) -> Iterator[Measurement]:
     """Ours beside hand-written twins in alternating rounds: tasks/s of each, and ours as a share of each twin, per round."""
-    with Stageflow(request.store, registry=registry, queue=request.queue) as app:
-        app.migrate()
-        runs = {OURS: lambda: _run_ours(app, request)} | _twin_runs(request)
-        names = list(runs)
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        memory: dict[str, list[float]] = {}
-        for number in rounds(request.rounds, f"limit of {request.tasks}"):
-            for name in names if number % 2 else reversed(names):
-                taken, peaks = runs[name]()
-                seconds[name].append(taken)
-                memory[name] = peaks
-                say(f"  {name}: {2 * request.tasks / taken:,.0f} tasks/s")
+    runs = {OURS: lambda: _run_ours(request)} | _twin_runs(request)
+    names = list(runs)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    memory: dict[str, list[float]] = {}
+    for number in rounds(request.rounds, f"limit of {request.tasks}"):
+        for name in names if number % 2 else reversed(names):
+            taken, peaks = runs[name]()
+            seconds[name].append(taken)
+            memory[name] = peaks
+            say(f"  {name}: {2 * request.tasks / taken:,.0f} tasks/s")
     yield from _report(request, seconds, memory)
 
 
@@ -56,11 +53,10 @@ def _twin_runs(request: LimitRequest) -> dict[str, Callable[[], tuple[float, lis
     return {"file": lambda: _run_twin(FileTwin(path, request.batch), request)}
 
 
-def _run_ours(app: Stageflow, request: LimitRequest) -> tuple[float, list[float]]:
-    with Fleet(request.workers, work, request.store, request.queue, request.worker_options()) as fleet:
-        warm_up(app)
+def _run_ours(request: LimitRequest) -> tuple[float, list[float]]:
+    with crew(request) as team:
         settle(request.store)
-        return time_job(app, request.tasks).seconds, fleet.peak_memory_mb()
+        return time_job(team.app, request.tasks).seconds, team.fleet.peak_memory_mb()
 
 
 def _run_twin(twin: Twin, request: LimitRequest) -> tuple[float, list[float]]:

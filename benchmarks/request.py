@@ -17,6 +17,9 @@ class Request(Contract):
     server_settings: ClassVar[dict[str, str]] = {}
     """What this benchmark needs of the throwaway PostgreSQL, beside the settings of all."""
 
+    uses_store: ClassVar[bool] = True
+    """Whether a store takes part at all."""
+
     store: str = Field(description="sqlite:PATH or postgresql://…; a throwaway durable PostgreSQL when left out")
     queue: str | None = Field(default=None, description="azure:…; the database queue when left out")
     tasks: int = Field(default=10_000, ge=1, description="tasks of each stage")
