@@ -1,23 +1,26 @@
-"""Runs the benchmarks one after the other and writes the page of the documentation that shows their figures."""
+"""Runs the benchmarks, each in a process of its own, and writes the page of the documentation that shows their figures."""
 
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from benchmarks import commits, contract, handover, idle, jobs, limit, submit, wide
 from benchmarks.measurement import Measurement, say
 from benchmarks.page import Section, write_page
 from benchmarks.plots import draw_plots
 from benchmarks.request import Request
-from benchmarks.server import NO_STORE, given_or_throwaway
+from benchmarks.server import NO_STORE
 
 NARROWEST: Final = 100
 PAGE: Final = "performance.md"
 FIGURES: Final = "_static/performance"
+_FILE: Final = "sqlite:benchmark.db"
 
 
 class ReportRequest(Request):
@@ -40,26 +43,33 @@ class Part:
     """A benchmark of the report."""
 
     name: str
-    measure: Callable[[Any], Iterable[Measurement]]
-    kind: type[Request]
     options: dict[str, Any] = field(default_factory=dict)
-    on_file: bool = False
 
     @property
-    def command(self) -> str:
-        """What to type to take its figures again."""
-        words = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in self.options.items()]
-        words += ["--store sqlite:benchmark.db"] if self.on_file else []
-        return " ".join(["python -m benchmarks", self.name, *words])
+    def words(self) -> list[str]:
+        """What to type after ``python`` to take its figures; the store is left to who types."""
+        given = [[f"--{name}"] if value is True else [f"--{name}", str(value)] for name, value in self.options.items()]
+        return ["-m", "benchmarks", self.name, *(word for words in given for word in words)]
 
-    def run(self, store: str | None) -> list[Measurement]:
-        """Take its figures, on a store of its own where none is given."""
-        say(self.command)
+    @property
+    def story(self) -> str:
+        """What it does."""
+        return str(import_module(f"benchmarks.{self.name}").measure.__doc__)
+
+    def run(self, store: str | None) -> Section:
+        """Take its figures in a process of its own, so that its memory is its own too.
+
+        Raises:
+            subprocess.CalledProcessError: It failed; what it said is on standard error.
+        """
+        say(" ".join(["python", *self.words]))
+        given = [] if store is None or "store" in self.options else ["--store", store]
         with tempfile.TemporaryDirectory(prefix="stageflow-benchmark-") as folder:
-            given = f"sqlite:{folder}/benchmark.db" if self.on_file else store
-            wanted = given or (None if self.kind.uses_store else NO_STORE)
-            with given_or_throwaway(wanted, self.kind.server_settings) as address:
-                return list(self.measure(self.kind.from_options(self.options, address)))
+            words = [word.replace(_FILE, f"sqlite:{folder}/{_FILE.partition(':')[2]}") for word in self.words]
+            command = [sys.executable, *words, *given]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  of our own making
+        measurements = [Measurement.from_line(line) for line in done.stdout.splitlines()]
+        return Section(self.name, " ".join(["python", *self.words]), self.story, measurements)
 
 
 def measure(request: ReportRequest) -> Iterator[Measurement]:
@@ -70,9 +80,9 @@ def measure(request: ReportRequest) -> Iterator[Measurement]:
     figures.mkdir(parents=True, exist_ok=True)
     sections = []
     for part in _parts(request):
-        measurements = part.run(store)
-        sections.append(Section(part.name, part.command, part.measure.__doc__ or "", measurements))
-        yield from measurements
+        section = part.run(store)
+        sections.append(section)
+        yield from section.measurements
     everything = [measurement for section in sections for measurement in section.measurements]
     (figures / "measurements.jsonl").write_text("".join(f"{each.json_line()}\n" for each in everything))
     plots = draw_plots(everything, figures)
@@ -82,28 +92,21 @@ def measure(request: ReportRequest) -> Iterator[Measurement]:
 
 def _parts(request: ReportRequest) -> list[Part]:
     """Return what to run; the submission last, because it leaves jobs behind."""
-    team = {"workers": request.workers, "slots": request.slots}
     often = {"rounds": request.rounds}
-    ten_thousand = min(10_000, request.tasks)
+    team = {"workers": request.workers, "slots": request.slots}
+    usual = min(10_000, request.tasks)
+    widest_handover = min(100_000, request.tasks)
     return [
-        *(
-            Part("limit", limit.measure, limit.LimitRequest, {"tasks": width} | team | often)
-            for width in _widths(min(request.widest_twin, request.tasks))
-        ),
-        Part("limit", limit.measure, limit.LimitRequest, {"tasks": ten_thousand, "workers": 1} | often, on_file=True),
-        Part("wide", wide.measure, wide.WideRequest, {"tasks": request.tasks, "narrow": ten_thousand} | team),
-        Part("wide", wide.measure, wide.WideRequest, {"tasks": request.tasks, "kill": True} | team),
-        Part("jobs", jobs.measure, jobs.JobsRequest, {"jobs": request.jobs} | team | often),
-        Part("idle", idle.measure, idle.IdleRequest, {"jobs": request.idle_jobs} | team | {"rounds": 1}),
-        Part(
-            "handover",
-            handover.measure,
-            handover.HandoverRequest,
-            {"tasks": min(request.tasks, 100_000)} | team | often,
-        ),
-        Part("commits", commits.measure, Request, {"tasks": ten_thousand} | team | often),
-        Part("contract", contract.measure, contract.ContractRequest, {"calls": request.calls} | often),
-        Part("submit", submit.measure, submit.SubmitRequest, {"jobs": request.submissions} | often),
+        *(Part("limit", {"tasks": width} | team | often) for width in _widths(min(request.widest_twin, request.tasks))),
+        Part("limit", {"tasks": usual, "workers": 1, "store": _FILE} | often),
+        Part("wide", {"tasks": request.tasks, "narrow": usual} | team),
+        Part("wide", {"tasks": request.tasks, "kill": True} | team),
+        Part("jobs", {"jobs": request.jobs} | team | often),
+        Part("idle", {"jobs": request.idle_jobs, "rounds": 1} | team),
+        Part("handover", {"tasks": widest_handover} | team | often),
+        Part("commits", {"tasks": usual} | team | often),
+        Part("contract", {"calls": request.calls} | often),
+        Part("submit", {"jobs": request.submissions} | often),
     ]
 
 

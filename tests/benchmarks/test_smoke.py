@@ -55,7 +55,14 @@ def sqlite_store(tmp_path: Path) -> str:
         (
             "wide",
             TINY | {"narrow": 10, "rounds": 1},
-            {"wide.narrow": 1, "wide": 1, "wide.growth": 1, "wide.narrow_memory": 2, "wide.memory": 2},
+            {
+                "wide.narrow": 1,
+                "wide": 1,
+                "wide.growth": 1,
+                "wide.narrow_memory": 1,
+                "wide.memory": 1,
+                "wide.caller_memory": 1,
+            },
         ),
         (
             "contract",
