@@ -99,6 +99,22 @@ def test_ours_and_the_twins_alternate_on_postgres(postgres_dsn: str) -> None:
         pass
 
 
+def test_small_jobs_run_beside_the_same_jobs_by_hand_on_postgres(postgres_dsn: str) -> None:
+    """Many jobs at once end with the right sums by hand too, and idle ones are woken by a notification."""
+    found = _measure("jobs", postgres_dsn, TINY | {"jobs": 3, "rounds": 1, "batch": 7}) | _measure(
+        "idle", postgres_dsn, {"jobs": 2, "rounds": 1}
+    )
+    assert {each.name: len(each.samples) for each in found.values()} == {
+        "jobs": 1,
+        "jobs.median_latency": 1,
+        "jobs.p95_latency": 1,
+        "jobs.twin": 1,
+        "jobs.ours_to_twin": 1,
+        "idle": 2,
+        "idle.twin": 2,
+    }
+
+
 def test_ratios_are_taken_round_by_round(sqlite_store: str) -> None:
     """A ratio is ours over the twin of the same round: machines drift between rounds."""
     request = LimitRequest(store=sqlite_store, tasks=20, workers=1, rounds=3)
