@@ -31,7 +31,11 @@ Measure = Callable[[Request], Iterable[Measurement]]
 
 def load(name: str) -> tuple[Measure, type[Request]]:
     """Return a benchmark and the request that it takes, by the annotation of its parameter."""
-    measure = cast("Measure", import_module(BENCHMARKS[name]).measure)
+    try:
+        measure = cast("Measure", import_module(BENCHMARKS[name]).measure)
+    except ModuleNotFoundError as error:
+        msg = f"{error}; what the benchmarks need beside the library comes with pip install -e '.[bench]'"
+        raise SystemExit(msg) from error
     return measure, get_type_hints(measure)["request"]
 
 
