@@ -1,5 +1,6 @@
 """One measurement: what was done, where, with what, and every sample."""
 
+import json
 import os
 import platform
 import sqlite3
@@ -110,6 +111,14 @@ class Measurement(Contract):
     def json_line(self) -> str:
         """Return it as one line of JSON."""
         return self.model_dump_json(by_alias=True)
+
+    @classmethod
+    def from_line(cls, line: str) -> Self:
+        """Return the measurement that :meth:`json_line` wrote."""
+        written = json.loads(line)
+        for name in ("median", "min", "max"):
+            del written[name]
+        return cls.from_json(json.dumps(written))
 
 
 def library_versions() -> dict[str, str]:

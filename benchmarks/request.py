@@ -18,7 +18,7 @@ class Request(Contract):
     """What this benchmark needs of the throwaway PostgreSQL, beside the settings of all."""
 
     uses_store: ClassVar[bool] = True
-    """Whether a store takes part at all."""
+    """Whether it needs a store; if not, none is started for it."""
 
     store: str = Field(description="sqlite:PATH or postgresql://…; a throwaway durable PostgreSQL when left out")
     queue: str | None = Field(default=None, description="azure:…; the database queue when left out")

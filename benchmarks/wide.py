@@ -15,6 +15,7 @@ from benchmarks.request import Request
 from benchmarks.server import server_settings, server_version, settle
 from benchmarks.stopwatch import PATIENCE_SECONDS, require_right, time_job
 from stageflow import JobResult, Stageflow, WaitTimeoutError, WorkerOptions
+from stageflow.contracts.base import JsonObject
 
 LOOK_SECONDS: Final = 0.05
 
@@ -37,22 +38,27 @@ def measure(request: WideRequest) -> Iterator[Measurement]:
     versions = server_version(request.store)
     narrow: list[float] = []
     wide: list[float] = []
-    memory: dict[int, list[float]] = {}
+    workers: dict[int, list[list[float]]] = {request.narrow: [], request.tasks: []}
+    callers: list[float] = []
     for _ in rounds(request.rounds, f"wide, {request.narrow} and {request.tasks} tasks"):
         for width, samples in ((request.narrow, narrow), (request.tasks, wide)):
             with crew(request) as team:
                 settle(request.store)
                 seconds = time_job(team.app, width).seconds
                 samples.append(seconds / (2 * width) * 1_000_000)
-                memory[width] = [*team.fleet.peak_memory_mb(), peak_memory_mb(os.getpid())]
-            say(f"  {width} tasks a stage: {seconds:.1f} s, peak memory {memory[width]} MiB")
+                workers[width].append(team.fleet.peak_memory_mb())
+            say(f"  {width} tasks a stage: {seconds:.1f} s, peak memory of the workers {workers[width][-1]} MiB")
+        callers.append(peak_memory_mb(os.getpid()))
     for name, samples in (("wide.narrow", narrow), ("wide", wide)):
         yield Measurement.of(name, "us/task", samples, settings=settings, versions=versions)
     growth = [many / few for many, few in zip(wide, narrow, strict=True)]
     yield Measurement.of("wide.growth", "wide/narrow", growth, settings=settings, versions=versions)
     for name, width in (("wide.narrow_memory", request.narrow), ("wide.memory", request.tasks)):
-        # One sample a process: the workers, one of which planned and aggregated, and last the caller.
-        yield Measurement.of(name, "MiB", memory[width], settings=settings, versions=versions)
+        # Of the largest worker process of each round; one of them planned both stages and aggregated.
+        details: JsonObject = {"peak_mb_workers": [[*each] for each in workers[width]]}
+        largest = [max(each) for each in workers[width]]
+        yield Measurement.of(name, "MiB", largest, settings=settings, details=details, versions=versions)
+    yield Measurement.of("wide.caller_memory", "MiB", callers, settings=settings, versions=versions)
 
 
 def _killed(request: WideRequest) -> Measurement:

@@ -1,10 +1,13 @@
 """A row per task: each transaction writes a batch of results, counts the stage down, and claims the next batch."""
 
 import os
+import time
 from collections import Counter
 from multiprocessing.connection import Connection as Pipe
 from typing import Final, LiteralString
 
+from benchmarks.flows import expected_total
+from benchmarks.stopwatch import WrongAnswerError
 from benchmarks.twins.handler import run_handler
 from benchmarks.twins.scratch import PAGE_TASKS, Connection, PostgresTwin, Wakeup, connect
 
@@ -12,6 +15,11 @@ Done = tuple[int, int, int, str]
 """Job, stage, index and result of a task."""
 Stage = tuple[int, int]
 
+_SMALL: Final = 1000
+_INSERT: Final[LiteralString] = """
+insert into tasks (job_id, stage, task_index, status, payload)
+select %s, 1, place - 1, 0, payload from unnest(%s::text[]) with ordinality as given (payload, place)
+"""
 _CLAIM: Final[LiteralString] = """
 update tasks as t set status = 1
 from (
@@ -80,7 +88,15 @@ class RowsTwin(PostgresTwin):
     work = staticmethod(work)
 
     def submit(self, connection: Connection, job_id: int, width: int) -> None:
-        """Write a job with the tasks of its first stage by COPY, and wake the workers."""
+        """Write a job with the tasks of its first stage, and wake the workers; a small job in one round trip."""
+        if width <= _SMALL:
+            payloads = [f'{{"index":{index}}}' for index in range(width)]
+            with connection.pipeline(), connection.transaction():
+                connection.execute("insert into jobs values (%s, 'processing', null)", (job_id,))
+                connection.execute("insert into stages values (%s, 1, %s)", (job_id, width))
+                connection.execute(_INSERT, (job_id, payloads))
+                connection.execute("notify stageflow_twin_work")
+            return
         with connection.transaction():
             connection.execute("insert into jobs values (%s, 'processing', null)", (job_id,))
             connection.execute("insert into stages values (%s, 1, %s)", (job_id, width))
@@ -89,6 +105,43 @@ class RowsTwin(PostgresTwin):
                     page = range(first, min(width, first + PAGE_TASKS))
                     copy.write("".join(f'{job_id}\t1\t{index}\t0\t{{"index":{index}}}\n' for index in page))
             connection.execute("notify stageflow_twin_work")
+
+    def time_jobs(self, count: int, width: int) -> float:
+        """Submit many jobs at once and return the seconds until the last has ended.
+
+        Raises:
+            WrongAnswerError: A result is not right.
+        """
+        jobs = range(self._job_id + 1, self._job_id + 1 + count)
+        self._job_id += count
+        start = time.perf_counter()
+        self._submit_many(jobs, width)
+        while self._count_ended(jobs) < count:
+            for _ in self._listener.notifies(timeout=1, stop_after=1):
+                pass
+        seconds = time.perf_counter() - start
+        query = "select distinct total from jobs where job_id between %s and %s"
+        totals = self._connection.execute(query, (jobs[0], jobs[-1])).fetchall()
+        if totals != [(expected_total(width),)]:
+            msg = f"the twin's jobs of {width} tasks ended with {totals}, but {expected_total(width)} is right for each"
+            raise WrongAnswerError(msg)
+        return seconds
+
+    def _submit_many(self, jobs: range, width: int) -> None:
+        with self._connection.transaction():
+            cursor = self._connection.cursor()
+            with cursor.copy("copy jobs (job_id, status) from stdin") as copy:
+                copy.write("".join(f"{job}\tprocessing\n" for job in jobs))
+            with cursor.copy("copy stages from stdin") as copy:
+                copy.write("".join(f"{job}\t1\t{width}\n" for job in jobs))
+            with cursor.copy("copy tasks (job_id, stage, task_index, status, payload) from stdin") as copy:
+                copy.write("".join(f'{job}\t1\t{index}\t0\t{{"index":{index}}}\n' for job in jobs for index in range(width)))
+            self._connection.execute("notify stageflow_twin_work")
+
+    def _count_ended(self, jobs: range) -> int:
+        query = "select count(*) from jobs where job_id between %s and %s and status = 'completed'"
+        row = self._connection.execute(query, (jobs[0], jobs[-1])).fetchone()
+        return int(row[0]) if row is not None else 0
 
 
 def _exchange(connection: Connection, done: list[Done], batch: int) -> list[Done]:
@@ -104,23 +157,25 @@ def _exchange(connection: Connection, done: list[Done], batch: int) -> list[Done
             closed = [(job, stage) for job, stage, remaining in cursor.fetchall() if remaining == 0]
     else:
         connection.execute("begin")
-    if closed:
-        _advance(connection, closed)
+    opened = _advance(connection, closed) if closed else 0
     with connection.pipeline():
+        if opened > batch:  # otherwise all that was opened is claimed here
+            connection.execute("notify stageflow_twin_work")
         claimed = connection.execute(_CLAIM, (batch,))
         connection.execute("commit")
         return claimed.fetchall()
 
 
-def _advance(connection: Connection, closed: list[Stage]) -> None:
-    """Open the second stage of some jobs and end others, in the transaction of their last completion."""
+def _advance(connection: Connection, closed: list[Stage]) -> int:
+    """Open the second stage of some jobs and end others, in their last completion's transaction; return the tasks opened."""
     to_second = [job for job, stage in closed if stage == 1]
     to_end = [job for job, stage in closed if stage == 2]  # noqa: PLR2004  there are two stages
+    opened = None
     with connection.pipeline():
         if to_second:
-            connection.execute(_OPEN_SECOND, (to_second,))
+            opened = connection.execute(_OPEN_SECOND, (to_second,))
             connection.execute(_COUNT_SECOND, (to_second,))
-            connection.execute("notify stageflow_twin_work")
         if to_end:
             connection.execute(_END, (to_end,))
             connection.execute("notify stageflow_twin_done")
+    return opened.rowcount if opened is not None else 0

@@ -270,7 +270,8 @@ class TestCompletion:
         passed = contract.model_copy(update={"status": StageStatus.COMPLETED_WITH_ERRORS})
         ended = repositories.completion.complete_job(answer.advance, passed, '{"sum":1}', [])
         assert (ended.job_complete, ended.job_updated, ended.status) == (True, True, JobStatus.COMPLETED_WITH_ERRORS)
-        assert [each.task_index for each in ended.task_results] == [0]
+        seen = repositories.completion.check_job_completion(job.job_id)
+        assert [each.task_index for each in seen.task_results] == [0]
         assert repositories.completion.complete_job(answer.advance, passed, None, []).job_updated is False
         stored_job = repositories.jobs.require_job(job.job_id)
         assert (stored_job.result_data, stored_job.stage_results["1"].failed_tasks) == ({"sum": 1}, 1)
