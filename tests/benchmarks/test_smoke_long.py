@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, get_type_hints
 
 import pytest
+
 from benchmarks import contention, fairness, flows, horizon, long
 from benchmarks.measurement import Measurement
 from benchmarks.peers import driving
@@ -18,7 +19,6 @@ from benchmarks.peers.compare import measure as measure_peers
 from benchmarks.peers.environment import PEERS
 from benchmarks.schedule import Held, ideal_makespan, idleness, makespan_in_order
 from benchmarks.timed_flow import Span, Timed
-
 from stageflow import InvalidValueError
 
 _ROOT: Final = Path(driving.__file__).parents[2]
