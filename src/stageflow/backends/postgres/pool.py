@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import ExecStatus
 from psycopg.rows import TupleRow, tuple_row
 from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
@@ -190,7 +191,9 @@ class Database:
                 self._set_clock(connection)
             cursor = psycopg.RawCursor(connection)
             cursor.execute(statement, parameters, prepare=True, binary=True)
-            return cursor.fetchall() if cursor.description else []
+            result = cursor.pgresult
+            # Not cursor.description: it makes an object of every column, a fifth of a worker's time on small jobs.
+            return cursor.fetchall() if result is not None and result.status == ExecStatus.TUPLES_OK else []
         except psycopg.Error as error:
             lost = connection.closed or (error.sqlstate or "").startswith("57P")
             if lost:
