@@ -50,6 +50,7 @@ class SqlitePlan(StorePart):
 def _forget_tasks(tx: Transaction, stage_id: int) -> None:
     tx.run("delete from stageflow_ranges where stage_id = ? and kind = 'task'", (stage_id,))
     tx.run("delete from stageflow_results where stage_id = ?", (stage_id,))
+    tx.run("delete from stageflow_partials where stage_id = ?", (stage_id,))
     tx.run("delete from stageflow_tasks where stage_id = ?", (stage_id,))
     tx.run(
         "update stageflow_stages set task_count = 0, remaining = 0, successful_tasks = 0, failed_tasks = 0, skipped_tasks = 0,"
