@@ -33,6 +33,7 @@ BOUNDARIES = [
     StageRepository.count_running_tasks,
     StageRepository.add_tasks,
     StageRepository.list_result_rows,
+    StageRepository.list_partials,
     StageRepository.list_task_results,
     LeaseRepository.claim_work,
     LeaseRepository.claim_named_work,
