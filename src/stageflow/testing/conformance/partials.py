@@ -266,7 +266,7 @@ class PartialConformance(StoreScenarios):
             max_size=14,
         )
 
-        @settings(max_examples=25, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(steps)
         def follow(steps: list[tuple[str, int, list[TaskStatus | Again], bool]]) -> None:
             schedule = _Schedule(store)
