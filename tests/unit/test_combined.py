@@ -188,7 +188,7 @@ class TestResultFold:
         [
             Words(text="x" * INLINE_BYTES),
             Words(text="a\0b"),
-            Words.model_construct(text=3),
+            Words.model_construct(text=cast("str", 3)),
         ],
         ids=["too large", "NUL", "not validated"],
     )
