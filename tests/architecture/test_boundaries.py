@@ -108,6 +108,7 @@ def test_the_code_on_the_page_runs_and_prints_what_the_page_says(page: str, caps
     blocks = re.findall(r"```(\w+)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     codes = [text for kind, text in blocks if kind == "python"]
     outputs = [text for kind, text in blocks if kind == "text" and "async def" not in text]
-    assert len(codes) == len(outputs) == 1
-    exec(compile(codes[0], page, "exec"), {"__name__": f"page_{Path(page).stem}"})  # noqa: S102
-    assert capsys.readouterr().out == outputs[0]
+    assert len(codes) == len(outputs) > 0
+    for code, output in zip(codes, outputs, strict=True):
+        exec(compile(code, page, "exec"), {"__name__": f"page_{Path(page).stem}"})  # noqa: S102
+        assert capsys.readouterr().out == output
