@@ -8,6 +8,8 @@ from stageflow.engine.hooks import let_interrupt_pass
 class ResultFold:
     """Folds the results of a report as they come: one partial for each run of tasks none of which is retried.
 
+    It sees tasks in index order, each once, from ``first`` on.
+
     A task that failed for good does not end a run, it is left out of it. A retried one does: its result comes in a later report
     and belongs in between, since ``combine`` is associative but need not commute.
 
@@ -34,7 +36,7 @@ class ResultFold:
             self._value = result if self._value is None else self._combine(self._value, result)
         except BaseException as error:  # noqa: BLE001  raised again where the stage is closed, see above
             let_interrupt_pass(error)
-            self._spoilt = True
+            self._spoilt, self._value = True, None
         self._successful += 1
 
     def pass_over(self) -> None:
