@@ -57,6 +57,8 @@ from (
 insert into stageflow.tasks (stage_id, task_index, parameters) select 1, i, '{}' from generate_series(100, %(rows)s) i;
 insert into stageflow.results (stage_id, task_index, generation, attempt, status, result, seconds, token, completed_at)
 select 1, i, 1, 1, 'completed', '{}', 0, 1, now() from generate_series(100, %(rows)s) i;
+insert into stageflow.partials (stage_id, generation, first, last, successful_tasks, value)
+select 1, 1, i, i + 1, 1, '{}' from generate_series(100, %(rows)s) i;
 """
 
 
@@ -186,6 +188,7 @@ def test_a_page_of_results_reads_a_page(watched: _Watched) -> None:
     page = watched.plans_of(lambda: store.list_result_rows(1, first_index=20_000, limit=40, failed_only=False))
     assert _offences(page) == []
     assert _offences(watched.plans_of(lambda: store.list_result_rows(1, first_index=0, limit=40, failed_only=True))) == []
+    assert _offences(watched.plans_of(lambda: store.list_partials(1, first_index=20_000, limit=40))) == []
     tasks = watched.plans_of(lambda: store.list_tasks(_WIDE.job_id, 1, 1, first_index=20_000, limit=40))
     assert _offences(tasks) == []
     stages = [stage.stage_id for stage in store.list_stages(_WIDE.job_id, 1)]

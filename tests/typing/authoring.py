@@ -152,10 +152,22 @@ class SurveyController(BaseController[Survey]):
         """Follow four stages."""
         yield Tile(index=job.parameters.tiles + len(slopes) + len(shades) + len(pictures) + len(again))
 
+    @slopes.combine
+    def steeper(self, left: Slope, right: Slope) -> Slope:
+        """Keep the steeper of two."""
+        return max(left, right, key=lambda slope: slope.degrees)
+
+    @many.combine
+    def later(self, left: Slope, right: Slope) -> Slope:
+        """Combine where a stage follows many, too."""
+        return right if right.degrees else left
+
     @slopes.aggregate
     def summarise(self, job: JobExecutionContext[Survey], results: StageResults[Slope]) -> Summary:
         """Say what the stage found."""
-        return Summary(steepest=max((slope.degrees for slope in results), default=float(job.parameters.tiles)))
+        steepest = results.combined()
+        assert_type(steepest, Slope | None)
+        return Summary(steepest=float(job.parameters.tiles) if steepest is None else steepest.degrees)
 
     @slopes.should_advance
     def is_steep(self, job: JobExecutionContext[Survey], stage: StageExecutionContext) -> bool:
@@ -192,3 +204,4 @@ def call_planners(controller: SurveyController, job: JobExecutionContext[Survey]
     assert_type(controller.plan_slopes(job), Iterable[Tile])
     assert_type(controller.plan_shades(job, slopes), Iterable[Keyed[Tile]])
     assert_type(controller.summarise(job, slopes), Summary)
+    assert_type(controller.steeper(slopes[0], slopes[1]), Slope)

@@ -135,6 +135,32 @@ class WrongPlanners(BaseController[Job]):
         return "yes"
 
 
+class WrongCombinations(BaseController[Job]):
+    """Combinations that do not fit their stage."""
+
+    first = stage(1, "first", task=find)
+
+    @first.combine  # type: ignore[arg-type]
+    def combines_other_results(self, left: Made, right: Made) -> Made:
+        """Combines the results of another stage."""
+        return left
+
+    @first.combine  # type: ignore[arg-type]
+    def gives_something_else(self, left: Found, right: Found) -> Made:
+        """A combination is a result again."""
+        return Made()
+
+    @first.combine  # type: ignore[arg-type]
+    def takes_one(self, left: Found) -> Found:
+        """Two results are combined."""
+        return left
+
+    @first.combine  # type: ignore[arg-type]
+    async def is_async(self, left: Found, right: Found) -> Found:
+        """Combinations are not async."""
+        return left
+
+
 class WrongStages(BaseController[Job]):
     """Stages that cannot be."""
 

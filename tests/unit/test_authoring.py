@@ -239,7 +239,7 @@ def test_a_stage_that_cannot_be_is_refused_where_it_is_declared(declare: Callabl
     assert __file__ in str(caught.value)
 
 
-@pytest.mark.parametrize("decorator", ["plan", "aggregate", "orchestrate", "should_advance"])
+@pytest.mark.parametrize("decorator", ["plan", "combine", "aggregate", "orchestrate", "should_advance"])
 def test_a_stage_has_one_method_of_each_kind(decorator: str) -> None:
     """A second method would silently replace the first; the message names both."""
     first = stage(1, "first", task=spell)

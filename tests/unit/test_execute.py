@@ -1,9 +1,21 @@
 """The run of one lease: in index order, and no further than it is wanted."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-from stageflow import BaseController, Contract, JobExecutionContext, JobRegistry, TaskExecutionContext, TaskStatus, stage, task
+from stageflow import (
+    BaseController,
+    Contract,
+    JobExecutionContext,
+    JobRegistry,
+    PermanentTaskError,
+    RetryableTaskError,
+    RetryPolicy,
+    TaskExecutionContext,
+    TaskStatus,
+    stage,
+    task,
+)
 from stageflow.contracts.lease import Lease, RangeCompletion, WorkKind
 from stageflow.engine.execute import execute_range
 from stageflow.worker.board import LeaseBoard
@@ -42,10 +54,40 @@ class Quiet(BaseController[Number]):
         yield job.parameters
 
 
-def run(*values: int, suspect: bool = False) -> list[RangeCompletion]:
+@task("echo", retry=RetryPolicy(max_attempts=2))
+def echo(parameters: Number, context: TaskExecutionContext) -> Number:
+    """Return what comes in; 1 is to be tried again, 2 never works."""
+    context.check()
+    if parameters.value == 1:
+        raise RetryableTaskError
+    if parameters.value == 2:
+        raise PermanentTaskError
+    return parameters
+
+
+class Echo(BaseController[Number]):
+    """One stage whose results are combined."""
+
+    only = stage(1, "only", task=echo)
+    added: ClassVar[list[tuple[int, int]]] = []
+
+    @only.plan
+    def plan_only(self, job: JobExecutionContext[Number]) -> Iterator[Number]:
+        """Plan one task."""
+        yield job.parameters
+
+    @only.combine
+    def add(self, left: Number, right: Number) -> Number:
+        """Add, and note what."""
+        self.added.append((left.value, right.value))
+        return Number(value=left.value + right.value)
+
+
+def run(*values: int, suspect: bool = False, controller: type[BaseController[Number]] = Quiet) -> list[RangeCompletion]:
     """Run a lease of tasks with these values, and return its reports."""
     STARTED.clear()
-    workflow = JobRegistry().register(Quiet, "quiet")
+    Echo.added.clear()
+    workflow = JobRegistry().register(controller, "quiet")
     lease = Lease(
         range_id=1,
         token=1,
@@ -87,3 +129,18 @@ def test_a_handler_without_a_result_returns_none_and_nothing_else() -> None:
     (report,) = run(7, suspect=True)
     assert report.statuses == [TaskStatus.FAILED]
     assert "must return None, it returned Number" in str(report.errors[0])
+
+
+def test_a_report_holds_its_results_combined() -> None:
+    """One value for the tasks up to a retried one, and one for those after it; a failed task is left out."""
+    (report,) = run(10, 2, 20, 1, 30, 40, controller=Echo)
+    combined = [(each.first, each.last, each.successful_tasks, each.value) for each in report.partials]
+    assert combined == [(4, 7, 2, '{"value":30}'), (8, 10, 2, '{"value":70}')]
+    assert Echo.added == [(10, 20), (30, 40)]
+
+
+def test_a_suspect_lease_combines_nothing() -> None:
+    """A combine that kills workers is met by none of the tasks that are run again one by one, so these can complete."""
+    reports = run(10, 20, 30, suspect=True, controller=Echo)
+    assert [report.partials[0].value for report in reports] == ['{"value":10}', '{"value":20}', '{"value":30}']
+    assert Echo.added == []

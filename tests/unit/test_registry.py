@@ -595,6 +595,34 @@ def end_of_other_job(self: Any, job: JobExecutionContext[Other], results: StageR
     return Slope()
 
 
+def right_combination(self: Any, left: Slope, right: Slope) -> Slope:  # noqa: ARG001, D103
+    return right
+
+
+def open_combination(self: Any, left: Any, right: Any) -> Any:  # noqa: ARG001, D103
+    return right
+
+
+def combination_of_others(self: Any, left: Shade, right: Slope) -> Slope:  # noqa: ARG001, D103
+    return right
+
+
+def combination_to_none(self: Any, left: Slope, right: Slope) -> Slope | None:  # noqa: ARG001, D103
+    return None
+
+
+def combination_of_three(self: Any, left: Slope, middle: Slope, right: Slope) -> Slope:  # noqa: ARG001, D103
+    return right
+
+
+async def combination_later(self: Any, left: Slope, right: Slope) -> Slope:  # noqa: ARG001, D103
+    return right
+
+
+def unannotated_combination(self, left: Slope, right: Slope):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, ARG001, D103
+    return right
+
+
 def right_verdict(self: Any, job: JobExecutionContext[Survey], stage: StageExecutionContext) -> bool:  # noqa: ARG001, D103
     return True
 
@@ -618,7 +646,13 @@ def closed_by(decorator: str, method: Callable[..., Any]) -> type[BaseController
 
 @pytest.mark.parametrize(
     ("decorator", "method"),
-    [("aggregate", right_end), ("orchestrate", right_end), ("should_advance", right_verdict)],
+    [
+        ("combine", right_combination),
+        ("combine", open_combination),
+        ("aggregate", right_end),
+        ("orchestrate", right_end),
+        ("should_advance", right_verdict),
+    ],
 )
 def test_a_method_that_fits_the_end_of_its_stage_is_accepted(decorator: str, method: Callable[..., Any]) -> None:
     """The same openness as for planners."""
@@ -628,6 +662,11 @@ def test_a_method_that_fits_the_end_of_its_stage_is_accepted(decorator: str, met
 @pytest.mark.parametrize(
     ("decorator", "method", "complaint"),
     [
+        ("combine", combination_of_others, r"takes left: Shade, but .* needs Slope, what .*:measure_slope, .* gives"),
+        ("combine", combination_to_none, r"returns Slope \| None, but .* needs Slope"),
+        ("combine", combination_of_three, r"must take 2 parameters after self, but takes \['left', 'middle', 'right'\]"),
+        ("combine", combination_later, "is async, but .* needs a plain method"),
+        ("combine", unannotated_combination, "has no annotation for its return value"),
         ("aggregate", end_of_other_results, r"takes results: StageResults\[Shade\], but .* needs StageResults\[Slope\]"),
         ("aggregate", end_without_contract, r"returns dict\[str, int\], but .* needs a Contract"),
         ("aggregate", end_of_other_job, r"takes job: JobExecutionContext\[Other\], but .* needs JobExecutionContext\[Survey\]"),
@@ -643,6 +682,24 @@ def test_a_method_that_does_not_fit_the_end_of_its_stage_is_refused(
     """Each declared method is compared with its stage, and both places are named."""
     with pytest.raises(WorkflowDefinitionError, match=rf"{method.__name__}, {HERE}:\d+ {complaint}"):
         register(closed_by(decorator, method))
+
+
+def test_a_task_that_returns_nothing_has_nothing_to_combine() -> None:
+    """A combine above the stage of such a task is a misunderstanding, and is refused."""
+
+    class Combining(Plain):
+        last = stage(3, "last", task=draw)
+
+        @last.plan
+        def plan_last(self, job: JobExecutionContext[Survey]) -> Iterator[Slope]:
+            yield from [Slope()] * job.parameters.tiles
+
+        @last.combine
+        def nothing(self, left: Any, right: Any) -> Any:
+            return left or right
+
+    with pytest.raises(WorkflowDefinitionError, match=r"nothing, .* combines the results of <stage 3 .*:draw, .* returns none"):
+        register(Combining)
 
 
 def test_results_of_a_task_that_returns_nothing_are_none() -> None:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from stageflow.contracts.base import Contract, TypeName
 from stageflow.contracts.ids import JobId
+from stageflow.contracts.partial import Partial
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, TaskStatus
 
 
@@ -135,6 +136,7 @@ class RangeCompletion(Contract):
         results: Result as JSON text, ``None`` where there is none.
         seconds: Time in the handler.
         completed_at: When the handler returned, in seconds of Unix time.
+        partials: Combinations of the completed results, in index order; each of tasks none of which is retried.
     """
 
     range_id: int
@@ -147,6 +149,7 @@ class RangeCompletion(Contract):
     seconds: list[float]
     completed_at: list[float]
     retries: list[Retry] = Field(default_factory=list)
+    partials: list[Partial] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -165,6 +168,21 @@ class RangeCompletion(Contract):
         if not allowed.issuperset(self.statuses):
             msg = f"a range completion reports terminal statuses or queued for a retry, got {set(self.statuses) - allowed}"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _partials_are_of_its_results(self) -> Self:
+        lowest, end = self.first, self.first + len(self.statuses)
+        for partial in self.partials:
+            combined = self.statuses[partial.first - self.first : partial.last - self.first]
+            fits = lowest <= partial.first and partial.last <= end and TaskStatus.QUEUED not in combined
+            if not fits or combined.count(TaskStatus.COMPLETED) != partial.successful_tasks:
+                msg = (
+                    f"the partial of tasks [{partial.first}, {partial.last}) does not fit the report of [{self.first}, {end}); "
+                    "combine neighbouring results that it reports, once each and in index order, and none of a retried task"
+                )
+                raise ValueError(msg)
+            lowest = partial.last
         return self
 
 

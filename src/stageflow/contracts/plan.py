@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from stageflow.contracts.base import Contract
+from stageflow.contracts.lease import Lease
 
 
 class PlanChunk(Contract):
@@ -50,6 +51,30 @@ class PlanOutcome(StrEnum):
     STALE = "stale"
     PAUSED = "paused"
     JOB_ENDED = "job_ended"
+
+
+class FirstLease(Contract):
+    """The planner's wish to run the first of the tasks that it adds.
+
+    Attributes:
+        max_tasks: The most tasks that the lease may hold.
+        lease_seconds: How long it holds without a heartbeat.
+    """
+
+    worker_id: str = Field(min_length=1, max_length=200)
+    max_tasks: int = Field(ge=1)
+    lease_seconds: float = Field(gt=0, le=604_800)
+
+
+class PlanAnswer(Contract):
+    """The answer to a chunk whose planner wants to run the first of its tasks.
+
+    Attributes:
+        lease: On the first tasks of the chunk; ``None`` where there are none to be had.
+    """
+
+    outcome: PlanOutcome
+    lease: Lease | None = None
 
 
 class PlanDigest:

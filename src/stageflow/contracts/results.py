@@ -1,17 +1,21 @@
 """The results of a stage as a typed, lazily paged sequence."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import reduce
 from typing import Final, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract
+from stageflow.contracts.partial import Combine, Partial, PartialLoader
 from stageflow.contracts.status import TaskStatus
-from stageflow.errors import StageResultsInvalidError, TaskFailedError
+from stageflow.errors import StageResultsInvalidError, TaskFailedError, WorkflowDefinitionError
 
 R = TypeVar("R")
 
 PAGE_SIZE: Final = 5000
+PARTIALS_PAGE_SIZE: Final = 500
 
 
 class ResultRow(Contract):
@@ -30,6 +34,14 @@ class ResultRow(Contract):
 
 PageLoader = Callable[[int, int, bool], list[ResultRow]]
 """``load(first_index, limit, failed_only)``: the next rows in index order, from ``first_index`` on; fewer only at the end."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How the results of a stage are combined, and where to read what workers combined of them already."""
+
+    combine: Combine
+    load: PartialLoader
 
 
 class StageResults(Generic[R]):
@@ -52,12 +64,15 @@ class StageResults(Generic[R]):
         task_count: int,
         successful_tasks: int,
         load: PageLoader,
+        combination: Combination | None = None,
     ) -> None:
         self.stage_number: Final = stage_number
         self.task_count: Final = task_count
         self._model = model
         self._successful = successful_tasks
         self._load = load
+        self._combination = combination
+        self._combined: tuple[R | None] | None = None
 
     def __len__(self) -> int:
         """Return how many tasks completed."""
@@ -94,6 +109,72 @@ class StageResults(Generic[R]):
         """Yield the tasks that failed, in index order, with their error."""
         return self._rows(failed_only=True)
 
+    def combined(self) -> R | None:
+        """Return the results of the completed tasks combined in index order, ``None`` where none completed.
+
+        What a left fold of ``combine`` over all results gives; ``combine`` being associative, it is enough to fold the partials
+        that workers stored with the results, one for each report of theirs. Results that are in no partial (``combine`` raised
+        in the worker, or they were stored by hand) are read and folded in their place. A second call reads nothing.
+
+        Raises:
+            WorkflowDefinitionError: The stage declares no ``combine``.
+            StageResultsInvalidError: A stored result or partial is not (or no longer) the stage's result model, or they do
+                not add up to the tasks that completed.
+            Exception: What ``combine`` raises.
+        """
+        combination = self._combination
+        if combination is None:
+            msg = (
+                f"stage {self.stage_number} declares no combine; write @the_stage.combine above a method "
+                "`def add(self, left: R, right: R) -> R` of its controller, where R is the result model of its task"
+            )
+            raise WorkflowDefinitionError(msg)
+        if self._combined is None:
+            pieces = self._pieces(combination)
+            first = next(pieces, None)
+            self._combined = (None if first is None else reduce(combination.combine, pieces, first),)
+        return self._combined[0]
+
+    def _pieces(self, combination: Combination) -> Iterator[R]:
+        """Yield what is to be folded, in index order: the partials, and between them the results that no partial holds.
+
+        The partials are counted first, so that nothing is read between them where they hold every result: failed and skipped
+        tasks leave gaps, too.
+        """
+        missing = self._successful - sum(partial.successful_tasks for partial in self._partials(combination))
+        end = 0
+        for partial in self._partials(combination):
+            if missing > 0:
+                for row in self._completed_between(end, partial.first):
+                    missing -= 1
+                    yield self._result(row)
+            yield self._decode(partial.value, f"the combination of tasks [{partial.first}, {partial.last})")
+            end = partial.last
+        if missing > 0:
+            for row in self._completed_between(end, self.task_count):
+                missing -= 1
+                yield self._result(row)
+        if missing:
+            msg = (
+                f"results and partials of stage {self.stage_number} do not add up to its {self._successful} completed tasks "
+                f"({-missing:+d}); rows of it were changed or deleted, restore them"
+            )
+            raise StageResultsInvalidError(msg)
+
+    def _partials(self, combination: Combination) -> Iterator[Partial]:
+        first = 0
+        while partials := combination.load(first, PARTIALS_PAGE_SIZE):
+            yield from partials
+            if len(partials) < PARTIALS_PAGE_SIZE:
+                return
+            first = partials[-1].last
+
+    def _completed_between(self, first: int, last: int) -> Iterator[ResultRow]:
+        failed_only = False
+        while first < last and (rows := self._load(first, min(PAGE_SIZE, last - first), failed_only)):
+            yield from (row for row in rows if row.status is TaskStatus.COMPLETED and row.task_index < last)
+            first = rows[-1].task_index + 1
+
     def _rows(self, *, failed_only: bool) -> Iterator[ResultRow]:
         first = 0
         while rows := self._load(first, PAGE_SIZE, failed_only):
@@ -105,13 +186,14 @@ class StageResults(Generic[R]):
     def _result(self, row: ResultRow) -> R:
         if self._model is None:
             return cast("R", None)
+        return self._decode(row.result or "", f"stored result of task {row.task_index}")
+
+    def _decode(self, text: str, what: str) -> R:
+        model = cast("type[Contract]", self._model)
         try:
-            return cast("R", self._model.from_json(row.result or ""))
+            return cast("R", model.from_json(text))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the whole"
-            msg = (
-                f"stored result of task {row.task_index} of stage {self.stage_number} is no {self._model.__name__}: "
-                f"{field}: {first['msg']}"
-            )
+            msg = f"{what} of stage {self.stage_number} is no {model.__name__}: {field}: {first['msg']}"
             raise StageResultsInvalidError(msg) from error

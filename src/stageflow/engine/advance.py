@@ -115,6 +115,9 @@ def _stage_result(closing: _Closing) -> StageResultContract:
         result=reading.hydrated(by_policy) if workflow.looks_at_task_results else by_policy,
     )
     results = results_of(closing.repositories, workflow, stage)
+    if workflow.combine(stage.stage_number) is not None:
+        # Whether a hook asks for it or not: an error in combine shows here, and the hooks find the fold done.
+        call_hook(context, "combine", results.combined, (Contract, type(None)))
     added = call_hook(
         context,
         "aggregate_stage_results",

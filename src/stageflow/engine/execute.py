@@ -10,9 +10,11 @@ from pydantic import ValidationError
 from stageflow.contracts.base import Contract, inline_json
 from stageflow.contracts.context import StopSignal, TaskExecutionContext
 from stageflow.contracts.lease import Lease, RangeCompletion, Retry
+from stageflow.contracts.partial import Combine
 from stageflow.contracts.preview import preview
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.status import TaskStatus
+from stageflow.engine.fold import ResultFold
 from stageflow.engine.hooks import error_text, let_interrupt_pass
 from stageflow.errors import ContractViolationError, PermanentTaskError
 from stageflow.workflow.registry import Workflow
@@ -41,9 +43,10 @@ class LeaseMonitor(StopSignal, Protocol):
 class Report:
     """The ended tasks of a lease that the store does not know yet."""
 
-    def __init__(self, lease: Lease, first: int) -> None:
+    def __init__(self, lease: Lease, first: int, combine: Combine | None) -> None:
         self._lease = lease
         self._first = first
+        self._fold = None if combine is None else ResultFold(combine, first)
         self._ended: list[tuple[TaskStatus, str | None, str | None, float, float]] = []
         self._retries: list[Retry] = []
 
@@ -51,15 +54,25 @@ class Report:
         """Return how many tasks it reports."""
         return len(self._ended)
 
-    def add(self, status: TaskStatus, result: str | None, error: str | None, seconds: float) -> None:
-        """Add a task that ended."""
-        self._ended.append((status, result, error, seconds, time.time()))
+    def add_completed(self, result: Contract | None, text: str | None, seconds: float) -> None:
+        """Add a task that completed, with its result and that as JSON text."""
+        self._ended.append((TaskStatus.COMPLETED, text, None, seconds, time.time()))
+        if self._fold is not None and result is not None:
+            self._fold.add(result)
+
+    def add_failed(self, error: str, seconds: float) -> None:
+        """Add a task that failed for good."""
+        self._ended.append((TaskStatus.FAILED, None, error, seconds, time.time()))
+        if self._fold is not None:
+            self._fold.pass_over()
 
     def add_retried(self, delay_seconds: float, error: str, seconds: float) -> None:
         """Add a task that goes back for another attempt."""
         index = self._first + len(self)
         self._retries.append(Retry(task_index=index, delay_seconds=delay_seconds, error_details=error))
-        self.add(TaskStatus.QUEUED, None, error, seconds)
+        self._ended.append((TaskStatus.QUEUED, None, error, seconds, time.time()))
+        if self._fold is not None:
+            self._fold.interrupt()
 
     def to_completion(self) -> RangeCompletion:
         """Return what the store is to be told."""
@@ -75,6 +88,7 @@ class Report:
             seconds=seconds,
             completed_at=completed_at,
             retries=self._retries,
+            partials=[] if self._fold is None else self._fold.partials(),
         )
 
 
@@ -93,6 +107,7 @@ def execute_range(
     """
     task = workflow.task(lease.stage_number)
     policy = workflow.definition.stage(lease.stage_number).retry
+    combine = workflow.combine(lease.stage_number)
     about = {
         "job_id": lease.job_id,
         "job_type": lease.job_type,
@@ -104,7 +119,7 @@ def execute_range(
         "worker_id": worker_id,
         "signal": monitor,
     }
-    report, due = Report(lease, lease.first), time.perf_counter() + FLUSH_SECONDS
+    report, due = Report(lease, lease.first, combine), time.perf_counter() + FLUSH_SECONDS
     for index, parameters in enumerate(lease.tasks, start=lease.first):
         if not monitor.start(index):
             break
@@ -113,7 +128,7 @@ def execute_range(
         ended = _run_task(task, parameters, context, run_handler, policy, report)
         if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
             yield report.to_completion()
-            report, due = Report(lease, index + 1), ended + FLUSH_SECONDS
+            report, due = Report(lease, index + 1, combine), ended + FLUSH_SECONDS
     if len(report):
         yield report.to_completion()
 
@@ -129,7 +144,7 @@ def _run_task(
     """Run one task, add what came of it to the report, and return when it ended."""
     started = time.perf_counter()
     try:
-        text = _encode(task, run_handler(task, _decode(task, parameters), context))
+        result, text = _encode(task, run_handler(task, _decode(task, parameters), context))
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler ends its task, not the worker's slot
         let_interrupt_pass(error)
         ended = time.perf_counter()
@@ -137,10 +152,10 @@ def _run_task(
             delay = policy.delay_seconds(context.attempt, random.random())  # noqa: S311  jitter, not a secret
             report.add_retried(delay, error_text(error), ended - started)
         else:
-            report.add(TaskStatus.FAILED, None, error_text(error), ended - started)
+            report.add_failed(error_text(error), ended - started)
     else:
         ended = time.perf_counter()
-        report.add(TaskStatus.COMPLETED, text, None, ended - started)
+        report.add_completed(result, text, ended - started)
     return ended
 
 
@@ -153,8 +168,8 @@ def _decode(task: Task[Any, Any], parameters: str) -> Contract:
     return model
 
 
-def _encode(task: Task[Any, Any], result: object) -> str | None:
-    """Return a handler's result as JSON text, after the check that it is exactly what its annotation says.
+def _encode(task: Task[Any, Any], result: object) -> tuple[Contract | None, str | None]:
+    """Return a handler's result, also as JSON text, after the check that it is exactly what its annotation says.
 
     Raises:
         ContractViolationError: It is something else.
@@ -162,9 +177,9 @@ def _encode(task: Task[Any, Any], result: object) -> str | None:
     """
     if task.result_model is None:
         if result is None:
-            return None
+            return None, None
     elif isinstance(result, Contract) and type(result) is task.result_model:
-        return inline_json(result.to_json(), f"the result of a task {task.task_type!r}")
+        return result, inline_json(result.to_json(), f"the result of a task {task.task_type!r}")
     expected = "None" if task.result_model is None else task.result_model.__name__
     msg = (
         f"task {task.task_type!r} must return {expected}, it returned {type(result).__name__}: {preview(result)}; "

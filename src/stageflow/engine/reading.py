@@ -12,7 +12,7 @@ from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext
 from stageflow.contracts.job_state import JobState
 from stageflow.contracts.orchestration import OrchestrationDataContract
-from stageflow.contracts.results import StageResults
+from stageflow.contracts.results import Combination, StageResults
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageRecord, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import StageStatus
 from stageflow.contracts.stored_results import StoredStageResults
@@ -105,12 +105,16 @@ class JobReading:
 
 def results_of(repositories: Repositories, workflow: Workflow, stage: StageRecord) -> StageResults[Any]:
     """Return the results of one stage, read page by page when they are asked for."""
+    combine = workflow.combine(stage.stage_number)
     return StageResults(
         stage_number=stage.stage_number,
         model=workflow.task(stage.stage_number).result_model,
         task_count=stage.task_count,
         successful_tasks=stage.successful_tasks,
         load=partial(repositories.stages.list_result_rows, stage.stage_id),
+        combination=None
+        if combine is None
+        else Combination(combine, partial(repositories.stages.list_partials, stage.stage_id)),
     )
 
 

@@ -25,6 +25,8 @@ class CompletionStore(Protocol):
         beyond a task which ``close_task`` took out of the range, what is before that task is recorded, and the lease ends
         with it: nothing is written for that task and those after it, and the holder's next report is stale.
 
+        Partials are written with the results they combine, in one transaction; one that reaches beyond what is recorded is not.
+
         Raises:
             StoreStateError: A report is longer than its range, and no operator cut it; nothing was written.
         """

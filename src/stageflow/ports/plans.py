@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from stageflow.contracts.plan import PlanChunk, PlanOutcome
+from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanOutcome
 
 
 class PlanStore(Protocol):
@@ -18,4 +18,8 @@ class PlanStore(Protocol):
             StoreStateError: ``first_index`` is not the stage's ``task_count``.
             InvalidValueError: A key is there twice.
         """
+        ...
+
+    def add_tasks_and_lease(self, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
+        """Write a chunk as :meth:`add_tasks` does, and lease the first of its tasks to its planner in the same transaction."""
         ...

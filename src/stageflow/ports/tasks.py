@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from stageflow.contracts.partial import Partial
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.task import TaskRecord, TaskResult
@@ -41,6 +42,13 @@ class TaskStore(Protocol):
 
     def list_result_rows(self, stage_id: int, *, first_index: int, limit: int, failed_only: bool) -> list[ResultRow]:
         """Return the newest result of each index, in index order, from an index on."""
+        ...
+
+    def list_partials(self, stage_id: int, *, first_index: int, limit: int) -> list[Partial]:
+        """Return the partials of the stage's generation that begin at an index or later, in index order.
+
+        Those of older generations stand for results that may have been replaced since.
+        """
         ...
 
     def list_task_results(self, stage_id: int, *, first_index: int, limit: int) -> list[TaskResult]:

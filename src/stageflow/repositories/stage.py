@@ -2,7 +2,8 @@
 
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import validate_job_id
-from stageflow.contracts.plan import PlanChunk, PlanOutcome
+from stageflow.contracts.partial import Partial
+from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanOutcome
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.task import TaskResult
@@ -45,9 +46,19 @@ class StageRepository:
         return self._store.add_tasks(chunk)
 
     @enforce_contract
+    def add_tasks_and_lease(self, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
+        """Write a chunk, and lease the first of its tasks to its planner in the same transaction."""
+        return self._store.add_tasks_and_lease(chunk, wish)
+
+    @enforce_contract
     def list_result_rows(self, stage_id: int, first_index: int, limit: int, failed_only: bool) -> list[ResultRow]:  # noqa: FBT001  the shape of a page loader
         """Return the newest stored result of each index as text, in index order, from an index on."""
         return self._store.list_result_rows(stage_id, first_index=first_index, limit=limit, failed_only=failed_only)
+
+    @enforce_contract
+    def list_partials(self, stage_id: int, first_index: int, limit: int) -> list[Partial]:
+        """Return the partial combinations that begin at an index or later, in index order."""
+        return self._store.list_partials(stage_id, first_index=first_index, limit=limit)
 
     @enforce_contract
     def list_task_results(self, stage_id: int, first_index: int, limit: int) -> list[TaskResult]:

@@ -1,11 +1,11 @@
 """What handlers and planners are called with, for unit tests that need no store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar, cast
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import FixedSignal, JobExecutionContext, TaskExecutionContext
-from stageflow.contracts.results import ResultRow, StageResults
+from stageflow.contracts.results import Combination, ResultRow, StageResults
 from stageflow.contracts.stage import StageResultContract
 from stageflow.contracts.status import TaskStatus
 
@@ -75,6 +75,7 @@ def stage_results(
     *,
     stage_number: int = 1,
     failed: Mapping[int, str] | None = None,
+    combine: Callable[[R, R], R] | None = None,
 ) -> StageResults[R]:
     """Return the results of a closed stage, as a planner takes them.
 
@@ -82,6 +83,7 @@ def stage_results(
         completed: What the tasks that completed returned, in index order.
         stage_number: The stage.
         failed: Tasks that failed, by index, with their errors; the completed ones fill the indexes between.
+        combine: What the stage declares under ``@….combine``, such as ``controller.add``; for ``combined()``.
     """
     errors = failed or {}
     total = len(completed) + len(errors)
@@ -106,6 +108,7 @@ def stage_results(
         task_count=total,
         successful_tasks=len(completed),
         load=load,
+        combination=None if combine is None else Combination(combine, lambda _first_index, _limit: []),
     )
 
 

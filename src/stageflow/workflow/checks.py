@@ -84,6 +84,8 @@ def check_stages(controller_class: Controller, stages: tuple[Stage[Any, Any], ..
             _require_other_plan(controller_class, stages, stage)
         else:
             _check_planner(_method(controller_class, stage, stage.planner), stage, model)
+        if stage.combiner is not None:
+            _check_combiner(_method(controller_class, stage, stage.combiner), stage)
         if stage.aggregator is not None:
             _check_aggregator(_method(controller_class, stage, stage.aggregator), stage, model)
         if stage.orchestrator is not None:
@@ -133,7 +135,7 @@ def _require_other_plan(controller_class: Controller, stages: tuple[Stage[Any, A
 def _check_names(stages: tuple[Stage[Any, Any], ...]) -> None:
     seen: dict[str, Callable[..., Any]] = {}
     for stage in stages:
-        for declared in (stage.planner, stage.aggregator, stage.orchestrator, stage.judge):
+        for declared in (stage.planner, stage.combiner, stage.aggregator, stage.orchestrator, stage.judge):
             if declared is not None and seen.setdefault(declared.__name__, declared) is not declared:
                 msg = (
                     f"{place_of(seen[declared.__name__])} is hidden by {place_of(declared)}, which has the same name; "
@@ -166,6 +168,19 @@ def _check_planner(method: Callable[..., Any], stage: Stage[Any, Any], model: ty
     keyed = model_argument(item, Keyed)
     if not agrees(item if keyed is None else keyed, expected):
         _refuse(method, stage, name, hint, f"Iterator[{type_text(expected)}], what {stage.task.where} takes")
+
+
+def _check_combiner(method: Callable[..., Any], stage: Stage[Any, Any]) -> None:
+    expected = stage.task.result_model
+    if expected is None:
+        msg = (
+            f"{place_of(method)} combines the results of {stage!r}, but {stage.task.where} returns none; let it return a "
+            "Contract, or drop the combine"
+        )
+        raise WorkflowDefinitionError(msg)
+    for name, hint in _hints(method, stage, 2):
+        if not agrees(hint, expected):
+            _refuse(method, stage, name, hint, f"{type_text(expected)}, what {stage.task.where} gives")
 
 
 def _check_aggregator(method: Callable[..., Any], stage: Stage[Any, Any], model: type[Contract]) -> None:

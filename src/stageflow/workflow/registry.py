@@ -10,9 +10,11 @@ from stageflow.contracts.base import Contract
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import control_work_type, task_work_type
 from stageflow.contracts.job import WorkflowDefinition
+from stageflow.contracts.partial import Combine
 from stageflow.errors import UnknownWorkflowError, WorkflowDefinitionError
 from stageflow.workflow.annotations import place_of_caller
 from stageflow.workflow.checks import check_stages, parameters_model_of
+from stageflow.workflow.combining import combine_of
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.declared import declared_stage, declared_stages
 from stageflow.workflow.overrides import is_overridden
@@ -52,6 +54,14 @@ class Workflow:
             WorkflowDefinitionError: There is no such stage.
         """
         return declared_stage(type(self.controller), stage_number).task
+
+    def combine(self, stage_number: int) -> Combine | None:
+        """Return the method that combines a stage's results, its answers checked; ``None`` where the stage declares none.
+
+        Raises:
+            WorkflowDefinitionError: There is no such stage.
+        """
+        return combine_of(self.controller, declared_stage(type(self.controller), stage_number))
 
     @property
     def looks_at_task_results(self) -> bool:

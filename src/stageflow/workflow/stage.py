@@ -50,7 +50,7 @@ class Stage(Generic[P, R]):
         task: The task that it runs.
         after: The stages whose results its planner takes.
         where: ``file:line`` of the declaration, for messages.
-        planner: The method that plans it, if one does; likewise ``aggregator``, ``orchestrator`` and ``judge``.
+        planner: The method that plans it, if one does; likewise ``combiner``, ``aggregator``, ``orchestrator`` and ``judge``.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Stage(Generic[P, R]):
         self.where: Final = where
         self.attribute = "?"
         self.planner: Callable[..., Iterable[Any]] | None = None
+        self.combiner: Callable[..., Contract] | None = None
         self.aggregator: Callable[..., Contract] | None = None
         self.orchestrator: Callable[..., OrchestrationDataContract | None] | None = None
         self.judge: Callable[..., bool] | None = None
@@ -77,6 +78,16 @@ class Stage(Generic[P, R]):
     def __repr__(self) -> str:
         """Return the number, the attribute and where the stage is declared."""
         return f"<stage {self.definition.number} {self.attribute} ({self.where})>"
+
+    def combine(self: "Stage[P, M]", method: Callable[[C, M, M], M]) -> Callable[[C, M, M], M]:
+        """Declare the method that combines two neighbouring results into one; ``results.combined()`` gives that of all.
+
+        Workers call it while tasks finish, so that whoever closes the stage need not read every result. It must be pure and
+        associative, ``add(add(a, b), c) == add(a, add(b, c))``; it need not commute: the left one is of lower indexes.
+        """
+        self._refuse_second("combine", self.combiner, method)
+        self.combiner = method
+        return method
 
     def aggregate(
         self,

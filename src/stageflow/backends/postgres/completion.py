@@ -166,7 +166,9 @@ def _reports(completions: Sequence[RangeCompletion]) -> list[object]:
             errors += completion.errors
             delays += [None] * len(completion.statuses)
     all_completed = statuses.count(TaskStatus.COMPLETED) == len(statuses)
-    separator, texts = packed([] if all_completed else statuses, results, errors if any(errors) else [])
+    partials = [(place, partial) for place, report in enumerate(completions, start=1) for partial in report.partials]
+    values = [partial.value for _, partial in partials]
+    separator, (*texts, values_text) = packed([] if all_completed else statuses, results, errors if any(errors) else [], values)
     return [
         separator,
         dense_array([completion.range_id for completion in completions]),
@@ -178,4 +180,9 @@ def _reports(completions: Sequence[RangeCompletion]) -> list[object]:
         number_array(delays) if any(completion.retries for completion in completions) else "{}",
         Doubles(seconds),
         Doubles(times),
+        dense_array([place for place, _ in partials]),
+        dense_array([partial.first for _, partial in partials]),
+        dense_array([partial.last for _, partial in partials]),
+        dense_array([partial.successful_tasks for _, partial in partials]),
+        values_text,
     ]

@@ -2,8 +2,9 @@
 
 from stageflow.backends.postgres.arrays import packed
 from stageflow.backends.postgres.part import Part
+from stageflow.backends.postgres.rows import lease_from_row
 from stageflow.backends.postgres.sql_text import query
-from stageflow.contracts.plan import PlanChunk, PlanOutcome
+from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanOutcome
 from stageflow.errors import InvalidValueError
 
 
@@ -12,26 +13,37 @@ class Plans(Part):
 
     def add_tasks(self, chunk: PlanChunk) -> PlanOutcome:
         """Write a chunk of a stage's tasks and their ranges."""
-        if "" in chunk.parameters:
-            index = chunk.first_index + chunk.parameters.index("")
-            msg = f"task {index} has an empty text as parameters; give it a JSON object"
-            raise InvalidValueError(msg)
-        separator, (parameters, keys) = packed(chunk.parameters, chunk.keys)
-        ((outcome,),) = self._database.write(
-            query("add_tasks"),
-            (
-                separator,
-                chunk.range_id,
-                chunk.token,
-                chunk.stage_id,
-                chunk.first_index,
-                parameters,
-                keys,
-                chunk.digest,
-                chunk.final,
-                chunk.claimable,
-                chunk.range_count,
-                chunk.replace,
-            ),
-        )
+        ((outcome,),) = self._database.write(query("add_tasks"), _columns(chunk))
         return PlanOutcome(outcome)
+
+    def add_tasks_and_lease(self, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
+        """Write a chunk, and lease the first of its tasks to its planner in the same transaction."""
+        ((outcome, *lease),) = self._database.write(
+            query("add_tasks_and_lease"), (*_columns(chunk), wish.worker_id, wish.max_tasks, wish.lease_seconds)
+        )
+        return PlanAnswer(
+            outcome=PlanOutcome(outcome),
+            lease=None if lease[0] is None else lease_from_row(tuple(lease)),
+        )
+
+
+def _columns(chunk: PlanChunk) -> tuple[object, ...]:
+    if "" in chunk.parameters:
+        index = chunk.first_index + chunk.parameters.index("")
+        msg = f"task {index} has an empty text as parameters; give it a JSON object"
+        raise InvalidValueError(msg)
+    separator, (parameters, keys) = packed(chunk.parameters, chunk.keys)
+    return (
+        separator,
+        chunk.range_id,
+        chunk.token,
+        chunk.stage_id,
+        chunk.first_index,
+        parameters,
+        keys,
+        chunk.digest,
+        chunk.final,
+        chunk.claimable,
+        chunk.range_count,
+        chunk.replace,
+    )

@@ -14,6 +14,7 @@ from stageflow.contracts.job import JobRecord
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
+from stageflow.contracts.partial import Partial
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord, StageResultContract
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
@@ -189,6 +190,15 @@ def result_rows_from_rows(rows: list[TupleRow]) -> list[ResultRow]:
             }
             for row in rows
         ]
+    )
+
+
+def partial_from_row(row: TupleRow, stage_id: int) -> Partial:
+    """Read the 4 columns of a partial."""
+    return _from_row(
+        "the partial of a stage's tasks",
+        (stage_id, row[0]),
+        lambda: Partial(first=row[0], last=row[1], successful_tasks=row[2], value=row[3]),
     )
 
 

@@ -4,8 +4,15 @@ from collections.abc import Sequence
 
 from stageflow.backends.postgres.arrays import dense_array
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.rows import result_rows_from_rows, stage_from_row, task_from_row, task_result_from_row
+from stageflow.backends.postgres.rows import (
+    partial_from_row,
+    result_rows_from_rows,
+    stage_from_row,
+    task_from_row,
+    task_result_from_row,
+)
 from stageflow.backends.postgres.sql_text import query
+from stageflow.contracts.partial import Partial
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.task import TaskRecord, TaskResult
@@ -41,6 +48,11 @@ class Tasks(Part):
         """Return the newest result of each index, in index order, from an index on."""
         statement = query("list_failed_results" if failed_only else "list_results")
         return result_rows_from_rows(self._database.read(statement, (stage_id, first_index, limit)))
+
+    def list_partials(self, stage_id: int, *, first_index: int, limit: int) -> list[Partial]:
+        """Return the partials of the stage's generation that begin at an index or later, in index order."""
+        rows = self._database.read(query("list_partials"), (stage_id, first_index, limit))
+        return [partial_from_row(row, stage_id) for row in rows]
 
     def list_task_results(self, stage_id: int, *, first_index: int, limit: int) -> list[TaskResult]:
         """Return the newest result of each index as contracts, in index order, from an index on."""

@@ -20,6 +20,10 @@ INSERT_RESULT: Final = (
     " completed_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
+INSERT_PARTIAL: Final = (
+    "insert into stageflow_partials (stage_id, generation, first, last, successful_tasks, value) values (?, ?, ?, ?, ?, ?)"
+)
+
 NO_TOKEN: Final = 0
 """The token of results that no lease holder reported: an operator's, and those of tasks that killed their workers."""
 
@@ -61,6 +65,7 @@ def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | Non
     count = len(completion.statuses)
     try:
         tx.run_many(INSERT_RESULT, _result_rows(work, completion))
+        tx.run_many(INSERT_PARTIAL, _partial_rows(work, completion))
     except sqlite3.IntegrityError as error:
         msg = (
             f"one of the tasks from {work.first} on of stage {work.stage_number} of job {work.job_id} has a result "
@@ -136,6 +141,11 @@ def _result_rows(work: Work, completion: RangeCompletion) -> Iterator[tuple[Valu
             )
 
 
+def _partial_rows(work: Work, completion: RangeCompletion) -> Iterator[tuple[Value, ...]]:
+    for partial in completion.partials:
+        yield work.stage_id, work.generation, partial.first, partial.last, partial.successful_tasks, partial.value
+
+
 def _return_retries(tx: Transaction, work: Work, completion: RangeCompletion) -> None:
     for first, last, retry in group_retries(completion.retries):
         delayed = retry.delay_seconds > 0
@@ -189,6 +199,7 @@ def _cut_short(tx: Transaction, work: Work, completion: RangeCompletion) -> Rang
         seconds=completion.seconds[:width],
         completed_at=completion.completed_at[:width],
         retries=[retry for retry in completion.retries if retry.task_index < work.last],
+        partials=[partial for partial in completion.partials if partial.last <= work.last],
     )
 
 

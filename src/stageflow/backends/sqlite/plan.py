@@ -3,13 +3,23 @@
 from collections.abc import Iterator
 
 from stageflow.backends.sqlite.barrier import drop_control, open_barrier
+from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction, Value
 from stageflow.backends.sqlite.decisions import split_evenly
 from stageflow.backends.sqlite.part import StorePart
-from stageflow.backends.sqlite.ranges import Work, delete_range, get_leased, hold_range, insert_range, json_list
+from stageflow.backends.sqlite.ranges import (
+    Holder,
+    Work,
+    delete_range,
+    get_leased,
+    hold_range,
+    insert_range,
+    json_list,
+    lease_head,
+)
 from stageflow.contracts.ids import task_work_type
-from stageflow.contracts.lease import WorkKind
-from stageflow.contracts.plan import PlanChunk, PlanOutcome
+from stageflow.contracts.lease import Lease, WorkKind
+from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanOutcome
 from stageflow.errors import InvalidValueError, StoreStateError
 
 
@@ -26,30 +36,56 @@ class SqlitePlan(StorePart):
             InvalidValueError: A key is there twice; nothing was written.
         """
         with self._database.transaction() as tx:
-            plan = get_leased(tx, chunk.range_id, chunk.token)
-            if plan is None or plan.kind != WorkKind.PLAN or plan.stage_id != chunk.stage_id:
-                return PlanOutcome.STALE
-            if plan.job_ended:
-                drop_control(tx, plan)
-                return PlanOutcome.JOB_ENDED
-            if plan.job_paused:
-                hold_range(tx, plan.range_id)
-                return PlanOutcome.PAUSED
-            if chunk.replace:
-                _forget_tasks(tx, plan.stage_id)
-            _require_next_index(tx, plan, chunk)
-            if chunk.parameters:
-                _insert_tasks(tx, chunk)
-                _insert_ranges(tx, plan, chunk)
-            _count_tasks(tx, chunk)
-            if chunk.final:
-                _end_planning(tx, plan)
-            return PlanOutcome.RECORDED
+            return _add_tasks(tx, chunk)
+
+    def add_tasks_and_lease(self, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
+        """Write a chunk, and lease the first of its tasks to its planner in the same transaction."""
+        with self._database.transaction() as tx:
+            outcome = _add_tasks(tx, chunk)
+            lease = _lease_first(tx, chunk, wish) if outcome is PlanOutcome.RECORDED else None
+            return PlanAnswer(outcome=outcome, lease=lease)
+
+
+def _add_tasks(tx: Transaction, chunk: PlanChunk) -> PlanOutcome:
+    plan = get_leased(tx, chunk.range_id, chunk.token)
+    if plan is None or plan.kind != WorkKind.PLAN or plan.stage_id != chunk.stage_id:
+        return PlanOutcome.STALE
+    if plan.job_ended:
+        drop_control(tx, plan)
+        return PlanOutcome.JOB_ENDED
+    if plan.job_paused:
+        hold_range(tx, plan.range_id)
+        return PlanOutcome.PAUSED
+    if chunk.replace:
+        _forget_tasks(tx, plan.stage_id)
+    _require_next_index(tx, plan, chunk)
+    if chunk.parameters:
+        _insert_tasks(tx, chunk)
+        _insert_ranges(tx, plan, chunk)
+    _count_tasks(tx, chunk)
+    if chunk.final:
+        _end_planning(tx, plan)
+    return PlanOutcome.RECORDED
+
+
+def _lease_first(tx: Transaction, chunk: PlanChunk, wish: FirstLease) -> Lease | None:
+    row = tx.row(
+        "select w.* from stageflow_ranges r cross join stageflow_work w on w.range_id = r.range_id"
+        " where r.stage_id = ? and r.first = ? and r.kind = 'task' and r.state = 'ready'",
+        (chunk.stage_id, chunk.first_index),
+    )
+    work = None if row is None else Work._make(row)
+    if work is None or work.halted:
+        return None
+    holder = Holder(wish.worker_id, tx.now + span_micros(wish.lease_seconds))
+    lease, _ = lease_head(tx, work, wish.max_tasks, holder)
+    return lease
 
 
 def _forget_tasks(tx: Transaction, stage_id: int) -> None:
     tx.run("delete from stageflow_ranges where stage_id = ? and kind = 'task'", (stage_id,))
     tx.run("delete from stageflow_results where stage_id = ?", (stage_id,))
+    tx.run("delete from stageflow_partials where stage_id = ?", (stage_id,))
     tx.run("delete from stageflow_tasks where stage_id = ?", (stage_id,))
     tx.run(
         "update stageflow_stages set task_count = 0, remaining = 0, successful_tasks = 0, failed_tasks = 0, skipped_tasks = 0,"

@@ -9,6 +9,7 @@ from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.contracts.base import Contract, JsonObject
 from stageflow.contracts.ids import make_task_id
 from stageflow.contracts.job import JobRecord
+from stageflow.contracts.partial import Partial
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord, StageResultContract
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
@@ -154,6 +155,20 @@ def to_result_row(outcome: Outcome) -> ResultRow:
         result=outcome.result,
         error_details=outcome.error_details,
     )
+
+
+def to_partial(stage_id: int, row: Row) -> Partial:
+    """Return first, last, successful tasks and value as the contract.
+
+    Raises:
+        MalformedRowError: They are not what the contract says.
+    """
+    first, last, successful_tasks, value = row
+    try:
+        return Partial(first=first, last=last, successful_tasks=successful_tasks, value=value)
+    except ValidationError as error:
+        what = f"the partial of tasks [{first}, {last}) of the stage with key {stage_id}"
+        raise _malformed(what, error) from error
 
 
 def to_task_result(stage: StageKey, outcome: Outcome) -> TaskResult:

@@ -13,11 +13,13 @@ from stageflow.backends.sqlite.rows import (
     Outcome,
     StageKey,
     get_stage_key,
+    to_partial,
     to_result_row,
     to_stage_record,
     to_task_record,
     to_task_result,
 )
+from stageflow.contracts.partial import Partial
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import TaskStatus, status_from_text
@@ -100,6 +102,17 @@ class SqliteTasks(StorePart):
         with self._database.reading() as tx:
             outcomes = (list_failed if failed_only else list_outcomes)(tx, stage_id, first_index, limit)
         return [to_result_row(outcome) for outcome in outcomes]
+
+    def list_partials(self, stage_id: int, *, first_index: int, limit: int) -> list[Partial]:
+        """Return the partials of the stage's generation that begin at an index or later, in index order."""
+        with self._database.reading() as tx:
+            rows = tx.rows(
+                "select p.first, p.last, p.successful_tasks, p.value from stageflow_partials p where p.stage_id = ?1"
+                " and p.generation = (select s.generation from stageflow_stages s where s.stage_id = ?1) and p.first >= ?2"
+                " order by p.first limit ?3",
+                (stage_id, first_index, limit),
+            )
+        return [to_partial(stage_id, row) for row in rows]
 
     def list_task_results(self, stage_id: int, *, first_index: int, limit: int) -> list[TaskResult]:
         """Return the newest result of each index as contracts, in index order, from an index on."""

@@ -15,6 +15,7 @@ from stageflow.testing.conformance.leases import HeartbeatConformance, ReturnCon
 from stageflow.testing.conformance.machine import ScheduleConformance
 from stageflow.testing.conformance.named_claims import NamedClaimConformance
 from stageflow.testing.conformance.outbox import DeadLetterConformance, OutboxConformance, WorkerConformance
+from stageflow.testing.conformance.partials import PartialConformance
 from stageflow.testing.conformance.pausing import PauseConformance
 from stageflow.testing.conformance.plan import PlanConformance
 from stageflow.testing.conformance.recovery import RecoveryConformance, SweepConformance, WatchedRecoveryConformance
@@ -60,6 +61,7 @@ class StoreConformance(
     SweepConformance,
     ResultConformance,
     StageResultConformance,
+    PartialConformance,
     OutboxConformance,
     DeadLetterConformance,
     WorkerConformance,

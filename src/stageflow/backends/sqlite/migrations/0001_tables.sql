@@ -91,6 +91,19 @@ create table stageflow_results (
 ) strict, without rowid;
 create index stageflow_results_failed on stageflow_results (stage_id, task_index) where status = 'failed';
 
+-- What a report's completed results [first, last) are together, where a stage declares how to combine them. Written with these
+-- results; no two of a stage and generation overlap.
+create table stageflow_partials (
+    stage_id integer not null,
+    generation integer not null,
+    first integer not null,
+    last integer not null,
+    successful_tasks integer not null,
+    value text not null,
+    primary key (stage_id, generation, first),
+    constraint partials_width check (successful_tasks >= 1 and successful_tasks <= last - first)
+) strict, without rowid;
+
 -- Work: tasks [first, last) of a stage, or the planning or advancing of it (kind). The only table whose rows move.
 -- For each stage and generation, results and ranges of kind task cover [0, task_count) exactly once. A range that was skipped
 -- or cancelled stays as one closed row and needs no results. Ids are never used again, since outsiders remember them.

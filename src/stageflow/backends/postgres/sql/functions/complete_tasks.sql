@@ -3,13 +3,16 @@
 -- it was the last; it also gets the lease on the advancement. A report whose token is not the range's changes nothing ('stale', or
 -- 'already_recorded' where this very report was written before) and does not hinder the others. Of a report that reaches beyond a task
 -- which an operator took out of the range, what is before that task is recorded, and the lease ends with it.
--- The first five lists are parallel, one element a report; the others have one element a task, report after report, and may be
--- empty where all are null (p_statuses: all completed).
+-- The first five lists are parallel, one element a report; the next have one element a task, report after report, and may be
+-- empty where all are null (p_statuses: all completed). The p_partial lists are parallel, one element a partial; its place is that
+-- of its report, from 1. Partials are written with the results they combine; one that reaches beyond what is recorded is not.
 -- Locks: ranges by id, then stages by id (the counters, as the last statement), then (count_down) the job. Errors: SF001, SF002.
 create or replace function stageflow.complete_tasks(
     p_range_ids bigint[], p_tokens bigint[], p_stage_ids bigint[], p_firsts integer[], p_counts integer[],
     p_statuses text[], p_results text[], p_errors text[], p_delays double precision[],
     p_seconds double precision[], p_completed_at double precision[],
+    p_partial_places integer[], p_partial_firsts integer[], p_partial_lasts integer[], p_partial_tasks integer[],
+    p_partial_values text[],
     p_worker_id text, p_lease_seconds double precision)
 returns table (
     place integer, outcome text, is_last boolean, job_id text, stage_number integer, remaining integer, halted boolean,
@@ -76,6 +79,13 @@ begin
             p_seconds[v_lo:v_hi], p_completed_at[v_lo:v_hi], p_statuses[v_lo:v_hi], p_results[v_lo:v_hi], p_errors[v_lo:v_hi]
         ) with ordinality as t (seconds, completed_at, status, result, error, place)
         where t.status is distinct from 'queued';
+        if cardinality(p_partial_places) > 0 then
+            insert into stageflow.partials (stage_id, generation, first, last, successful_tasks, value)
+            select v_range.stage_id, v_range.generation, p.first, p.last, p.tasks, p.value
+            from unnest(p_partial_places, p_partial_firsts, p_partial_lasts, p_partial_tasks, p_partial_values)
+                as p (place, first, last, tasks, value)
+            where p.place = v_report.place and p.last <= v_report.first + v_report.count;
+        end if;
         if cardinality(p_statuses) = 0 then
             v_counts := array[v_report.count, 0, 0, 0, 0];
         else

@@ -14,6 +14,7 @@ begin
     end if;
     delete from stageflow.ranges r where r.stage_id = p_stage_id and r.kind = 'task';
     delete from stageflow.tasks t where t.stage_id = p_stage_id;
+    delete from stageflow.partials p where p.stage_id = p_stage_id;
     update stageflow.stages s set task_count = 0, remaining = 0, plan_digest = '' where s.stage_id = p_stage_id;
 end
 $$;
