@@ -14,13 +14,12 @@ from stageflow.contracts.context import JobExecutionContext
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Lease, RangeReturn
 from stageflow.contracts.orchestration import OrchestrationAction
-from stageflow.contracts.plan import PlanChunk, PlanDigest, PlanOutcome
+from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanDigest, PlanOutcome
 from stageflow.contracts.preview import redact
-from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskDefinition
 from stageflow.engine.hooks import RetryPlanningError, read_plan
-from stageflow.engine.reading import JobReading, read_job
+from stageflow.engine.reading import JobReading, PlannedTasks, read_job
 from stageflow.errors import (
     HookError,
     InvalidValueError,
@@ -85,25 +84,48 @@ class _Chunk:
         )
 
 
+@dataclass(frozen=True)
+class PlanEnd:
+    """What planning did.
+
+    Attributes:
+        first: Lease on the first of the tasks that were added last, where one was wished for.
+    """
+
+    planned: Planned
+    first: Lease | None = None
+
+
 def plan_stage(
     lease: Lease,
     workflow: Workflow,
     repositories: Repositories,
     telemetry: Telemetry,
     *,
+    reading: JobReading | None,
     range_count: int,
-) -> Planned:
+    wish: FirstLease | None,
+) -> PlanEnd:
     """Plan the stage that a plan lease names.
+
+    Args:
+        lease: The plan lease.
+        workflow: The job's workflow.
+        repositories: The store.
+        telemetry: Hears of it.
+        reading: The job, where the caller has just opened this very stage and knows it; read otherwise.
+        range_count: How many ranges a wide stage starts as.
+        wish: Run the first of the tasks that are added last.
 
     Commits in chunks whose tasks may be claimed at once, while the planning mark holds the barrier open. A second try
     after a crash runs the planner again and goes on after what is there. What a hook raises fails the job.
     """
     try:
-        reading = read_job(repositories, workflow, lease.job_id)
-        context = reading.context()
+        known = read_job(repositories, workflow, lease.job_id) if reading is None else reading
+        context = known.context()
         with current_job(context):
-            definitions = _definitions(lease, reading, context)
-            outcome = _write(lease, workflow, reading.stage(lease.stage_id), definitions, repositories, range_count)
+            definitions = _definitions(lease, known, context)
+            answer = _write(lease, known, definitions, range_count, wish)
     except RetryPlanningError as error:
         return _retry_or_fail(lease, workflow, repositories, telemetry, error)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
@@ -111,11 +133,11 @@ def plan_stage(
         return _fail(lease, repositories, telemetry, reason)
     except (HookError, InvalidValueError) as error:
         return _fail(lease, repositories, telemetry, f"Planning stage {lease.stage_number} failed: {error}")
-    if outcome is not PlanOutcome.RECORDED:
-        telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=outcome)
-        return Planned.REFUSED
+    if answer.outcome is not PlanOutcome.RECORDED:
+        telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=answer.outcome)
+        return PlanEnd(Planned.REFUSED)
     telemetry.emit("stage_planned", lease.job_id, stage=lease.stage_number)
-    return Planned.PLANNED
+    return PlanEnd(Planned.PLANNED, answer.lease)
 
 
 def _definitions(
@@ -155,52 +177,52 @@ def _definitions(
 
 def _write(
     lease: Lease,
-    workflow: Workflow,
-    stage: StageRecord,
+    reading: JobReading,
     definitions: Iterator[TaskDefinition[Any]],
-    repositories: Repositories,
     range_count: int,
-) -> PlanOutcome:
-    atomically = workflow.definition.stage(lease.stage_number).plan_atomically
+    wish: FirstLease | None,
+) -> PlanAnswer:
+    atomically = reading.workflow.definition.stage(lease.stage_number).plan_atomically
+    stored, stages = reading.planned(lease.stage_id), reading.repositories.stages
     digest = PlanDigest()
-    already = 0 if atomically else stage.task_count
-    _skip_planned(definitions, already, digest, stage)
+    already = 0 if atomically else stored.task_count
+    _skip_planned(definitions, already, digest, stored, lease.stage_number)
     chunk = _Chunk(first_index=already)
-    replace = atomically and stage.task_count > 0
+    replace = atomically and stored.task_count > 0
 
-    def flush(*, final: bool) -> PlanOutcome:
-        return repositories.stages.add_tasks(
-            PlanChunk(
-                range_id=lease.range_id,
-                token=lease.token,
-                stage_id=lease.stage_id,
-                first_index=chunk.first_index,
-                parameters=chunk.parameters,
-                keys=chunk.keys if any(chunk.keys) else [],
-                digest=digest.update(chunk.parameters),
-                final=final,
-                claimable=not atomically,
-                range_count=chunk.ranges(range_count if chunk.first_index == 0 else LATER_RANGES),
-                replace=replace,
-            )
+    def filled(*, final: bool) -> PlanChunk:
+        return PlanChunk(
+            range_id=lease.range_id,
+            token=lease.token,
+            stage_id=lease.stage_id,
+            first_index=chunk.first_index,
+            parameters=chunk.parameters,
+            keys=chunk.keys if any(chunk.keys) else [],
+            digest=digest.update(chunk.parameters),
+            final=final,
+            claimable=not atomically,
+            range_count=chunk.ranges(range_count if chunk.first_index == 0 else LATER_RANGES),
+            replace=replace,
         )
 
     for definition in definitions:
         chunk.add(definition)
         if chunk.is_due:
-            outcome = flush(final=False)
+            outcome = stages.add_tasks(filled(final=False))
             if outcome is not PlanOutcome.RECORDED:
-                return outcome
+                return PlanAnswer(outcome=outcome)
             chunk = chunk.following()
             replace = False
-    return flush(final=True)
+    last = filled(final=True)
+    return PlanAnswer(outcome=stages.add_tasks(last)) if wish is None else stages.add_tasks_and_lease(last, wish)
 
 
 def _skip_planned(
     definitions: Iterator[TaskDefinition[Any]],
     already: int,
     digest: PlanDigest,
-    stage: StageRecord,
+    stored: PlannedTasks,
+    stage_number: int,
 ) -> None:
     if already == 0:
         return
@@ -213,9 +235,9 @@ def _skip_planned(
             break
         planned += len(texts)
         now = digest.update(texts)
-    if planned < already or now != stage.plan_digest:
+    if planned < already or now != stored.digest:
         msg = (
-            f"the planner of stage {stage.stage_number} planned other tasks when it was run again after a crash; make it "
+            f"the planner of stage {stage_number} planned other tasks when it was run again after a crash; make it "
             "depend on its arguments only, or declare plan_atomically=True"
         )
         raise PlannerNotDeterministicError(msg)
@@ -231,7 +253,7 @@ def _retry_or_fail(
     repositories: Repositories,
     telemetry: Telemetry,
     error: RetryPlanningError,
-) -> Planned:
+) -> PlanEnd:
     policy = workflow.definition.stage(lease.stage_number).planning_retry
     if not policy.allows(lease.attempt, error.cause):
         return _fail(lease, repositories, telemetry, f"Planning stage {lease.stage_number} failed: {error}")
@@ -245,10 +267,10 @@ def _retry_or_fail(
     )
     repositories.leases.return_ranges([going_back])
     telemetry.emit("planning_retried", lease.job_id, stage=lease.stage_number, attempt=lease.attempt, delay_seconds=delay)
-    return Planned.RETRY
+    return PlanEnd(Planned.RETRY)
 
 
-def _fail(lease: Lease, repositories: Repositories, telemetry: Telemetry, reason: str) -> Planned:
+def _fail(lease: Lease, repositories: Repositories, telemetry: Telemetry, reason: str) -> PlanEnd:
     ending = JobEnding(
         job_id=lease.job_id,
         status=JobStatus.FAILED,
@@ -260,5 +282,5 @@ def _fail(lease: Lease, repositories: Repositories, telemetry: Telemetry, reason
     )
     if repositories.jobs.end_job(ending):
         telemetry.emit("job_failed", lease.job_id, stage=lease.stage_number)
-        return Planned.JOB_FAILED
-    return Planned.REFUSED
+        return PlanEnd(Planned.JOB_FAILED)
+    return PlanEnd(Planned.REFUSED)

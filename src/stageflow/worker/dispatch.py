@@ -6,15 +6,17 @@ from typing import Final
 
 from stageflow.contracts.ids import task_work_type
 from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, RangeReturn, WorkKind
+from stageflow.contracts.plan import FirstLease
 from stageflow.engine.advance import advance_stage
 from stageflow.engine.execute import execute_range
 from stageflow.engine.plan import Planned, plan_stage
+from stageflow.engine.reading import JobReading
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.board import LeaseBoard, RunningLease
 from stageflow.worker.handlers import HandlerRunner
 from stageflow.worker.sizes import ClaimSizes
-from stageflow.workflow.registry import JobRegistry
+from stageflow.workflow.registry import JobRegistry, Workflow
 
 
 @dataclass
@@ -28,8 +30,19 @@ class Carried:
     job_ended: bool = False
 
 
+@dataclass(frozen=True)
+class _Following:
+    """A lease in hand, with the job where it is known already."""
+
+    lease: Lease
+    reading: JobReading | None = None
+
+
 class Dispatcher:
-    """Carries out leases on behalf of one worker id."""
+    """Carries out leases on behalf of one worker id.
+
+    With ``plans_to_run`` whoever plans a stage runs the first of its tasks too, without a claim in between.
+    """
 
     def __init__(
         self,
@@ -41,11 +54,13 @@ class Dispatcher:
         worker_id: str,
         lease_seconds: float,
         death_budget: int,
+        plans_to_run: bool = False,
     ) -> None:
         self._registry = registry
         self._repositories = repositories
         self._telemetry = telemetry
         self._handlers = handlers
+        self._plans_to_run = plans_to_run
         self._last_permitted_death = death_budget - 1
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
@@ -56,27 +71,30 @@ class Dispatcher:
     def carry_out(self, lease: Lease) -> Carried:
         """Carry out a lease: plan, run or advance; then the advancing and planning that its end handed over."""
         carried = Carried()
-        following: Lease | None = lease
+        following: _Following | None = _Following(lease)
         while following is not None:
             following = self._step(following, carried)
         return carried
 
-    def _step(self, lease: Lease, carried: Carried) -> Lease | None:
+    def _step(self, work: "_Following", carried: Carried) -> "_Following | None":
+        lease = work.lease
         workflow = self._registry.get(lease.job_type, lease.workflow_version)
         with self.board.holding(lease) as running:
             match lease.kind:
                 case WorkKind.PLAN:
-                    planned = plan_stage(
+                    end = plan_stage(
                         lease,
                         workflow,
                         self._repositories,
                         self._telemetry,
+                        reading=work.reading,
                         range_count=self.range_count,
+                        wish=self._wish(lease, workflow),
                     )
-                    if planned is Planned.PLANNED:
+                    if end.planned is Planned.PLANNED:
                         carried.stages_planned.append(lease.stage_number)
-                    carried.job_ended = carried.job_ended or planned is Planned.JOB_FAILED
-                    return None
+                    carried.job_ended = carried.job_ended or end.planned is Planned.JOB_FAILED
+                    return None if end.first is None else _Following(end.first)
                 case WorkKind.ADVANCE:
                     advanced = advance_stage(
                         lease,
@@ -89,9 +107,17 @@ class Dispatcher:
                     if advanced.stage_closed:
                         carried.stages_advanced.append(lease.stage_number)
                     carried.job_ended = carried.job_ended or advanced.job_ended
-                    return advanced.plan
+                    return None if advanced.plan is None else _Following(advanced.plan, advanced.reading)
                 case WorkKind.TASK:
-                    return self._run_tasks(lease, running, carried)
+                    advance = self._run_tasks(lease, running, carried)
+                    return None if advance is None else _Following(advance)
+
+    def _wish(self, lease: Lease, workflow: Workflow) -> FirstLease | None:
+        if not self._plans_to_run or self.board.draining.is_set():
+            return None
+        work_type = task_work_type(workflow.job_type, workflow.version, lease.task_type)
+        (size,) = self.sizes.of([work_type])
+        return FirstLease(worker_id=self._worker_id, max_tasks=size, lease_seconds=self._lease_seconds)
 
     def _run_tasks(self, lease: Lease, running: RunningLease, carried: Carried) -> Lease | None:
         workflow = self._registry.get(lease.job_type, lease.workflow_version)

@@ -65,6 +65,7 @@ class Worker:
             worker_id=self.worker_id,
             lease_seconds=options.lease_seconds,
             death_budget=options.death_budget,
+            plans_to_run=queue is None,
         )
         self._work_types = list(dict.fromkeys(kind for workflow in registry.workflows() for kind in workflow.work_types()))
         self._processor = MessageProcessor(

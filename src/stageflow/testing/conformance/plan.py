@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, RangeReturn, WorkKind
-from stageflow.contracts.plan import PlanOutcome
+from stageflow.contracts.plan import FirstLease, PlanOutcome
 from stageflow.contracts.status import StageStatus, TaskStatus
 from stageflow.errors import InvalidValueError, StoreStateError
 from stageflow.testing.conformance.builders import (
@@ -31,6 +31,7 @@ from stageflow.testing.conformance.builders import (
     new_job,
     new_stage,
     parameters_of,
+    pause,
     plan_all,
     recover,
     report,
@@ -305,3 +306,64 @@ class PlanConformance(StoreScenarios):
         assert [len(get_tasks(store, job)) for job in (_JOB, new_job("other"))] == [2, 3]
         ends = complete(store, *[complete_ok(lease) for lease in claim_all(store, _TASKS)])
         assert sum(end.is_last_task_in_stage for end in ends) == 2
+
+    def test_a_planner_may_run_the_first_of_what_it_plans(self, store: MovableStore) -> None:
+        """In one transaction the tasks are written and the first of them leased; the rest is ready for others."""
+        plan = _begin(store)
+        answer = store.add_tasks_and_lease(chunk(plan, 6, range_count=2), _wish(2))
+        lease = answer.lease
+        assert answer.outcome is PlanOutcome.RECORDED
+        assert lease is not None
+        assert (lease.kind, lease.first, lease.last, lease.attempt, lease.suspect) == (WorkKind.TASK, 0, 2, 1, False)
+        assert lease.tasks == [parameters_of(0), parameters_of(1)]
+        assert lease.token > plan.token
+        assert (get_stage(store, _JOB).task_count, get_stage(store, _JOB).remaining) == (6, 6)
+        assert _widths(claim_all(store, _TASKS)) == [1, 3]
+        assert complete_one(store, complete_ok(lease)).outcome is CompletionOutcome.RECORDED
+
+    def test_a_planner_that_may_run_all_of_it_leaves_nothing_to_claim(self, store: MovableStore) -> None:
+        """A whole range is leased as it is, and comes back like any other when its holder dies."""
+        lease = store.add_tasks_and_lease(chunk(_begin(store), 3, range_count=1), _wish(10)).lease
+        assert lease is not None
+        assert (lease.first, lease.last) == (0, 3)
+        assert ask(store, _TASKS).outcome is ClaimOutcome.EMPTY
+        assert let_leases_expire(store).returned == 1
+        assert _widths(claim_all(store, _TASKS, max_tasks=1)) == [1, 1, 1]
+        assert complete_one(store, complete_ok(lease)).outcome is CompletionOutcome.STALE
+
+    def test_nothing_is_leased_where_nothing_may_run(self, store: MovableStore) -> None:
+        """No task, a plan that is not whole, a stale plan: the answer is the one of add_tasks, without a lease."""
+        plan = _begin(store)
+        early = store.add_tasks_and_lease(chunk(plan, 3, final=False, claimable=False), _wish(3))
+        assert (early.outcome, early.lease) == (PlanOutcome.RECORDED, None)
+        whole = store.add_tasks_and_lease(chunk(plan, 0, first_index=3), _wish(3))
+        assert (whole.outcome, whole.lease) == (PlanOutcome.RECORDED, None)
+        assert sum(_widths(claim_all(store, _TASKS))) == 3
+        again = store.add_tasks_and_lease(chunk(plan, 1, first_index=3), _wish(3))
+        assert (again.outcome, again.lease) == (PlanOutcome.STALE, None)
+
+    @pytest.mark.parametrize("paused", [True, False])
+    def test_a_job_that_is_paused_or_cancelled_gives_no_lease(self, store: MovableStore, *, paused: bool) -> None:
+        """The plan is refused as ever, and nothing of it was written."""
+        plan = _begin(store)
+        if paused:
+            pause(store, _JOB)
+        else:
+            cancel(store, _JOB)
+        answer = store.add_tasks_and_lease(chunk(plan, 3), _wish(3))
+        assert (answer.outcome, answer.lease) == (PlanOutcome.PAUSED if paused else PlanOutcome.JOB_ENDED, None)
+        assert get_stage(store, _JOB).task_count == 0
+
+    def test_a_halted_stage_gives_no_lease(self, store: MovableStore) -> None:
+        """What is planned after the policy gave up is skipped, not run."""
+        job = new_job("fragile", first_stage=new_stage(1, fail_fast=True))
+        create(store, job)
+        plan = claim_plan(store, job)
+        store.add_tasks(chunk(plan, 2, final=False))
+        complete_one(store, report(claim_one(store, tasks_type(job), max_tasks=1), BAD))
+        answer = store.add_tasks_and_lease(chunk(plan, 2, first_index=2), _wish(2))
+        assert (answer.outcome, answer.lease) == (PlanOutcome.RECORDED, None)
+
+
+def _wish(max_tasks: int) -> FirstLease:
+    return FirstLease(worker_id="ada", max_tasks=max_tasks, lease_seconds=30.0)
