@@ -44,14 +44,17 @@ class Telemetry:
 
     def emit(self, name: str, job_id: str = "", **details: str | float | bool | None) -> None:
         """Tell the listeners, and wake who waits for this event."""
-        event = Event(name=name, job_id=job_id, details=dict(details))
-        level = logging.DEBUG if name in QUIET else logging.INFO
-        if _logger.isEnabledFor(level):
-            _logger.log(level, "%s job=%s %s", name, job_id[:12], details, extra={"stageflow": event})
         with self._changed:
             self.counts[name] += 1
             self._changed.notify_all()
             listeners = list(self._listeners)
+        level = logging.DEBUG if name in QUIET else logging.INFO
+        logged = _logger.isEnabledFor(level)
+        if not logged and not listeners:
+            return
+        event = Event(name=name, job_id=job_id, details=dict(details))
+        if logged:
+            _logger.log(level, "%s job=%s %s", name, job_id[:12], details, extra={"stageflow": event})
         for listener in listeners:
             listener(event)
 

@@ -2,14 +2,27 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NoReturn, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, PydanticSerializationError
 
-from stageflow.contracts.datetimes import require_zone, require_zones
+from stageflow.contracts.datetimes import UtcDatetime, require_zones
 from stageflow.errors import InvalidValueError, PayloadTooLargeError
+
+__all__ = [
+    "INLINE_BYTES",
+    "Contract",
+    "JsonObject",
+    "TypeName",
+    "UtcDatetime",
+    "canonical_json",
+    "checked_json",
+    "checked_text",
+    "inline_json",
+    "json_object_text",
+    "type_name_pattern",
+]
 
 type_name_pattern = r"^[a-z][a-z0-9_.-]{0,99}$"
 TypeName = Annotated[str, Field(pattern=type_name_pattern)]
@@ -20,17 +33,6 @@ INLINE_BYTES: Final = 1_048_576
 
 JsonObject = dict[str, JsonValue]
 """A JSON object whose keys are text; an ``int`` key is refused."""
-
-
-def _require_utc(value: datetime) -> datetime:
-    if require_zone(value).utcoffset():
-        msg = f"a datetime must be in UTC, got {value.isoformat()}; pass value.astimezone(UTC)"
-        raise ValueError(msg)
-    return value.replace(tzinfo=UTC)
-
-
-UtcDatetime = Annotated[datetime, AfterValidator(_require_utc)]
-"""An aware datetime in UTC; naive values and other offsets are refused."""
 
 
 class Contract(BaseModel):

@@ -1,8 +1,9 @@
-"""Refuses datetimes without a time zone in every field of every contract."""
+"""Datetimes with a time zone: required in every field of every contract, and in UTC where stageflow stores them."""
 
-from datetime import datetime
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 
+from pydantic import AfterValidator
 from pydantic_core import CoreSchema, core_schema
 
 _NOT_SCHEMAS: Final = frozenset(
@@ -16,10 +17,23 @@ def require_zone(value: datetime) -> datetime:
     Raises:
         ValueError: It is naive.
     """
-    if value.utcoffset() is None:
+    if value.tzinfo is not UTC and value.utcoffset() is None:
         msg = f"a datetime needs a time zone, got the naive {value.isoformat()}; pass datetime.now(UTC) or add tzinfo=UTC"
         raise ValueError(msg)
     return value
+
+
+def _require_utc(value: datetime) -> datetime:
+    if value.tzinfo is UTC:
+        return value
+    if require_zone(value).utcoffset():
+        msg = f"a datetime must be in UTC, got {value.isoformat()}; pass value.astimezone(UTC)"
+        raise ValueError(msg)
+    return value.replace(tzinfo=UTC)
+
+
+UtcDatetime = Annotated[datetime, AfterValidator(_require_utc)]
+"""An aware datetime in UTC; naive values and other offsets are refused."""
 
 
 def require_zones(schema: CoreSchema) -> CoreSchema:
@@ -35,7 +49,7 @@ def _checked(node: Any) -> Any:
     match node:
         case {"type": "datetime"} if "tz_constraint" not in node:
             return core_schema.no_info_after_validator_function(require_zone, node)
-        case {"type": "function-after", "function": {"function": function}} if function is require_zone:
+        case {"type": "function-after", "function": {"function": function}} if function in (require_zone, _require_utc):
             return node
         case {"type": "model"}:
             return node

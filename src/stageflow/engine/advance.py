@@ -34,13 +34,11 @@ class Advanced:
     Attributes:
         stage_closed: The stage's result was stored by this call.
         plan: The lease on planning what follows, if it was handed over.
-        reading: The job as the planner of what follows finds it, with ``plan``.
         job_ended: This call ended the job.
     """
 
     stage_closed: bool
     plan: Lease | None = None
-    reading: JobReading | None = None
     job_ended: bool = False
 
 
@@ -182,7 +180,7 @@ def _advance(closing: _Closing, result: StageResultContract, next_stages: list[N
     match answer.outcome:
         case AdvanceOutcome.ADVANCED | AdvanceOutcome.SIBLINGS_OPEN:
             closing.telemetry.emit("stage_advanced", closing.lease.job_id, stage=number, outcome=outcome)
-            return Advanced(stage_closed=True, plan=answer.plan, reading=closing.reading.after(result))
+            return Advanced(stage_closed=True, plan=answer.plan)
         case AdvanceOutcome.GROUP_CLOSED:
             return _finish_group(closing)
         case AdvanceOutcome.GROUP_FAILED:

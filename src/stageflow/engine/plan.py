@@ -16,10 +16,11 @@ from stageflow.contracts.lease import Lease, RangeReturn
 from stageflow.contracts.orchestration import OrchestrationAction
 from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanDigest, PlanOutcome
 from stageflow.contracts.preview import redact
+from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskDefinition
 from stageflow.engine.hooks import RetryPlanningError, read_plan
-from stageflow.engine.reading import JobReading, PlannedTasks, read_job
+from stageflow.engine.reading import JobReading, read_job
 from stageflow.errors import (
     HookError,
     InvalidValueError,
@@ -102,7 +103,6 @@ def plan_stage(
     repositories: Repositories,
     telemetry: Telemetry,
     *,
-    reading: JobReading | None,
     range_count: int,
     wish: FirstLease | None,
 ) -> PlanEnd:
@@ -113,7 +113,6 @@ def plan_stage(
         workflow: The job's workflow.
         repositories: The store.
         telemetry: Hears of it.
-        reading: The job, where the caller has just opened this very stage and knows it; read otherwise.
         range_count: How many ranges a wide stage starts as.
         wish: Run the first of the tasks that are added last.
 
@@ -121,11 +120,11 @@ def plan_stage(
     after a crash runs the planner again and goes on after what is there. What a hook raises fails the job.
     """
     try:
-        known = read_job(repositories, workflow, lease.job_id) if reading is None else reading
-        context = known.context()
+        reading = read_job(repositories, workflow, lease.job_id)
+        context = reading.context()
         with current_job(context):
-            definitions = _definitions(lease, known, context)
-            answer = _write(lease, known, definitions, range_count, wish)
+            definitions = _definitions(lease, reading, context)
+            answer = _write(lease, reading, definitions, range_count, wish)
     except RetryPlanningError as error:
         return _retry_or_fail(lease, workflow, repositories, telemetry, error)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
@@ -183,12 +182,12 @@ def _write(
     wish: FirstLease | None,
 ) -> PlanAnswer:
     atomically = reading.workflow.definition.stage(lease.stage_number).plan_atomically
-    stored, stages = reading.planned(lease.stage_id), reading.repositories.stages
+    stage, stages = reading.stage(lease.stage_id), reading.repositories.stages
     digest = PlanDigest()
-    already = 0 if atomically else stored.task_count
-    _skip_planned(definitions, already, digest, stored, lease.stage_number)
+    already = 0 if atomically else stage.task_count
+    _skip_planned(definitions, already, digest, stage)
     chunk = _Chunk(first_index=already)
-    replace = atomically and stored.task_count > 0
+    replace = atomically and stage.task_count > 0
 
     def filled(*, final: bool) -> PlanChunk:
         return PlanChunk(
@@ -221,8 +220,7 @@ def _skip_planned(
     definitions: Iterator[TaskDefinition[Any]],
     already: int,
     digest: PlanDigest,
-    stored: PlannedTasks,
-    stage_number: int,
+    stage: StageRecord,
 ) -> None:
     if already == 0:
         return
@@ -235,9 +233,9 @@ def _skip_planned(
             break
         planned += len(texts)
         now = digest.update(texts)
-    if planned < already or now != stored.digest:
+    if planned < already or now != stage.plan_digest:
         msg = (
-            f"the planner of stage {stage_number} planned other tasks when it was run again after a crash; make it "
+            f"the planner of stage {stage.stage_number} planned other tasks when it was run again after a crash; make it "
             "depend on its arguments only, or declare plan_atomically=True"
         )
         raise PlannerNotDeterministicError(msg)

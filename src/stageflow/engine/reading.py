@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,14 +20,6 @@ from stageflow.engine.hooks import HookFailedError
 from stageflow.errors import StoreStateError
 from stageflow.repositories import Repositories
 from stageflow.workflow.registry import Workflow
-
-
-@dataclass(frozen=True)
-class PlannedTasks:
-    """How much of a stage's plan is stored: the number of tasks, and the digest over them."""
-
-    task_count: int
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -54,17 +46,6 @@ class JobReading:
                 return stage
         msg = f"job {self.state.job.job_id} has no stage with key {stage_id}; run `stageflow verify`, restore what was deleted"
         raise StoreStateError(msg)
-
-    def planned(self, stage_id: int) -> PlannedTasks:
-        """Return what is stored of a stage's plan; nothing, where the stage was opened since the job was read."""
-        for stage in self.state.stages:
-            if stage.stage_id == stage_id:
-                return PlannedTasks(task_count=stage.task_count, digest=stage.plan_digest)
-        return PlannedTasks(task_count=0, digest="")
-
-    def after(self, result: StageResultContract) -> "JobReading":
-        """Return the job as it is now that a stage has closed with ``result``."""
-        return replace(self, closed={**self.closed, result.stage_number: result})
 
     def orchestration_before(self, stage_number: int) -> OrchestrationDataContract | None:
         """Return what the stage before ``stage_number`` decided about what follows it, if anything."""

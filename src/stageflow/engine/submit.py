@@ -9,6 +9,7 @@ from stageflow.contracts.base import Contract, checked_text, inline_json
 from stageflow.contracts.ids import make_job_id
 from stageflow.contracts.job import JobRecord, JobUpdate, NewJob
 from stageflow.contracts.preview import preview
+from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions, SubmitOutcome
 from stageflow.errors import ContractViolationError
@@ -33,7 +34,8 @@ def submit_jobs(
         InvalidValueError: A request cannot be stored; nothing is created.
         IdempotencyConflictError: The key was used with other parameters; nothing is created.
     """
-    jobs = [_new_job(workflow, request, options) for request in requests]
+    first_stage = workflow.definition.new_stage(1)
+    jobs = [_new_job(workflow, request, options, first_stage) for request in requests]
     answer = repositories.jobs.create_jobs(jobs, connection)
     for job, is_new in zip(jobs, answer.created, strict=True):
         if is_new:
@@ -58,7 +60,7 @@ def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: 
     return job
 
 
-def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions) -> NewJob:
+def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions, first_stage: NewStage) -> NewJob:
     parameters = _validated(workflow, request)
     text = inline_json(parameters.to_json(), f"the parameters of a job {workflow.job_type!r}")
     idempotency_key = token_hex(16) if options.new_run else options.idempotency_key
@@ -71,7 +73,7 @@ def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions) -> N
         idempotency_key=idempotency_key,
         priority=options.priority,
         not_before=options.not_before,
-        first_stage=workflow.definition.new_stage(1),
+        first_stage=first_stage,
     )
 
 

@@ -10,7 +10,6 @@ from stageflow.contracts.plan import FirstLease
 from stageflow.engine.advance import advance_stage
 from stageflow.engine.execute import execute_range
 from stageflow.engine.plan import Planned, plan_stage
-from stageflow.engine.reading import JobReading
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.board import LeaseBoard, RunningLease
@@ -28,14 +27,6 @@ class Carried:
     stages_advanced: list[int] = field(default_factory=list)
     stages_planned: list[int] = field(default_factory=list)
     job_ended: bool = False
-
-
-@dataclass(frozen=True)
-class _Following:
-    """A lease in hand, with the job where it is known already."""
-
-    lease: Lease
-    reading: JobReading | None = None
 
 
 class Dispatcher:
@@ -71,13 +62,12 @@ class Dispatcher:
     def carry_out(self, lease: Lease) -> Carried:
         """Carry out a lease: plan, run or advance; then the advancing and planning that its end handed over."""
         carried = Carried()
-        following: _Following | None = _Following(lease)
+        following: Lease | None = lease
         while following is not None:
             following = self._step(following, carried)
         return carried
 
-    def _step(self, work: "_Following", carried: Carried) -> "_Following | None":
-        lease = work.lease
+    def _step(self, lease: Lease, carried: Carried) -> Lease | None:
         workflow = self._registry.get(lease.job_type, lease.workflow_version)
         with self.board.holding(lease) as running:
             match lease.kind:
@@ -87,14 +77,13 @@ class Dispatcher:
                         workflow,
                         self._repositories,
                         self._telemetry,
-                        reading=work.reading,
                         range_count=self.range_count,
                         wish=self._wish(lease, workflow),
                     )
                     if end.planned is Planned.PLANNED:
                         carried.stages_planned.append(lease.stage_number)
                     carried.job_ended = carried.job_ended or end.planned is Planned.JOB_FAILED
-                    return None if end.first is None else _Following(end.first)
+                    return end.first
                 case WorkKind.ADVANCE:
                     advanced = advance_stage(
                         lease,
@@ -107,10 +96,9 @@ class Dispatcher:
                     if advanced.stage_closed:
                         carried.stages_advanced.append(lease.stage_number)
                     carried.job_ended = carried.job_ended or advanced.job_ended
-                    return None if advanced.plan is None else _Following(advanced.plan, advanced.reading)
+                    return advanced.plan
                 case WorkKind.TASK:
-                    advance = self._run_tasks(lease, running, carried)
-                    return None if advance is None else _Following(advance)
+                    return self._run_tasks(lease, running, carried)
 
     def _wish(self, lease: Lease, workflow: Workflow) -> FirstLease | None:
         if not self._plans_to_run or self.board.draining.is_set():

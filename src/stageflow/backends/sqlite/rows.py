@@ -1,5 +1,6 @@
 """Rows on their way out: into the contracts."""
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +18,8 @@ from stageflow.contracts.task import TaskRecord, TaskResult
 from stageflow.errors import MalformedRowError
 
 _json_object: Final = TypeAdapter(JsonObject)
+_result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
+_task_statuses: Final = {status.value: status for status in TaskStatus}
 
 STAGE: Final = (
     "select stage_id, job_id, run, stage_number, generation, name, task_type, status, task_count, remaining, successful_tasks,"
@@ -146,14 +149,19 @@ def to_job_record(row: Row, stage_results: dict[str, StageResultContract]) -> Jo
         raise _malformed(what, error) from error
 
 
-def to_result_row(outcome: Outcome) -> ResultRow:
-    """Return an outcome as text."""
-    return ResultRow(
-        task_index=outcome.task_index,
-        attempt=outcome.attempt,
-        status=status_from_text(TaskStatus, outcome.status),
-        result=outcome.result,
-        error_details=outcome.error_details,
+def to_result_rows(outcomes: Iterable[Outcome]) -> list[ResultRow]:
+    """Return many outcomes as text, validated at once."""
+    return _result_rows.validate_python(
+        [
+            {
+                "task_index": outcome.task_index,
+                "attempt": outcome.attempt,
+                "status": _task_statuses[outcome.status],
+                "result": outcome.result,
+                "error_details": outcome.error_details,
+            }
+            for outcome in outcomes
+        ]
     )
 
 

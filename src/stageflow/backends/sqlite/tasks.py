@@ -14,7 +14,7 @@ from stageflow.backends.sqlite.rows import (
     StageKey,
     get_stage_key,
     to_partial,
-    to_result_row,
+    to_result_rows,
     to_stage_record,
     to_task_record,
     to_task_result,
@@ -101,7 +101,7 @@ class SqliteTasks(StorePart):
         """Return the newest result of each index, in index order, from an index on."""
         with self._database.reading() as tx:
             outcomes = (list_failed if failed_only else list_outcomes)(tx, stage_id, first_index, limit)
-        return [to_result_row(outcome) for outcome in outcomes]
+        return to_result_rows(outcomes)
 
     def list_partials(self, stage_id: int, *, first_index: int, limit: int) -> list[Partial]:
         """Return the partials of the stage's generation that begin at an index or later, in index order."""
