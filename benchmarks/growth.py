@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 
@@ -187,12 +187,12 @@ def _server(**settings: str) -> Iterator[str]:
         yield server.create_database()
 
 
-def _wal(connection: psycopg.Connection[tuple[int]]) -> int:
+def _wal(connection: psycopg.Connection[Any]) -> int:
     row = connection.execute("select (pg_current_wal_insert_lsn() - '0/0')::bigint").fetchone()
     return int(row[0]) if row else 0
 
 
-def _size(connection: psycopg.Connection[tuple[int]], table: str, tasks: int) -> dict[str, float]:
+def _size(connection: psycopg.Connection[Any], table: str, tasks: int) -> dict[str, float]:
     row = connection.execute(
         "select pg_relation_size(c), pg_indexes_size(c), pg_stat_get_dead_tuples(c) from (select %s::regclass::oid) as t (c)",
         (f"stageflow.{table}",),

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import psycopg
 import pytest
 
 from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.job import NewJob
-from stageflow.contracts.lease import ClaimOutcome, HeldLease
+from stageflow.contracts.lease import HeldLease, Lease
 from stageflow.testing.conformance.builders import (
     BAD,
     Again,
@@ -39,6 +39,7 @@ _ROWS: Final = 30_000
 _ENOUGH: Final = 100
 """Most rows that a node may look at for a call that moves a few."""
 _Answer = TypeVar("_Answer")
+_Given = ParamSpec("_Given")
 
 # Jobs of a type that nobody asks for, with ready, leased and waiting ranges, and a wide stage full of tasks and results.
 _GROW: Final = """
@@ -244,17 +245,17 @@ where s.stage_id = r.stage_id;
 class _Look(Protocol):
     """Makes a call and returns its answer."""
 
-    def __call__(self, call: Callable[[], _Answer]) -> _Answer: ...
+    def __call__(self, call: Callable[_Given, _Answer], *args: _Given.args, **kwargs: _Given.kwargs) -> _Answer: ...
 
 
-def _at_once(call: Callable[[], _Answer]) -> _Answer:
-    return call()
+def _at_once(call: Callable[_Given, _Answer], *args: _Given.args, **kwargs: _Given.kwargs) -> _Answer:
+    return call(*args, **kwargs)
 
 
 def _looking_at(watched: _Watched) -> _Look:
-    def look(call: Callable[[], _Answer]) -> _Answer:
+    def look(call: Callable[_Given, _Answer], *args: _Given.args, **kwargs: _Given.kwargs) -> _Answer:
         answers: list[_Answer] = []
-        plans = watched.plans_of(lambda: answers.append(call()))
+        plans = watched.plans_of(lambda: answers.append(call(*args, **kwargs)))
         assert plans, "the plans were not seen"
         # Recovery alone asks for all held ranges: those of paused jobs, and of stages that are planned atomically.
         assert _offences([plan for plan in plans if "ranges_held" not in plan]) == []
@@ -265,69 +266,70 @@ def _looking_at(watched: _Watched) -> _Look:
 
 def _live(store: PostgresStore, job: NewJob, look: _Look) -> None:
     """Take a job whose first stage is planned through the rest of its life, looking at each call."""
-    first = look(lambda: ask(store, tasks_type(job), "many/1/many", "unknown/1/type", max_tasks=2, max_leases=3))
-    held = next(lease for lease in first.leases if lease.job_id == job.job_id)
-    look(lambda: store.extend_leases("ada", [HeldLease(range_id=held.range_id, token=held.token, current_index=0)], 30.0))
-    look(lambda: complete_one(store, report(held, Again())))
-    look(lambda: complete_one(store, report(held, BAD, first=held.first + 1)))
-    look(lambda: store.return_ranges([give_back(lease) for lease in first.leases if lease is not held]))
-    look(lambda: recover(store, limit=10))
-    advances = []
-    while not advances:
-        answer = look(lambda: ask(store, tasks_type(job), max_tasks=40, max_leases=1))
-        assert answer.outcome is ClaimOutcome.WORK
-        (lease,) = answer.leases
-        answers = look(lambda lease=lease: store.complete_tasks([complete_ok(lease)], worker_id="ada", lease_seconds=30.0))
-        advances = [each.advance for each in answers if each.advance is not None]
-    status, text = stored_result(store, advances[0])
-    advanced = look(
-        lambda: store.advance_job_stage(
-            range_id=advances[0].range_id,
-            token=advances[0].token,
-            stage_id=advances[0].stage_id,
-            stage_status=status,
-            stage_result=text,
-            next_stages=[new_stage(2)],
-            worker_id="ada",
-            lease_seconds=30.0,
-        )
-    )
-    plan = advanced.plan
+    leases = look(ask, store, tasks_type(job), "many/1/many", "unknown/1/type", max_tasks=2, max_leases=3).leases
+    held = next(lease for lease in leases if lease.job_id == job.job_id)
+    beat = HeldLease(range_id=held.range_id, token=held.token, current_index=held.first)
+    look(store.extend_leases, "ada", [beat], 30.0)
+    look(complete_one, store, report(held, Again()))
+    look(complete_one, store, report(held, BAD, first=held.first + 1))
+    look(store.return_ranges, [give_back(lease) for lease in leases if lease is not held])
+    look(recover, store, limit=10)
+    advance_lease = _count_down(store, job, look)
+    status, text = stored_result(store, advance_lease)
+    plan = look(
+        store.advance_job_stage,
+        range_id=advance_lease.range_id,
+        token=advance_lease.token,
+        stage_id=advance_lease.stage_id,
+        stage_status=status,
+        stage_result=text,
+        next_stages=[new_stage(2)],
+        worker_id="ada",
+        lease_seconds=30.0,
+    ).plan
     assert plan is not None
-    look(lambda: store.add_tasks(chunk(plan, 3)))
+    look(store.add_tasks, chunk(plan, 3))
     last = run_all(store, job)
     status, text = stored_result(store, last)
     ended = look(
-        lambda: store.check_job_completion(
-            job_id=job.job_id,
-            range_id=last.range_id,
-            token=last.token,
-            stage_id=last.stage_id,
-            stage_status=status,
-            stage_result=text,
-            result_data=None,
-            skipped=[],
-        )
+        store.check_job_completion,
+        job_id=job.job_id,
+        range_id=last.range_id,
+        token=last.token,
+        stage_id=last.stage_id,
+        stage_status=status,
+        stage_result=text,
+        result_data=None,
+        skipped=[],
     )
     assert ended.job_complete
 
 
+def _count_down(store: PostgresStore, job: NewJob, look: _Look) -> Lease:
+    """Complete what is left of a stage, and return the lease that the last report gave."""
+    while True:
+        (lease,) = look(ask, store, tasks_type(job), max_tasks=40, max_leases=1).leases
+        answer = look(complete_one, store, complete_ok(lease))
+        if answer.advance is not None:
+            return answer.advance
+
+
 def _read(store: PostgresStore, job: NewJob, look: _Look) -> None:
     """Read a job as the engine and the front doors do, at the start of its first stage and in its middle."""
-    stage_id = look(lambda: store.get_job_states([job.job_id]))[0].stages[0].stage_id
-    look(lambda: store.get_jobs([job.job_id]))
-    look(lambda: store.list_stages(job.job_id, 1))
-    look(lambda: store.get_stage(stage_id))
-    look(lambda: store.count_running_tasks([stage_id]))
-    look(lambda: store.list_jobs(status=None, job_type=None, id_prefix="", limit=20, after=None))
-    look(lambda: store.list_leases(20))
-    look(lambda: store.list_unannounced(older_than_seconds=60.0, limit=20))
+    stage_id = look(store.get_job_states, [job.job_id])[0].stages[0].stage_id
+    look(store.get_jobs, [job.job_id])
+    look(store.list_stages, job.job_id, 1)
+    look(store.get_stage, stage_id)
+    look(store.count_running_tasks, [stage_id])
+    look(store.list_jobs, status=None, job_type=None, id_prefix="", limit=20, after=None)
+    look(store.list_leases, 20)
+    look(store.list_unannounced, older_than_seconds=60.0, limit=20)
     for first in (0, 200_000):
-        for only in (False, True):
-            look(lambda first=first, only=only: store.list_result_rows(stage_id, first_index=first, limit=40, failed_only=only))
-        look(lambda first=first: store.list_task_results(stage_id, first_index=first, limit=40))
-        look(lambda first=first: store.list_tasks(job.job_id, 1, 1, first_index=first, limit=40))
-        look(lambda first=first: store.list_failed_tasks(job.job_id, 1, 1, first_index=first, limit=40))
+        look(store.list_result_rows, stage_id, first_index=first, limit=40, failed_only=False)
+        look(store.list_result_rows, stage_id, first_index=first, limit=40, failed_only=True)
+        look(store.list_task_results, stage_id, first_index=first, limit=40)
+        look(store.list_tasks, job.job_id, 1, 1, first_index=first, limit=40)
+        look(store.list_failed_tasks, job.job_id, 1, 1, first_index=first, limit=40)
 
 
 def test_a_million_tasks_cost_no_more_than_a_few(postgres_dsn: str) -> None:
