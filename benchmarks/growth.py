@@ -2,6 +2,8 @@
 """What a task costs on PostgreSQL, in bytes and in turns at its stage's counter; the figures of docs/scaling.md.
 
     python benchmarks/growth.py bytes            # bytes on disk and of WAL a task, by how many are reported at a time
+    python benchmarks/growth.py worker           # the same of a worker's own reports, and how many tasks they have
+    python benchmarks/growth.py retention        # what it costs to delete that job again, with the statement of docs/scaling.md
     python benchmarks/growth.py counter          # reports a second on one stage's counter, by batch and by latency of a commit
     python benchmarks/growth.py connections      # connections of one worker process
 
@@ -14,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import psycopg
@@ -97,6 +100,50 @@ def measure_bytes() -> None:
                 sizes={table: _size(watch, table, tasks) for table in TABLES},
             )
             store.close()
+
+
+def measure_worker() -> None:
+    """Let one worker of four slots run 100,000 tasks that do nothing; print how it reported them."""
+    with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch, Stageflow(dsn) as app:
+        app.migrate()
+        watch.execute("checkpoint")
+        begun, started = _wal(watch), time.perf_counter()
+        job = app.submit(GrowthController, Nothing(index=TASKS)).job
+        with app.worker():
+            app.wait(job.job_id, timeout=600)
+        seconds = time.perf_counter() - started
+        _say(
+            what="worker",
+            tasks=TASKS,
+            tasks_a_second=round(TASKS / seconds),
+            wal=round((_wal(watch) - begun) / TASKS, 1),
+            sizes={table: _size(watch, table, TASKS) for table in TABLES},
+        )
+
+
+def measure_retention() -> None:
+    """Run a job of 100,000 tasks, age it, and delete it as docs/scaling.md says."""
+    page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    statement = page.split("```sql\n")[1].split("```")[0]
+    with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch, Stageflow(dsn) as app:
+        app.migrate()
+        job = app.submit(GrowthController, Nothing(index=TASKS)).job
+        with app.worker():
+            app.wait(job.job_id, timeout=600)
+        watch.execute("update stageflow.jobs set updated_at = now() - interval '31 days'")
+        watch.execute("checkpoint")
+        begun, started = _wal(watch), time.perf_counter()
+        watch.execute(statement.encode())
+        deleted, seconds = _wal(watch), time.perf_counter() - started
+        watch.execute("vacuum stageflow.tasks, stageflow.results")
+        _say(
+            what="retention",
+            tasks=TASKS,
+            seconds=round(seconds, 2),
+            wal_a_task=round((deleted - begun) / TASKS, 1),
+            wal_vacuum_a_task=round((_wal(watch) - deleted) / TASKS, 1),
+            vacuum_seconds=round(time.perf_counter() - started - seconds, 2),
+        )
 
 
 def measure_counter() -> None:
@@ -193,18 +240,18 @@ def _wal(connection: psycopg.Connection[Any]) -> int:
 
 
 def _size(connection: psycopg.Connection[Any], table: str, tasks: int) -> dict[str, float]:
+    connection.execute("select pg_sleep(1.5), pg_stat_clear_snapshot()")  # until sessions have reported what they did
     row = connection.execute(
-        "select pg_relation_size(c), pg_indexes_size(c), pg_stat_get_dead_tuples(c) from (select %s::regclass::oid) as t (c)",
+        """
+        select pg_relation_size(c), pg_indexes_size(c), pg_stat_get_dead_tuples(c), pg_stat_get_tuples_updated(c),
+            pg_stat_get_tuples_hot_updated(c)
+        from (select %s::regclass::oid) as t (c)
+        """,
         (f"stageflow.{table}",),
     ).fetchone()
-    heap, indexes, dead = row or (0, 0, 0)
-    return {
-        "heap": heap,
-        "indexes": indexes,
-        "heap_a_task": round(heap / tasks, 1),
-        "index_a_task": round(indexes / tasks, 1),
-        "dead": dead,
-    }
+    heap, indexes, dead, updated, hot = row or (0, 0, 0, 0, 0)
+    a_task = {"heap_a_task": round(heap / tasks, 1), "index_a_task": round(indexes / tasks, 1)}
+    return {"heap": heap, "indexes": indexes, **a_task, "dead": dead, "updated": updated, "hot": hot}
 
 
 def _say(**measured: object) -> None:
@@ -213,6 +260,8 @@ def _say(**measured: object) -> None:
 
 MEASUREMENTS: Final[dict[str, Callable[[], None]]] = {
     "bytes": measure_bytes,
+    "worker": measure_worker,
+    "retention": measure_retention,
     "counter": measure_counter,
     "connections": measure_connections,
 }

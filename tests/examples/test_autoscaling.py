@@ -37,7 +37,8 @@ select 1000 + i, 'task', (array['primes/1/primes_count', 'other/1/other'])[1 + i
     case when state = 'leased' then i end, case when state = 'leased' then now() end,
     case when state = 'waiting' then now() + make_interval(secs => i - 50000) end, now()
 from (
-    select i, case when i %% 100 = 0 then 'leased' else (array['ready', 'ready', 'waiting', 'held'])[1 + i / 2 %% 4] end as state
+    select i,
+        case when i %% 100 = 0 then 'leased' else (array['ready', 'ready', 'waiting', 'held'])[1 + i / 2 %% 4] end as state
     from generate_series(1, %(rows)s) i
 ) many
 """
