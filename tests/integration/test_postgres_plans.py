@@ -202,6 +202,24 @@ def test_a_page_of_results_reads_a_page(watched: _Watched) -> None:
     assert _offences(watched.plans_of(lambda: store.count_running_tasks(stages))) == []
 
 
+def test_a_page_of_tasks_reads_a_page_however_many_wait(watched: _Watched, postgres_dsn: str) -> None:
+    """A stage in which thousands of tasks wait for another attempt, each as a range of its own, is listed page by page."""
+    store, late = watched.store, new_job("late")
+    stage_id = start(store, late, 10_000).stage_id
+    with psycopg.connect(postgres_dsn) as connection:
+        connection.execute("update stageflow.ranges set last = 1 where stage_id = %s", (stage_id,))
+        connection.execute(
+            """
+            insert into stageflow.ranges (stage_id, kind, work_type, first, last, state, not_before, created_at)
+            select %s, 'task', 'demo/1/work', i, i + 1, 'waiting', now() + interval '1 hour', now()
+            from generate_series(1, 9999) i
+            """,
+            (stage_id,),
+        )
+    page = watched.plans_of(lambda: store.list_tasks(late.job_id, 1, 1, first_index=9_900, limit=40))
+    assert _offences(page) == []
+
+
 # Two stages of 450,000 tasks each, all but the first 100 done, one in a hundred failed; 20,000 of five; 100,000 ranges.
 _MILLION: Final = """
 insert into stageflow.jobs (job_id, job_type, workflow_version, status, total_stages, parameters, created_at, updated_at)
