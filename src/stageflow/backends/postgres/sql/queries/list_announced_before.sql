@@ -1,3 +1,4 @@
+-- The time is a subselect, because the index can be searched for what was computed once only.
 select r.range_id, r.kind, s.job_id, j.job_type, s.run, s.stage_number, s.task_type, r.generation, r.first, r.last
 from (
     (select u.* from stageflow.ranges u
@@ -5,7 +6,7 @@ from (
     order by u.announced_at nulls first, u.range_id limit $1::integer)
     union all
     (select o.* from stageflow.ranges o
-    where o.state = 'ready' and o.announced_at < stageflow.clock() - make_interval(secs => $2::double precision)
+    where o.state = 'ready' and o.announced_at < (select stageflow.clock() - make_interval(secs => $2::double precision))
     order by o.announced_at nulls first, o.range_id limit $1::integer)
 ) r
 cross join lateral (select s.* from stageflow.stages s where s.stage_id = r.stage_id offset 0) s

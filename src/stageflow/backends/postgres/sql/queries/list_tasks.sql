@@ -29,10 +29,17 @@ left join lateral (
     order by q.generation desc limit 1
 ) d on true
 left join lateral (
-    select h.* from stageflow.ranges h
+    -- In a stage of one generation the range that begins last before the task is the one that holds it: one row to read, however
+    -- many ranges there are.
+    (select h.* from stageflow.ranges h
     where h.stage_id = s.stage_id and h.kind = 'task' and h.first <= t.task_index and h.last > t.task_index
-        and (d.generation is null or d.generation < s.generation)
-    order by h.generation desc limit 1
+        and d.generation is null and s.generation = 1
+    order by h.first desc limit 1)
+    union all
+    (select h.* from stageflow.ranges h
+    where h.stage_id = s.stage_id and h.kind = 'task' and h.first <= t.task_index and h.last > t.task_index
+        and (d.generation is null or d.generation < s.generation) and s.generation > 1
+    order by h.generation desc limit 1)
 ) r on true
 where s.job_id = $1 and s.run = $2::integer and s.stage_number = $3::integer
 order by t.task_index
