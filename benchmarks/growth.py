@@ -1,4 +1,3 @@
-# ruff: noqa: INP001  a script to run
 """What a task costs on PostgreSQL, in bytes and in turns at its stage's counter; the figures of docs/scaling.md.
 
     python benchmarks/growth.py bytes            # bytes on disk and of WAL a task, by how many are reported at a time

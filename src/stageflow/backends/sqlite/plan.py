@@ -151,7 +151,11 @@ def _insert_ranges(tx: Transaction, plan: Work, chunk: PlanChunk) -> None:
         "select turn from stageflow_ranges where work_type = ? and state = 'ready' and priority = ? order by turn limit 1",
         (work_type, plan.priority),
     )
-    for start, end in split_evenly(first, last, chunk.range_count if chunk.claimable else 1):
+    before = tx.row("select range_count from stageflow_stages where stage_id = ?", (plan.stage_id,))
+    planned = 0 if before is None else before[0]
+    pieces = list(split_evenly(first, last, chunk.range_count if chunk.claimable else 1))
+    # Each range of a stage has a turn of its own and goes on by their number: stages take turns, however many ranges they have.
+    for turn, (start, end) in enumerate(pieces, (0 if row is None else row[0]) + planned):
         insert_range(
             tx,
             stage_id=plan.stage_id,
@@ -162,8 +166,10 @@ def _insert_ranges(tx: Transaction, plan: Work, chunk: PlanChunk) -> None:
             state="ready" if chunk.claimable else "held",
             priority=plan.priority,
             generation=plan.generation,
-            turn=0 if row is None else row[0],
+            turn=turn,
+            stride=planned + len(pieces),
         )
+    tx.run("update stageflow_stages set range_count = range_count + ? where stage_id = ?", (len(pieces), plan.stage_id))
 
 
 def _count_tasks(tx: Transaction, chunk: PlanChunk) -> None:

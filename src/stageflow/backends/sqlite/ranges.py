@@ -24,6 +24,7 @@ class Work(NamedTuple):
     state: str
     priority: int
     turn: int
+    stride: int
     suspect: int
     deaths: int
     not_before: int | None
@@ -114,6 +115,7 @@ def insert_range(
     priority: int,
     generation: int = 1,
     turn: int = 0,
+    stride: int = 1,
     attempt: int = 1,
     suspect: int = 0,
     deaths: int = 0,
@@ -125,7 +127,8 @@ def insert_range(
         tx.work_ready = True
     return tx.insert(
         "insert into stageflow_ranges (stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn,"
-        " suspect, deaths, not_before, error_details, created_at) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " stride, suspect, deaths, not_before, error_details, created_at)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             stage_id,
             kind,
@@ -137,6 +140,7 @@ def insert_range(
             state,
             priority,
             turn,
+            stride,
             suspect,
             deaths,
             not_before,
@@ -160,6 +164,7 @@ def insert_part(tx: Transaction, work: Work, first: int, last: int, *, turn: int
         state=state,
         priority=work.priority,
         turn=work.turn if turn is None else turn,
+        stride=work.stride,
         suspect=work.suspect,
         deaths=work.deaths if last - first == work.width else 0,
         not_before=work.not_before if state == "waiting" else None,
@@ -227,18 +232,18 @@ def read_parameters(tx: Transaction, work: Work) -> list[str]:
 
 
 def lease_head(tx: Transaction, work: Work, max_tasks: int, holder: Holder) -> tuple[Lease, Work | None]:
-    """Lease the first ``max_tasks`` of a ready range (one, if suspect); the remainder keeps its row, one turn later."""
+    """Lease the first ``max_tasks`` of a ready range (one, if suspect); the remainder keeps its row, a stride later."""
     most = 1 if work.suspect else max_tasks
     if work.width <= most:
         return lease_range(tx, work, holder), None
     middle = work.first + most
     tx.run(
-        "update stageflow_ranges set first = ?, turn = turn + 1, announced_at = null, deaths = 0 where range_id = ?",
+        "update stageflow_ranges set first = ?, turn = turn + stride, announced_at = null, deaths = 0 where range_id = ?",
         (middle, work.range_id),
     )
     head_id = insert_unleased_head(tx, work, middle)
     head = work._replace(range_id=head_id, last=middle)
-    return lease_range(tx, head, holder), work._replace(first=middle, turn=work.turn + 1)
+    return lease_range(tx, head, holder), work._replace(first=middle, turn=work.turn + work.stride)
 
 
 def insert_unleased_head(tx: Transaction, work: Work, last: int) -> int:

@@ -21,6 +21,7 @@ from stageflow.testing.conformance.builders import (
     chunk,
     claim_all,
     claim_one,
+    claim_plan,
     complete,
     complete_ok,
     complete_one,
@@ -261,6 +262,25 @@ class FairnessConformance(StoreScenarios):
         leases = _claim_one_by_one(store, 10)
         names = Counter(lease.job_id for lease in leases)
         assert names == {new_job("old").job_id: 5, new_job("new").job_id: 5}
+
+    def test_a_job_of_many_ranges_takes_turns_with_a_job_of_one(self, store: MovableStore) -> None:
+        """However many ranges a stage was planned as, and in however many chunks: others get every second or third claim."""
+        large, small = new_job("large"), new_job("small")
+        create(store, large)
+        plan = claim_plan(store, large)
+        digest = ""
+        for number in range(5):
+            part = chunk(plan, 800, first_index=800 * number, digest_before=digest, final=number == 4, range_count=8)
+            digest = part.digest
+            assert store.add_tasks(part) is PlanOutcome.RECORDED
+        for _ in range(30):
+            claim_one(store, _TASKS, max_tasks=10)
+        start(store, small, 50)
+        order = [claim_one(store, _TASKS, max_tasks=10).job_id for _ in range(24)]
+        places = [place for place, job_id in enumerate(order) if job_id == small.job_id]
+        assert len(places) == 5
+        assert max(later - earlier for earlier, later in zip(places, places[1:], strict=False)) <= 6
+        assert places[0] <= 6
 
     def test_one_call_for_many_leases_is_fair_too(self, store: MovableStore) -> None:
         """A worker with many slots does not fill them all from the oldest job."""

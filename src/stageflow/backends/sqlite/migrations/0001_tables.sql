@@ -46,6 +46,7 @@ create table stageflow_stages (
     failed_tasks integer not null default 0,
     skipped_tasks integer not null default 0,
     cancelled_tasks integer not null default 0,
+    range_count integer not null default 0,
     planned integer not null default 0 check (planned in (0, 1)),
     halted integer not null default 0 check (halted in (0, 1)),
     plan_digest text not null default '',
@@ -119,6 +120,7 @@ create table stageflow_ranges (
     state text not null,
     priority integer not null default 0,
     turn integer not null default 0,
+    stride integer not null default 1,
     suspect integer not null default 0 check (suspect in (0, 1)),
     deaths integer not null default 0,
     not_before integer,
@@ -151,7 +153,7 @@ create unique index stageflow_ranges_control on stageflow_ranges (stage_id) wher
 -- A range with what a claim must know of its stage and job.
 create view stageflow_work as
 select
-    r.range_id, r.stage_id, r.kind, r.work_type, r.generation, r.first, r.last, r.attempt, r.state, r.priority, r.turn,
+    r.range_id, r.stage_id, r.kind, r.work_type, r.generation, r.first, r.last, r.attempt, r.state, r.priority, r.turn, r.stride,
     r.suspect, r.deaths, r.not_before, r.token, r.worker_id, r.beat, r.error_details,
     s.stage_number, s.task_type, s.status as stage_status, s.halted, s.planned,
     j.job_id, j.job_type, j.workflow_version, s.run, j.status as job_status

@@ -59,15 +59,16 @@ begin
         select h.turn into v_turn from stageflow.next_ready(v_work_type, -v_job.priority, -1, 0) h
         where h.urgency = -v_job.priority;
         insert into stageflow.ranges (
-            stage_id, kind, work_type, generation, first, last, state, priority, turn, created_at)
+            stage_id, kind, work_type, generation, first, last, state, priority, turn, stride, created_at)
         select p_stage_id, 'task', v_work_type, v_stage.generation,
             p_first_index + (v_count::bigint * piece / v_pieces)::integer,
             p_first_index + (v_count::bigint * (piece + 1) / v_pieces)::integer,
-            case when p_claimable then 'ready' else 'held' end, v_job.priority, coalesce(v_turn, 0), v_now
+            case when p_claimable then 'ready' else 'held' end, v_job.priority, coalesce(v_turn, 0) + v_stage.range_count + piece, v_stage.range_count + v_pieces, v_now
         from generate_series(0, v_pieces - 1) as piece;
     end if;
     update stageflow.stages s set
-        task_count = s.task_count + v_count, remaining = s.remaining + v_count, plan_digest = p_digest, planned = p_final,
+        task_count = s.task_count + v_count, remaining = s.remaining + v_count,
+        range_count = s.range_count + case when v_count > 0 then v_pieces else 0 end, plan_digest = p_digest, planned = p_final,
         status = case when p_final then 'processing' else 'planning' end, updated_at = v_now
     where s.stage_id = p_stage_id
     returning s.* into v_stage;

@@ -1,5 +1,6 @@
--- Promise: [p_first, p_last) of a ready range becomes a lease with a fresh token; what lies after and before stays ready, moves to
--- the next turn, and is to be announced again. Returns the leased row.
+-- Promise: [p_first, p_last) of a ready range becomes a lease with a fresh token; what lies after and before stays ready, moves on
+-- by its stride (so that a stage has about one range a turn, and stages share alike), and is to be announced again. Returns the
+-- leased row.
 -- Locks: the caller holds the range. Errors: none.
 create or replace function stageflow.lease_range(
     p_range stageflow.ranges, p_first integer, p_last integer, p_worker_id text, p_lease_seconds double precision)
@@ -20,19 +21,19 @@ begin
     end if;
     if p_last < p_range.last then
         update stageflow.ranges r set
-            first = p_last, turn = r.turn + 1, state = 'ready', not_before = null, announced_at = null, deaths = 0
+            first = p_last, turn = r.turn + r.stride, state = 'ready', not_before = null, announced_at = null, deaths = 0
         where r.range_id = p_range.range_id;
     end if;
     if p_first > p_range.first and p_last = p_range.last then
         update stageflow.ranges r set
-            last = p_first, turn = r.turn + 1, state = 'ready', not_before = null, announced_at = null, deaths = 0
+            last = p_first, turn = r.turn + r.stride, state = 'ready', not_before = null, announced_at = null, deaths = 0
         where r.range_id = p_range.range_id;
     elsif p_first > p_range.first then
         insert into stageflow.ranges (
             stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn, suspect, error_details, created_at)
         values (
             p_range.stage_id, p_range.kind, p_range.work_type, p_range.generation, p_range.first, p_first, p_range.attempt,
-            'ready', p_range.priority, p_range.turn + 1, p_range.suspect, p_range.error_details, v_now);
+            'ready', p_range.priority, p_range.turn + p_range.stride, p_range.suspect, p_range.error_details, v_now);
     end if;
     insert into stageflow.ranges (
         stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn, suspect, error_details,
