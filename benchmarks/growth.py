@@ -2,6 +2,7 @@
 """What a task costs on PostgreSQL, in bytes and in turns at its stage's counter; the figures of docs/scaling.md.
 
     python benchmarks/growth.py bytes            # bytes on disk and of WAL a task, by how many are reported at a time
+    python benchmarks/growth.py jobs             # the same of a job with its stage and its range
     python benchmarks/growth.py worker           # the same of a worker's own reports, and how many tasks they have
     python benchmarks/growth.py retention        # what it costs to delete that job again, with the statement of docs/scaling.md
     python benchmarks/growth.py counter          # reports a second on one stage's counter, by batch and by latency of a commit
@@ -100,6 +101,20 @@ def measure_bytes() -> None:
                 sizes={table: _size(watch, table, tasks) for table in TABLES},
             )
             store.close()
+
+
+def measure_jobs() -> None:
+    """Create 100,000 jobs that nobody works on: a row of jobs, stages and ranges each."""
+    with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch:
+        store = PostgresStore(dsn)
+        store.migrate()
+        watch.execute("checkpoint")
+        begun = _wal(watch)
+        for first in range(0, TASKS, CHUNK):
+            create(store, *(new_job(f"many {number}") for number in range(first, first + CHUNK)))
+        wal = round((_wal(watch) - begun) / TASKS, 1)
+        _say(what="jobs", jobs=TASKS, wal=wal, sizes={table: _size(watch, table, TASKS) for table in TABLES})
+        store.close()
 
 
 def measure_worker() -> None:
@@ -260,6 +275,7 @@ def _say(**measured: object) -> None:
 
 MEASUREMENTS: Final[dict[str, Callable[[], None]]] = {
     "bytes": measure_bytes,
+    "jobs": measure_jobs,
     "worker": measure_worker,
     "retention": measure_retention,
     "counter": measure_counter,
