@@ -6,6 +6,7 @@
     python benchmarks/growth.py worker           # the same of a worker's own reports, and how many tasks they have
     python benchmarks/growth.py retention        # what it costs to delete that job again, with the statement of docs/scaling.md
     python benchmarks/growth.py counter          # reports a second on one stage's counter, by batch and by latency of a commit
+    python benchmarks/growth.py crowd            # tasks a second of one stage, by slots and by latency of a commit
     python benchmarks/growth.py connections      # connections of one worker process
 
 Each starts a server of its own that flushes to the disk as in production, and prints one JSON line a measurement.
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,6 +44,7 @@ from stageflow.testing.postgres_server import PostgresServer
 
 TASKS: Final = 100_000
 CHUNK: Final = 5000
+CROWD_TASKS: Final = 60_000
 SECONDS: Final = 4.0
 TABLES: Final = ("tasks", "results", "ranges", "stages", "jobs")
 
@@ -179,6 +181,31 @@ def measure_counter() -> None:
                     )
 
 
+def measure_crowd() -> None:
+    """Let more and more slots work on one stage of tasks that do nothing."""
+    for delay in (0, 3000):
+        for workers, slots in ((1, 4), (1, 8), (3, 8), (6, 8)):
+            with ExitStack() as stack:
+                dsn = stack.enter_context(_server(commit_delay=str(delay), commit_siblings="0"))
+                apps = [stack.enter_context(Stageflow(dsn)) for _ in range(workers)]
+                apps[0].migrate()
+                options = apps[0].options.model_copy(update={"slots": slots})
+                started = time.perf_counter()
+                job = apps[0].submit(GrowthController, Nothing(index=CROWD_TASKS)).job
+                for app in apps:
+                    stack.enter_context(app.worker(options))
+                apps[0].wait(job.job_id, timeout=600)
+                seconds = time.perf_counter() - started
+                reports = sum(app.telemetry.counts["range_completed"] for app in apps)
+                _say(
+                    what="crowd",
+                    commit_delay_ms=delay / 1000,
+                    slots=workers * slots,
+                    tasks_a_second=round(CROWD_TASKS / seconds),
+                    tasks_a_report=round(CROWD_TASKS / reports),
+                )
+
+
 def measure_connections() -> None:
     """Run a job in a worker, and print the most connections that it had at a time."""
     for slots in (4, 16):
@@ -279,6 +306,7 @@ MEASUREMENTS: Final[dict[str, Callable[[], None]]] = {
     "worker": measure_worker,
     "retention": measure_retention,
     "counter": measure_counter,
+    "crowd": measure_crowd,
     "connections": measure_connections,
 }
 
