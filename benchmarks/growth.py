@@ -141,7 +141,7 @@ def measure_worker() -> None:
 def measure_retention() -> None:
     """Run a job of 100,000 tasks, age it, and delete it as docs/scaling.md says."""
     page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
-    statement = page.split("```sql\n")[1].split("```")[0]
+    statement = page.split("```postgresql\n")[1].split("```")[0]
     with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch, Stageflow(dsn) as app:
         app.migrate()
         job = app.submit(GrowthController, Nothing(index=TASKS)).job
@@ -225,7 +225,7 @@ def measure_connections() -> None:
 def _work_off(store: PostgresStore, work_type: str, batch: int) -> int:
     reports = 0
     while True:
-        answer = ask(store, work_type, max_tasks=1000, max_leases=1)
+        answer = ask(store, work_type, max_tasks=batch, max_leases=1)
         if answer.outcome is ClaimOutcome.EMPTY:
             return reports
         for lease in answer.leases:
