@@ -1,9 +1,11 @@
 """What a task costs on PostgreSQL, in bytes and in turns at its stage's counter; the figures of docs/scaling.md.
 
     python benchmarks/growth.py bytes            # bytes on disk and of WAL a task, by how many are reported at a time
+    python benchmarks/growth.py jobs             # the same of a job with its stage and its range
     python benchmarks/growth.py worker           # the same of a worker's own reports, and how many tasks they have
     python benchmarks/growth.py retention        # what it costs to delete that job again, with the statement of docs/scaling.md
     python benchmarks/growth.py counter          # reports a second on one stage's counter, by batch and by latency of a commit
+    python benchmarks/growth.py crowd            # tasks a second of one stage, by slots and by latency of a commit
     python benchmarks/growth.py connections      # connections of one worker process
 
 Each starts a server of its own that flushes to the disk as in production, and prints one JSON line a measurement.
@@ -14,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +43,7 @@ from stageflow.testing.postgres_server import PostgresServer
 
 TASKS: Final = 100_000
 CHUNK: Final = 5000
+CROWD_TASKS: Final = 60_000
 SECONDS: Final = 4.0
 TABLES: Final = ("tasks", "results", "ranges", "stages", "jobs")
 
@@ -101,6 +104,20 @@ def measure_bytes() -> None:
             store.close()
 
 
+def measure_jobs() -> None:
+    """Create 100,000 jobs that nobody works on: a row of jobs, stages and ranges each."""
+    with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch:
+        store = PostgresStore(dsn)
+        store.migrate()
+        watch.execute("checkpoint")
+        begun = _wal(watch)
+        for first in range(0, TASKS, CHUNK):
+            create(store, *(new_job(f"many {number}") for number in range(first, first + CHUNK)))
+        wal = round((_wal(watch) - begun) / TASKS, 1)
+        _say(what="jobs", jobs=TASKS, wal=wal, sizes={table: _size(watch, table, TASKS) for table in TABLES})
+        store.close()
+
+
 def measure_worker() -> None:
     """Let one worker of four slots run 100,000 tasks that do nothing; print how it reported them."""
     with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch, Stageflow(dsn) as app:
@@ -123,7 +140,7 @@ def measure_worker() -> None:
 def measure_retention() -> None:
     """Run a job of 100,000 tasks, age it, and delete it as docs/scaling.md says."""
     page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
-    statement = page.split("```sql\n")[1].split("```")[0]
+    statement = page.split("```postgresql\n")[1].split("```")[0]
     with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch, Stageflow(dsn) as app:
         app.migrate()
         job = app.submit(GrowthController, Nothing(index=TASKS)).job
@@ -163,6 +180,31 @@ def measure_counter() -> None:
                     )
 
 
+def measure_crowd() -> None:
+    """Let more and more slots work on one stage of tasks that do nothing."""
+    for delay in (0, 3000):
+        for workers, slots in ((1, 4), (1, 8), (3, 8), (6, 8)):
+            with ExitStack() as stack:
+                dsn = stack.enter_context(_server(commit_delay=str(delay), commit_siblings="0"))
+                apps = [stack.enter_context(Stageflow(dsn)) for _ in range(workers)]
+                apps[0].migrate()
+                options = apps[0].options.model_copy(update={"slots": slots})
+                started = time.perf_counter()
+                job = apps[0].submit(GrowthController, Nothing(index=CROWD_TASKS)).job
+                for app in apps:
+                    stack.enter_context(app.worker(options))
+                apps[0].wait(job.job_id, timeout=600)
+                seconds = time.perf_counter() - started
+                reports = sum(app.telemetry.counts["range_completed"] for app in apps)
+                _say(
+                    what="crowd",
+                    commit_delay_ms=delay / 1000,
+                    slots=workers * slots,
+                    tasks_a_second=round(CROWD_TASKS / seconds),
+                    tasks_a_report=round(CROWD_TASKS / reports),
+                )
+
+
 def measure_connections() -> None:
     """Run a job in a worker, and print the most connections that it had at a time."""
     for slots in (4, 16):
@@ -182,7 +224,7 @@ def measure_connections() -> None:
 def _work_off(store: PostgresStore, work_type: str, batch: int) -> int:
     reports = 0
     while True:
-        answer = ask(store, work_type, max_tasks=1000, max_leases=1)
+        answer = ask(store, work_type, max_tasks=batch, max_leases=1)
         if answer.outcome is ClaimOutcome.EMPTY:
             return reports
         for lease in answer.leases:
@@ -259,9 +301,11 @@ def _say(**measured: object) -> None:
 
 MEASUREMENTS: Final[dict[str, Callable[[], None]]] = {
     "bytes": measure_bytes,
+    "jobs": measure_jobs,
     "worker": measure_worker,
     "retention": measure_retention,
     "counter": measure_counter,
+    "crowd": measure_crowd,
     "connections": measure_connections,
 }
 

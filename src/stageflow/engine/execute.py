@@ -128,7 +128,7 @@ def execute_range(
         ended = _run_task(task, parameters, context, run_handler, policy, report)
         if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
             yield report.to_completion()
-            report, due = Report(lease, index + 1, combine), ended + FLUSH_SECONDS
+            report, due = Report(lease, index + 1, combine), time.perf_counter() + FLUSH_SECONDS
     if len(report):
         yield report.to_completion()
 

@@ -113,7 +113,11 @@ class Dispatcher:
         alone = lease.deaths >= self._last_permitted_death > 0
         run_handler = self._handlers.run_alone if alone else self._handlers.run
         for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id):
+            report_begun = time.perf_counter()
             advance = self._complete(completion, running, carried)
+            # Reports of one stage wait for each other: were that counted as work, leases would shrink the more, the longer the
+            # wait, and the more reports there were.
+            started += time.perf_counter() - report_begun
             reported = completion.first + len(completion.statuses)
         tasks = reported - lease.first
         carried.tasks_run += tasks

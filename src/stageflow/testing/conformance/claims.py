@@ -1,6 +1,7 @@
 """Claims: the best work first, no work twice, and an honest answer where there is none."""
 
 from collections import Counter
+from itertools import pairwise
 from typing import Final
 
 from stageflow.contracts.lease import ClaimOutcome, ClaimRequest, Lease, WorkKind
@@ -279,7 +280,7 @@ class FairnessConformance(StoreScenarios):
         order = [claim_one(store, _TASKS, max_tasks=10).job_id for _ in range(24)]
         places = [place for place, job_id in enumerate(order) if job_id == small.job_id]
         assert len(places) == 5
-        assert max(later - earlier for earlier, later in zip(places, places[1:], strict=False)) <= 6
+        assert max(later - earlier for earlier, later in pairwise(places)) <= 6
         assert places[0] <= 6
 
     def test_one_call_for_many_leases_is_fair_too(self, store: MovableStore) -> None:
