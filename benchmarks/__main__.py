@@ -22,6 +22,7 @@ BENCHMARKS: Final = {
     "contract": "benchmarks.contract",
     "handover": "benchmarks.handover",
     "commits": "benchmarks.commits",
+    "azure": "benchmarks.azure",
     "report": "benchmarks.report",
 }
 """Each has one function ``measure(request)``; what it does is the first line of its docstring."""

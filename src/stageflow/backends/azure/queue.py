@@ -28,7 +28,8 @@ from stageflow.errors import InvalidValueError, MessageTooLargeError, QueueError
 MAX_BODY_BYTES: Final = 49_152
 """What fits into the service's 65,536 bytes once it is base64."""
 _BATCH: Final = 32
-_IN_FLIGHT: Final = 8
+SENDS_IN_FLIGHT: Final = 8
+DELETES_IN_FLIGHT: Final = 4
 _LONGEST_HIDING: Final = 7 * 24 * 3600
 _NEVER_EXPIRES: Final = -1
 _ROLE: Final = "Storage Queue Data Contributor"
@@ -64,7 +65,7 @@ class AzureStorageQueue:
         self._tasks = service.get_queue_client(f"{prefix}-tasks")
         self._queues = {client.queue_name: client for client in (self._jobs, self._tasks)}
         self._poison = {name: service.get_queue_client(f"{name}-poison") for name in self._queues}
-        self._pool = ThreadPoolExecutor(max_workers=_IN_FLIGHT, thread_name_prefix="stageflow-azure-send")
+        self._pool = ThreadPoolExecutor(max_workers=SENDS_IN_FLIGHT, thread_name_prefix="stageflow-azure-send")
         address = f"{SCHEME}{service.scheme}://{service.primary_hostname}"
         self._url = address if prefix == DEFAULT_PREFIX else f"{address}?prefix={prefix}"
 
