@@ -15,7 +15,8 @@ from typing import Final
 from azure.storage.queue import QueueClient, QueueMessage
 
 from benchmarks.fleet import Fleet, await_end
-from stageflow.backends.azure.queue import DELETES_IN_FLIGHT, SENDS_IN_FLIGHT
+from stageflow.backends.azure.queue import SENDS_IN_FLIGHT
+from stageflow.worker.inbox import ANSWERS_IN_FLIGHT
 
 PAGE: Final = 32
 """The most messages that the service hands out at a time."""
@@ -70,7 +71,7 @@ def consume(ready: Connection, connection_string: str, name: str, gone: Semaphor
     stopping = threading.Event()
     with (
         QueueClient.from_connection_string(connection_string, name) as queue,
-        ThreadPoolExecutor(DELETES_IN_FLIGHT) as pool,
+        ThreadPoolExecutor(ANSWERS_IN_FLIGHT) as pool,
     ):
 
         def delete(message: QueueMessage) -> None:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -88,18 +88,24 @@ def plan_stage(
     telemetry: Telemetry,
     *,
     range_count: int,
+    on_ready: Callable[[], None],
 ) -> Planned:
     """Plan the stage that a plan lease names.
 
     Commits in chunks whose tasks may be claimed at once, while the planning mark holds the barrier open. A second try
     after a crash runs the planner again and goes on after what is there. What a hook raises fails the job.
+
+    Args:
+        range_count: As how many ranges the tasks start, for as many claims.
+        on_ready: Called after each commit.
     """
     try:
         reading = read_job(repositories, workflow, lease.job_id)
         context = reading.context()
         with current_job(context):
             definitions = _definitions(lease, reading, context)
-            outcome = _write(lease, workflow, reading.stage(lease.stage_id), definitions, repositories, range_count)
+            stage = reading.stage(lease.stage_id)
+            outcome = _write(lease, workflow, stage, definitions, repositories, range_count=range_count, on_ready=on_ready)
     except RetryPlanningError as error:
         return _retry_or_fail(lease, workflow, repositories, telemetry, error)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
@@ -155,7 +161,9 @@ def _write(
     stage: StageRecord,
     definitions: Iterator[TaskDefinition[Any]],
     repositories: Repositories,
+    *,
     range_count: int,
+    on_ready: Callable[[], None],
 ) -> PlanOutcome:
     atomically = workflow.definition.stage(lease.stage_number).plan_atomically
     digest = PlanDigest()
@@ -165,7 +173,7 @@ def _write(
     replace = atomically and stage.task_count > 0
 
     def flush(*, final: bool) -> PlanOutcome:
-        return repositories.stages.add_tasks(
+        outcome = repositories.stages.add_tasks(
             PlanChunk(
                 range_id=lease.range_id,
                 token=lease.token,
@@ -180,6 +188,8 @@ def _write(
                 replace=replace,
             )
         )
+        on_ready()
+        return outcome
 
     for definition in definitions:
         chunk.add(definition)

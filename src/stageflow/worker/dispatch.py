@@ -1,6 +1,7 @@
 """Strings the engine's verbs together: carries out one lease, and what its end hands over at once."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +29,10 @@ class Carried:
     job_ended: bool = False
 
 
+def _nobody_waits() -> None:
+    """Do nothing: where the rows are the queue, a worker finds them."""
+
+
 class Dispatcher:
     """Carries out leases on behalf of one worker id."""
 
@@ -52,6 +57,8 @@ class Dispatcher:
         self.board: Final = LeaseBoard()
         self.sizes: Final = ClaimSizes()
         self.range_count = 8
+        self.on_ready: Callable[[], None] = _nobody_waits
+        """Called after a commit of this process that may have made work ready."""
 
     def carry_out(self, lease: Lease) -> Carried:
         """Carry out a lease: plan, run or advance; then the advancing and planning that its end handed over."""
@@ -72,6 +79,7 @@ class Dispatcher:
                         self._repositories,
                         self._telemetry,
                         range_count=self.range_count,
+                        on_ready=self.on_ready,
                     )
                     if planned is Planned.PLANNED:
                         carried.stages_planned.append(lease.stage_number)
@@ -86,6 +94,7 @@ class Dispatcher:
                         worker_id=self._worker_id,
                         lease_seconds=self._lease_seconds,
                     )
+                    self.on_ready()
                     if advanced.stage_closed:
                         carried.stages_advanced.append(lease.stage_number)
                     carried.job_ended = carried.job_ended or advanced.job_ended
@@ -107,6 +116,7 @@ class Dispatcher:
         self.sizes.learn(work_type, tasks, time.perf_counter() - started)
         if reported < running.last and not running.lost:
             self._repositories.leases.return_ranges([RangeReturn(range_id=lease.range_id, token=lease.token, first=reported)])
+            self.on_ready()
         return advance
 
     def _complete(self, completion: RangeCompletion, running: RunningLease, carried: Carried) -> Lease | None:

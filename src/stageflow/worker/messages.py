@@ -2,7 +2,7 @@
 
 from stageflow.contracts.ids import control_work_type, task_work_type
 from stageflow.contracts.job import JobRecord
-from stageflow.contracts.lease import ClaimOutcome, NamedClaim, WorkKind
+from stageflow.contracts.lease import ClaimOutcome, Lease, NamedClaim, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
 from stageflow.contracts.stage import StageResultContract
@@ -135,11 +135,19 @@ class MessageProcessor:
             if answer.outcome is not ClaimOutcome.WORK:
                 break
             worked = True
-            for lease in answer.leases:
-                _add(whole, self._dispatcher.carry_out(lease))
+            whole_range = [_carried_whole(lease, claim, whole, self._dispatcher.carry_out(lease)) for lease in answer.leases]
+            if any(whole_range):
+                break  # asking again would find nothing
         if not worked:
             return ProcessingResult(outcome=_OUTCOMES[answer.outcome], job_id=claim.job_id)
         return _result(claim.job_id, whole)
+
+
+def _carried_whole(lease: Lease, claim: NamedClaim, whole: Carried, part: Carried) -> bool:
+    """Add up what came of a lease, and return whether that was all that the message names."""
+    _add(whole, part)
+    named = lease.first == claim.first and lease.last == claim.last
+    return named and part.tasks_run == lease.last - lease.first
 
 
 def _add(whole: Carried, part: Carried) -> None:

@@ -9,7 +9,10 @@ from functools import partial
 from typing import Any, Final, Self
 
 from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.queue import LinearRetry, QueueClient, QueueMessage, QueueServiceClient
+from requests import Session
+from requests.adapters import HTTPAdapter
 
 from stageflow.backends.azure.access import (
     Answer,
@@ -29,7 +32,9 @@ MAX_BODY_BYTES: Final = 49_152
 """What fits into the service's 65,536 bytes once it is base64."""
 _BATCH: Final = 32
 SENDS_IN_FLIGHT: Final = 8
-DELETES_IN_FLIGHT: Final = 4
+"""Messages that one call sends at the same time."""
+_CONNECTIONS: Final = 32
+"""Kept open between requests: sends, and the threads that receive, hide and delete."""
 _LONGEST_HIDING: Final = 7 * 24 * 3600
 _NEVER_EXPIRES: Final = -1
 _ROLE: Final = "Storage Queue Data Contributor"
@@ -38,9 +43,12 @@ _LOST: Final = frozenset({"PopReceiptMismatch", "MessageNotFound"})
 
 def _patience() -> dict[str, Any]:
     """Return the SDK's options: an unreachable service is an error within 10 s, where the SDK itself would take minutes."""
+    session = Session()
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS)
+    for protocol in ("https://", "http://"):
+        session.mount(protocol, adapter)
     return {
-        "connection_timeout": 3,
-        "read_timeout": 3,
+        "transport": RequestsTransport(session=session, connection_timeout=3, read_timeout=3),
         "retry_policy": LinearRetry(
             backoff=1, random_jitter_range=0, retry_total=2, retry_connect=1, retry_read=1, retry_status=2
         ),
