@@ -1,11 +1,12 @@
 """Announces ready work on an external queue, right after the commit that made it ready."""
 
-import random
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
+from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
+from stageflow.contracts.outbox import Announcement
 from stageflow.engine.hooks import error_text
 from stageflow.engine.outbox import RELAY_BATCH, relay_announcements
 from stageflow.ports import Queue
@@ -15,16 +16,19 @@ from stageflow.worker.options import WorkerOptions
 from stageflow.worker.signal import WorkSignal
 
 REANNOUNCE_SECONDS: Final = 60.0
+COURTESY_SECONDS: Final = 0.25
+"""How long work of others is left to them."""
 _LOOK_SECONDS: Final = 0.2
-_COURTESY_SECONDS: Final = (0.002, 0.02)
-"""How long work of others is left to them: all workers hear of a commit, and one of them is to send its messages."""
+_FRESH_SECONDS: Final = 1.0
+_LIVE_BEATS: Final = 1.5
 
 
 class Relay:
     """The outbox's sender in a worker.
 
-    What this worker made ready it announces at once. What another process made ready it leaves to that process for a moment,
-    drawn by lot: if two send the same, the message is doubled, which is harmless and costs two requests.
+    Every worker hears of a commit, and one of them is to send its messages: the one that made the work ready, and for a new
+    job the one that the job's id falls to among the live workers. The others leave it to that one for a moment. If two send
+    the same after all, the message is doubled, which is harmless and costs a few requests.
     """
 
     def __init__(
@@ -34,18 +38,28 @@ class Relay:
         telemetry: Telemetry,
         options: WorkerOptions,
         signal: WorkSignal,
+        *,
+        worker_id: str,
+        most_tasks: Callable[[TaskQueueMessage], int],
     ) -> None:
         self._repositories = repositories
         self._queue = queue
         self._telemetry = telemetry
         self._options = options
         self._signal = signal
-        self._own = threading.Event()
+        self._worker_id = worker_id
+        self._most_tasks = most_tasks
+        self._lock = threading.Lock()
+        self._own: set[str] = set()
+        self._first_seen: dict[int, float] = {}
+        self._workers: list[str] = []
+        self._workers_at = -_FRESH_SECONDS
         self._again_at = time.monotonic() + REANNOUNCE_SECONDS
 
-    def hurry(self) -> None:
-        """Say that this process has just made work ready."""
-        self._own.set()
+    def hurry(self, job_id: str) -> None:
+        """Say that this process has just made work of a job ready."""
+        with self._lock:
+            self._own.add(job_id)
         self._signal.fire()
 
     def run(self, leaving: threading.Event, sent: Callable[[], None]) -> None:
@@ -57,14 +71,16 @@ class Relay:
         """
         while not leaving.is_set():
             seen = self._signal.seen()
-            self._own.clear()
-            count = self._relay()
+            count = self.relay_once()
             if count:
                 sent()
-            if count < RELAY_BATCH and self._signal.wait(seen, min(_LOOK_SECONDS, self._options.poll_seconds)):
-                self._own.wait(random.uniform(*_COURTESY_SECONDS))  # noqa: S311  a lot, not a secret
+            if count < RELAY_BATCH:
+                self._signal.wait(seen, min(_LOOK_SECONDS, self._options.poll_seconds))
 
-    def _relay(self) -> int:
+    def relay_once(self) -> int:
+        """Announce what falls to this worker, and return how many messages that took."""
+        with self._lock:
+            own, self._own = self._own, set()
         again = time.monotonic() >= self._again_at
         try:
             count = relay_announcements(
@@ -72,6 +88,8 @@ class Relay:
                 self._queue,
                 self._telemetry,
                 older_than_seconds=REANNOUNCE_SECONDS if again else None,
+                choose=lambda waiting: self._choose(waiting, own),
+                most_tasks=self._most_tasks,
             )
         except Exception as error:  # noqa: BLE001  the outbox keeps what could not be sent
             self._telemetry.emit("relay_failed", error=error_text(error))
@@ -79,3 +97,26 @@ class Relay:
         if again:
             self._again_at = time.monotonic() + REANNOUNCE_SECONDS
         return count
+
+    def _choose(self, waiting: list[Announcement], own: set[str]) -> list[Announcement]:
+        now = time.monotonic()
+        seen = self._first_seen
+        self._first_seen = {each.range_id: seen[each.range_id] if each.range_id in seen else now for each in waiting}
+        return [
+            each
+            for each in waiting
+            if each.message.job_id in own
+            or now - self._first_seen[each.range_id] >= COURTESY_SECONDS
+            or self._falls_to_us(each.message, now)
+        ]
+
+    def _falls_to_us(self, message: JobQueueMessage | TaskQueueMessage, now: float) -> bool:
+        """Say whether what nobody has made ready here falls to this worker: all if it is the only one, else a share of jobs."""
+        if now - self._workers_at >= _FRESH_SECONDS:
+            live = self._repositories.leases.list_workers(_LIVE_BEATS * self._options.beat_seconds)
+            self._workers = [worker.worker_id for worker in live]
+            self._workers_at = now
+        if self._worker_id not in self._workers or len(self._workers) == 1:
+            return True
+        share = int(message.job_id[:8], 16) % len(self._workers)
+        return isinstance(message, JobQueueMessage) and self._workers[share] == self._worker_id

@@ -163,8 +163,17 @@ class Worker:
                 work_types=self._work_types,
             )
         inbox = Inbox(queue, self._processor, self._repositories, self._telemetry, self.options, self._signal)
-        relay = Relay(self._repositories, queue, self._telemetry, self.options, self._signal)
+        relay = Relay(
+            self._repositories,
+            queue,
+            self._telemetry,
+            self.options,
+            self._signal,
+            worker_id=self.worker_id,
+            most_tasks=self._dispatcher.most_tasks,
+        )
         self._inbox = inbox
+        self._dispatcher.by_messages = True
         self._dispatcher.on_ready = relay.hurry
         self._keep_up("receive", lambda: inbox.receive(self._stopping))
         self._keep_up("receive-more", lambda: inbox.receive_more(self._stopping))

@@ -3,7 +3,7 @@
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import UTC
 from functools import partial
 from typing import Any, Final, Self
@@ -13,6 +13,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.queue import LinearRetry, QueueClient, QueueMessage, QueueServiceClient
 from requests import Session
 from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from stageflow.backends.azure.access import (
     Answer,
@@ -26,7 +27,7 @@ from stageflow.backends.azure.access import (
 from stageflow.backends.azure.urls import DEFAULT_PREFIX, SCHEME, validate_account_url, validate_prefix
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.queue import ReceivedMessage
-from stageflow.errors import InvalidValueError, MessageTooLargeError, QueueError, QueueUnreachableError
+from stageflow.errors import InvalidValueError, MessagesUnsentError, MessageTooLargeError, QueueError, QueueUnreachableError
 
 MAX_BODY_BYTES: Final = 49_152
 """What fits into the service's 65,536 bytes once it is base64."""
@@ -44,7 +45,9 @@ _LOST: Final = frozenset({"PopReceiptMismatch", "MessageNotFound"})
 def _patience() -> dict[str, Any]:
     """Return the SDK's options: an unreachable service is an error within 10 s, where the SDK itself would take minutes."""
     session = Session()
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS)
+    # As the SDK's own: what goes wrong is raised as it is, and retried by the policy below alone.
+    no_retries = Retry(total=False, redirect=False, raise_on_status=False)
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=no_retries)
     for protocol in ("https://", "http://"):
         session.mount(protocol, adapter)
     return {
@@ -121,18 +124,16 @@ class AzureStorageQueue:
 
         Raises:
             MessageTooLargeError: A message is over 49,152 bytes of JSON (64 KiB of base64); none was sent.
-            QueueUnreachableError: Some may not have been sent; send all of them again.
+            MessagesUnsentError: Some were not sent, and are to be sent again; the error says which. When the service cannot
+                be reached, those that were not on their way yet are among them.
         """
         puts = [partial(self._put, self._queue_for(message), _encode(message)) for message in messages]
-        if len(puts) == 1:
-            puts[0]()
-            return
         futures = [self._pool.submit(put) for put in puts]
-        done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in waiting:
-            future.cancel()
-        for future in done:
-            future.result()
+        for future in as_completed(futures):
+            if not future.cancelled() and isinstance(future.exception(), QueueUnreachableError):
+                for other in futures:
+                    other.cancel()
+        _require_sent(futures)
 
     def receive(self, *, max_messages: int, visibility_seconds: float) -> list[ReceivedMessage]:
         """Return up to ``max_messages`` messages, those of the job queue first, hidden from others for the given time.
@@ -266,6 +267,18 @@ class AzureStorageQueue:
             )
         text = explain(error, place, _ROLE)
         return QueueUnreachableError(text) if is_unreachable(error) else QueueError(text)
+
+
+def _require_sent(futures: list[Future[None]]) -> None:
+    """Raise what went wrong with the first of the messages, with the places of all that were not sent."""
+    errors = {place: future.exception() for place, future in enumerate(futures) if not future.cancelled()}
+    failed = [error for error in errors.values() if error is not None]
+    for error in failed:
+        if not isinstance(error, QueueError):
+            raise error
+    if failed:
+        unsent = [place for place in range(len(futures)) if place not in errors or errors[place] is not None]
+        raise MessagesUnsentError(str(failed[0]), unsent)
 
 
 def _encode(message: JobQueueMessage | TaskQueueMessage) -> str:
