@@ -19,8 +19,8 @@ from stageflow.telemetry import Telemetry
 from stageflow.worker.heartbeat import SLOW_SECONDS
 from stageflow.worker.messages import MessageProcessor
 from stageflow.worker.options import WorkerOptions
+from stageflow.worker.pace import Pace
 from stageflow.worker.shelf import Shelf
-from stageflow.worker.signal import WorkSignal
 
 MOST_DELIVERIES: Final = 20
 """A message that was delivered more often than this without an answer is parked."""
@@ -30,8 +30,6 @@ PAGE: Final = 32
 """Messages of one request, the most that Azure Storage Queue hands out."""
 LATE_SECONDS: Final = 0.5
 """A message that found no slot for so long is given back: what runs takes longer than was expected."""
-_SHORTEST_PAUSE: Final = 0.01
-_PAUSE_GROWTH: Final = 1.5
 
 
 class Inbox:
@@ -48,14 +46,13 @@ class Inbox:
         repositories: Repositories,
         telemetry: Telemetry,
         options: WorkerOptions,
-        signal: WorkSignal,
     ) -> None:
         self._queue = queue
         self._processor = processor
         self._repositories = repositories
         self._telemetry = telemetry
         self._options = options
-        self._signal = signal
+        self.pace: Final = Pace(options.poll_seconds)
         self._shelf = Shelf(options.slots)
         self._answers = ThreadPoolExecutor(ANSWERS_IN_FLIGHT, thread_name_prefix="stageflow-answer")
         self._lock = threading.Lock()
@@ -67,17 +64,11 @@ class Inbox:
 
         A queue that was just empty is asked again soon, then ever more seldom, until the worker is woken or messages come.
         """
-        pause = _SHORTEST_PAUSE
         while not stopping.is_set():
-            seen = self._signal.seen()
-            wanted = self._shelf.reserve(PAGE, self._options.poll_seconds)
-            if wanted == 0:
-                continue
-            if self._receive(wanted):
-                pause = _SHORTEST_PAUSE
-            else:
-                woken = self._signal.wait(seen, pause)
-                pause = _SHORTEST_PAUSE if woken else min(pause * _PAUSE_GROWTH, self._options.poll_seconds)
+            if self.pace.wait(self._options.poll_seconds):
+                wanted = self._shelf.reserve(PAGE, self._options.poll_seconds)
+                if wanted > 0:
+                    self.pace.found(self._receive(wanted))
         self.release()
 
     def receive_more(self, stopping: threading.Event) -> None:
@@ -105,8 +96,10 @@ class Inbox:
         message = self._shelf.take(self._options.poll_seconds)
         if message is None:
             return False
-        with self._shelf.timing():
+        try:
             self.handle(message)
+        finally:
+            self._shelf.done()
         return True
 
     def handle(self, message: ReceivedMessage) -> None:
@@ -131,6 +124,7 @@ class Inbox:
         """Wake the slots and the receivers, at a stop."""
         self._shelf.close()
         self._crowded.set()
+        self.pace.arrived()
 
     def release(self) -> None:
         """Show messages that were received ahead to other workers at once, at a stop."""

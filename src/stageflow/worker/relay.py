@@ -8,16 +8,18 @@ from typing import Final
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
 from stageflow.engine.hooks import error_text
-from stageflow.engine.outbox import RELAY_BATCH, relay_announcements
+from stageflow.engine.outbox import relay_announcements
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.options import WorkerOptions
+from stageflow.worker.pace import Pace
 from stageflow.worker.signal import WorkSignal
 
 REANNOUNCE_SECONDS: Final = 60.0
 COURTESY_SECONDS: Final = 0.25
 """How long work of others is left to them."""
+_STEP_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 0.2
 _FRESH_SECONDS: Final = 1.0
 _LIVE_BEATS: Final = 1.5
@@ -27,7 +29,7 @@ class Relay:
     """The outbox's sender in a worker.
 
     Every worker hears of a commit, and one of them is to send its messages: the one that made the work ready, and for a new
-    job the one that the job's id falls to among the live workers. The others leave it to that one for a moment. If two send
+    job the one that its id falls to among the live workers. The others leave it to that one for a moment. If two send
     the same after all, the message is doubled, which is harmless and costs a few requests.
     """
 
@@ -51,6 +53,7 @@ class Relay:
         self._most_tasks = most_tasks
         self._lock = threading.Lock()
         self._own: set[str] = set()
+        self._patience = COURTESY_SECONDS
         self._first_seen: dict[int, float] = {}
         self._workers: list[str] = []
         self._workers_at = -_FRESH_SECONDS
@@ -62,20 +65,20 @@ class Relay:
             self._own.add(job_id)
         self._signal.fire()
 
-    def run(self, leaving: threading.Event, sent: Callable[[], None]) -> None:
+    def run(self, leaving: threading.Event, pace: Pace) -> None:
         """Announce until told to stop; blocks.
 
         Args:
             leaving: Set when the worker has given back what it held.
-            sent: Called after messages were sent.
+            pace: Is told when messages were sent, and when others may be about to send some.
         """
         while not leaving.is_set():
             seen = self._signal.seen()
             count = self.relay_once()
             if count:
-                sent()
-            if count < RELAY_BATCH:
-                self._signal.wait(seen, min(_LOOK_SECONDS, self._options.poll_seconds))
+                pace.arrived()
+            elif self._signal.wait(seen, min(self._patience, _LOOK_SECONDS, self._options.poll_seconds)):
+                pace.expect()
 
     def relay_once(self) -> int:
         """Announce what falls to this worker, and return how many messages that took."""
@@ -102,21 +105,25 @@ class Relay:
         now = time.monotonic()
         seen = self._first_seen
         self._first_seen = {each.range_id: seen[each.range_id] if each.range_id in seen else now for each in waiting}
-        return [
-            each
-            for each in waiting
-            if each.message.job_id in own
-            or now - self._first_seen[each.range_id] >= COURTESY_SECONDS
-            or self._falls_to_us(each.message, now)
-        ]
+        left: dict[int, float] = {}
+        for each in waiting:
+            courtesy = 0.0 if each.message.job_id in own else self._courtesy(each.message, now)
+            left[each.range_id] = self._first_seen[each.range_id] + courtesy - now
+        self._patience = min((seconds for seconds in left.values() if seconds > 0), default=COURTESY_SECONDS)
+        return [each for each in waiting if left[each.range_id] <= 0]
 
-    def _falls_to_us(self, message: JobQueueMessage | TaskQueueMessage, now: float) -> bool:
-        """Say whether what nobody has made ready here falls to this worker: all if it is the only one, else a share of jobs."""
+    def _courtesy(self, message: JobQueueMessage | TaskQueueMessage, now: float) -> float:
+        """Return for how long to leave to others what was not made ready here; nothing, where there is nobody else.
+
+        A new job falls to one worker by its id, and to the next one a little later: the first may be gone.
+        """
         if now - self._workers_at >= _FRESH_SECONDS:
             live = self._repositories.leases.list_workers(_LIVE_BEATS * self._options.beat_seconds)
             self._workers = [worker.worker_id for worker in live]
             self._workers_at = now
         if self._worker_id not in self._workers or len(self._workers) == 1:
-            return True
-        share = int(message.job_id[:8], 16) % len(self._workers)
-        return isinstance(message, JobQueueMessage) and self._workers[share] == self._worker_id
+            return 0.0
+        if isinstance(message, TaskQueueMessage):
+            return COURTESY_SECONDS
+        places = self._workers.index(self._worker_id) - int(message.job_id[:8], 16)
+        return min(COURTESY_SECONDS, _STEP_SECONDS * (places % len(self._workers)))

@@ -4,8 +4,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 from stageflow.contracts.queue import ReceivedMessage
@@ -20,10 +19,15 @@ class Shelf:
 
     A message is asked for when a slot is free for it, and ahead only while messages are known to be short: about 50 ms of
     work. So a long task never has messages waiting behind it that another worker could carry out.
+
+    Args:
+        slots: How many threads take messages.
+        clock: Seconds that only grow.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._slots = slots
+        self._clock = clock
         self._changed = threading.Condition()
         self._waiting: deque[tuple[float, ReceivedMessage]] = deque()
         self._running: dict[int, float] = {}
@@ -46,41 +50,37 @@ class Shelf:
 
     def put(self, messages: list[ReceivedMessage], reserved: int) -> None:
         """Take in what came of so many reserved ones."""
-        now = time.monotonic()
+        now = self._clock()
         with self._changed:
             self._reserved -= reserved
             self._waiting.extend((now, message) for message in messages)
             self._changed.notify_all()
 
     def take(self, patience_seconds: float) -> ReceivedMessage | None:
-        """Return the next message, for a slot; ``None`` when none came in time, or when closed."""
+        """Return the next message, for the slot that calls; ``None`` when none came in time, or when closed.
+
+        The slot is at work until it calls :meth:`done`.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._waiting, patience_seconds)
             if self._closed or not self._waiting:
                 return None
+            self._running[threading.get_ident()] = self._clock()
             return self._waiting.popleft()[1]
 
-    @contextmanager
-    def timing(self) -> Iterator[None]:
-        """Learn how long a message takes, from a slot that carries it out in the block."""
-        started, slot = time.monotonic(), threading.get_ident()
+    def done(self) -> None:
+        """Note that the slot that calls is free, and learn how long its message took."""
         with self._changed:
-            self._running[slot] = started
-        try:
-            yield
-        finally:
-            seconds = time.monotonic() - started
-            with self._changed:
-                del self._running[slot]
-                known = seconds if self._seconds is None else self._seconds
-                self._seconds = known + _WEIGHT * (seconds - known)
-                self._changed.notify_all()
+            seconds = self._clock() - self._running.pop(threading.get_ident())
+            known = seconds if self._seconds is None else self._seconds
+            self._seconds = known + _WEIGHT * (seconds - known)
+            self._changed.notify_all()
 
     def take_late(self, seconds: float) -> list[ReceivedMessage]:
         """Return the messages that have waited for longer than that, to be given back: what runs is slower than it was."""
         late = []
         with self._changed:
-            while self._waiting and time.monotonic() - self._waiting[0][0] > seconds:
+            while self._waiting and self._clock() - self._waiting[0][0] > seconds:
                 late.append(self._waiting.popleft()[1])
         return late
 
@@ -105,7 +105,7 @@ class Shelf:
         """Return how many messages may wait while every slot is at work."""
         if self._seconds is None or self._seconds > TARGET_SECONDS:
             return 0
-        now = time.monotonic()
+        now = self._clock()
         if any(now - started > TARGET_SECONDS for started in self._running.values()):
             return 0
         return min(_MOST_AHEAD, math.ceil(self._slots * TARGET_SECONDS / max(self._seconds, 0.001)))

@@ -162,7 +162,7 @@ class Worker:
                 worker_id=self.worker_id,
                 work_types=self._work_types,
             )
-        inbox = Inbox(queue, self._processor, self._repositories, self._telemetry, self.options, self._signal)
+        inbox = Inbox(queue, self._processor, self._repositories, self._telemetry, self.options)
         relay = Relay(
             self._repositories,
             queue,
@@ -178,7 +178,7 @@ class Worker:
         self._keep_up("receive", lambda: inbox.receive(self._stopping))
         self._keep_up("receive-more", lambda: inbox.receive_more(self._stopping))
         self._keep_up("renew", lambda: inbox.renew(self._leaving))
-        self._keep_up("relay", lambda: relay.run(self._leaving, self._signal.fire))
+        self._keep_up("relay", lambda: relay.run(self._leaving, inbox.pace))
         return inbox
 
     def _keep_up(self, name: str, target: Callable[[], None]) -> None:
