@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 from pydantic import Field
 
-from benchmarks.crew import caller
+from benchmarks.crew import caller, crew
 from benchmarks.fleet import Fleet, await_end
 from benchmarks.flows import registry
 from benchmarks.measurement import Measurement, rounds, say
@@ -32,6 +32,7 @@ from stageflow.testing.azurite_server import AzuriteServer
 OURS: Final = "ours"
 SAME: Final = "same"
 EACH: Final = "each"
+DATABASE: Final = "database"
 
 
 class Count(Protocol):
@@ -52,12 +53,12 @@ class AzureRequest(Request):
 
 @dataclass
 class _Samples:
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {OURS: [], SAME: [], EACH: []})
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {OURS: [], DATABASE: [], SAME: [], EACH: []})
     messages: list[int] = field(default_factory=list)
 
 
 def measure(request: AzureRequest) -> Iterator[Measurement]:
-    """W1 over Azure Storage Queue beside the bare SDK (the same number of messages, one a task) in alternating rounds."""
+    """W1 over Azure Storage Queue beside the bare SDK (the same number of messages; one a task) and the database queue."""
     samples = _Samples()
     with ExitStack() as stack:
         queue = request.queue
@@ -73,9 +74,13 @@ def _take_round(request: AzureRequest, queue: str, samples: _Samples, *, ours_fi
     """Take a sample of each; the messages of ours are counted first, in the first round by a run that is not timed."""
     if not samples.messages:
         samples.messages.append(_run_ours(request, queue)[1])
-    names = [OURS, SAME, EACH] if ours_first else [EACH, SAME, OURS]
-    for name in names:
-        if name == OURS:
+    names = [OURS, DATABASE, SAME, EACH]
+    for name in names if ours_first else reversed(names):
+        if name == DATABASE:
+            with crew(request.model_copy(update={"queue": None})) as team:
+                settle(request.store)
+                seconds = time_job(team.app, request.tasks).seconds
+        elif name == OURS:
             seconds, sent = _run_ours(request, queue)
             samples.messages.append(sent)
         else:
@@ -134,10 +139,11 @@ def _report(request: AzureRequest, samples: _Samples) -> Iterator[Measurement]:
     versions = server_version(request.store) | {"azure-storage-queue": version("azure-storage-queue")}
     for name, taken in samples.seconds.items():
         yield Measurement.of(f"azure.{name}", "s", taken, settings=settings, versions=versions)
-    ours = statistics.median(samples.seconds[OURS])
-    for name in (SAME, EACH):
-        ratio = ours / statistics.median(samples.seconds[name])
-        yield Measurement.of(f"azure.ours_to_{name}", "ours/bare", [ratio], settings=settings, versions=versions)
+    medians = {name: statistics.median(taken) for name, taken in samples.seconds.items()}
+    ratios = {f"ours_to_{name}": medians[OURS] / medians[name] for name in (SAME, EACH, DATABASE)}
+    ratios["added_to_same"] = (medians[OURS] - medians[DATABASE]) / medians[SAME]
+    for name, ratio in ratios.items():
+        yield Measurement.of(f"azure.{name}", "ratio of medians", [ratio], settings=settings, versions=versions)
     per_task = [count / (2 * request.tasks) for count in samples.messages]
     details: JsonObject = {"messages": [*samples.messages]}
     yield Measurement.of("azure.messages", "messages/task", per_task, settings=settings, details=details, versions=versions)
