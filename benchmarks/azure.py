@@ -23,7 +23,6 @@ from benchmarks.server import server_settings, server_version, settle
 from benchmarks.stopwatch import time_job, warm_up
 from benchmarks.twins.messages import BareMessages
 from stageflow import Stageflow, WorkerOptions
-from stageflow.backends.azure import parse_azure_url
 from stageflow.contracts.base import JsonObject
 from stageflow.errors import InvalidValueError
 from stageflow.telemetry import Event
@@ -106,8 +105,8 @@ def _run_ours(request: AzureRequest, queue: str) -> tuple[float, int]:
 
 
 def _run_bare(request: AzureRequest, queue: str, per_stage: int) -> float:
-    connection_string = parse_azure_url(queue).connection_string
-    if connection_string is None:
+    connection_string, _, _ = queue.removeprefix("azure:").partition("?prefix=")
+    if "=" not in connection_string:
         msg = "the bare SDK is measured with a connection string; give --queue azure:CONNECTION_STRING, or leave it out"
         raise InvalidValueError(msg)
     bare = BareMessages(connection_string, f"bare-{uuid.uuid4().hex}", request.workers)

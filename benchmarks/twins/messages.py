@@ -15,11 +15,12 @@ from typing import Final
 from azure.storage.queue import QueueClient, QueueMessage
 
 from benchmarks.fleet import Fleet, await_end
-from stageflow.backends.azure.queue import SENDS_IN_FLIGHT
-from stageflow.worker.inbox import ANSWERS_IN_FLIGHT
 
 PAGE: Final = 32
 """The most messages that the service hands out at a time."""
+SENDS_IN_FLIGHT: Final = 8
+DELETES_IN_FLIGHT: Final = 4
+"""As many as our queue has, and as many as a worker of ours."""
 HIDDEN_SECONDS: Final = 60
 _EMPTY_SECONDS: Final = 0.005
 _PATIENCE_SECONDS: Final = 300.0
@@ -71,7 +72,7 @@ def consume(ready: Connection, connection_string: str, name: str, gone: Semaphor
     stopping = threading.Event()
     with (
         QueueClient.from_connection_string(connection_string, name) as queue,
-        ThreadPoolExecutor(ANSWERS_IN_FLIGHT) as pool,
+        ThreadPoolExecutor(DELETES_IN_FLIGHT) as pool,
     ):
 
         def delete(message: QueueMessage) -> None:

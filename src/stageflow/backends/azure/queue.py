@@ -32,7 +32,7 @@ from stageflow.errors import InvalidValueError, MessagesUnsentError, MessageTooL
 MAX_BODY_BYTES: Final = 49_152
 """What fits into the service's 65,536 bytes once it is base64."""
 _BATCH: Final = 32
-SENDS_IN_FLIGHT: Final = 8
+_SENDS_IN_FLIGHT: Final = 8
 """Messages that one call sends at the same time."""
 _CONNECTIONS: Final = 32
 """Kept open between requests: sends, and the threads that receive, hide and delete."""
@@ -76,7 +76,7 @@ class AzureStorageQueue:
         self._tasks = service.get_queue_client(f"{prefix}-tasks")
         self._queues = {client.queue_name: client for client in (self._jobs, self._tasks)}
         self._poison = {name: service.get_queue_client(f"{name}-poison") for name in self._queues}
-        self._pool = ThreadPoolExecutor(max_workers=SENDS_IN_FLIGHT, thread_name_prefix="stageflow-azure-send")
+        self._pool = ThreadPoolExecutor(max_workers=_SENDS_IN_FLIGHT, thread_name_prefix="stageflow-azure-send")
         address = f"{SCHEME}{service.scheme}://{service.primary_hostname}"
         self._url = address if prefix == DEFAULT_PREFIX else f"{address}?prefix={prefix}"
 
