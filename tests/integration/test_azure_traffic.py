@@ -4,6 +4,7 @@ import threading
 import uuid
 from base64 import b64decode
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from stageflow import (
@@ -40,6 +42,9 @@ from stageflow.worker.signal import WorkSignal
 
 registry = JobRegistry()
 BURST = 500
+CLAIMED = """
+select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and query like '%claim_named%'
+"""
 
 
 class Number(Contract):
@@ -244,3 +249,21 @@ def make_relay(app: Stageflow, queue: Witness, worker_id: str) -> Relay:
         worker_id=worker_id,
         most_tasks=lambda message: message.last,
     )
+
+
+def test_a_message_whose_row_a_rival_holds_for_a_moment_is_carried_out(queue: Witness, postgres_dsn: str) -> None:
+    """The relay notes an announcement while its message is on the way already; the message must not wait for a lease."""
+    with Stageflow(postgres_dsn, registry=registry, queue=queue) as app, ThreadPoolExecutor(1) as pool:
+        app.migrate()
+        app.submit(TrafficController, Number(number=1))
+        assert app.maintain().announced == 1
+        (received,) = receive(queue)
+        with psycopg.connect(postgres_dsn) as rival:
+            rival.execute("select * from stageflow.ranges for update")
+            handled = pool.submit(make_inbox(app, queue, WorkerOptions()).handle, received)
+            with psycopg.connect(postgres_dsn, autocommit=True) as watcher:
+                while not watcher.execute(CLAIMED).fetchone():
+                    pass
+            rival.rollback()
+        handled.result(30)
+        assert app.telemetry.counts["stage_planned"] == 1

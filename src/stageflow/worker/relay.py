@@ -8,7 +8,7 @@ from typing import Final
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
 from stageflow.engine.hooks import error_text
-from stageflow.engine.outbox import relay_announcements
+from stageflow.engine.outbox import all_of_them, relay_announcements
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -53,6 +53,7 @@ class Relay:
         self._most_tasks = most_tasks
         self._lock = threading.Lock()
         self._own: set[str] = set()
+        self._all_own = False
         self._patience = COURTESY_SECONDS
         self._first_seen: dict[int, float] = {}
         self._workers: list[str] = []
@@ -63,6 +64,12 @@ class Relay:
         """Say that this process has just made work of a job ready."""
         with self._lock:
             self._own.add(job_id)
+        self._signal.fire()
+
+    def hurry_all(self) -> None:
+        """Say that this process has just made work of several jobs ready: what it recovered, or what was due."""
+        with self._lock:
+            self._all_own = True
         self._signal.fire()
 
     def run(self, leaving: threading.Event, pace: Pace) -> None:
@@ -84,6 +91,7 @@ class Relay:
         """Announce what falls to this worker, and return how many messages that took."""
         with self._lock:
             own, self._own = self._own, set()
+            all_own, self._all_own = self._all_own, False
         again = time.monotonic() >= self._again_at
         try:
             count = relay_announcements(
@@ -91,7 +99,7 @@ class Relay:
                 self._queue,
                 self._telemetry,
                 older_than_seconds=REANNOUNCE_SECONDS if again else None,
-                choose=lambda waiting: self._choose(waiting, own),
+                choose=all_of_them if all_own else lambda waiting: self._choose(waiting, own),
                 most_tasks=self._most_tasks,
             )
         except Exception as error:  # noqa: BLE001  the outbox keeps what could not be sent

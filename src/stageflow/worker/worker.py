@@ -71,6 +71,7 @@ class Worker:
             lease_seconds=options.lease_seconds,
         )
         self._inbox: Inbox | None = None
+        self._on_ready = self._signal.fire
         self._slots: list[threading.Thread] = []
         self._upkeep: list[threading.Thread] = []
         self._wakeup = repositories.store.work_wakeup()
@@ -86,11 +87,11 @@ class Worker:
             work_types=self._work_types,
         )
         heartbeat.beat()
-        recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._signal)
+        source = self._source()
+        recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready)
         self._keep_up("heartbeat", lambda: heartbeat.run(self._leaving))
         self._keep_up("recovery", lambda: recoverer.run(self._stopping))
         self._keep_up("signal", lambda: self._signal.follow(self._wakeup, self._leaving, self.options.poll_seconds))
-        source = self._source()
         for number in range(self.options.slots):
             name = f"stageflow-slot-{number}"
             slot = threading.Thread(target=run_slot, args=(source, self._stopping, self._telemetry), name=name, daemon=True)
@@ -175,6 +176,7 @@ class Worker:
         self._inbox = inbox
         self._dispatcher.by_messages = True
         self._dispatcher.on_ready = relay.hurry
+        self._on_ready = relay.hurry_all
         self._keep_up("receive", lambda: inbox.receive(self._stopping))
         self._keep_up("receive-more", lambda: inbox.receive_more(self._stopping))
         self._keep_up("renew", lambda: inbox.renew(self._leaving))
