@@ -19,6 +19,7 @@ from stageflow.worker.signal import WorkSignal
 REANNOUNCE_SECONDS: Final = 60.0
 COURTESY_SECONDS: Final = 0.25
 """How long work of others is left to them."""
+_EACH_SECONDS: Final = 0.01
 _STEP_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 0.2
 _FRESH_SECONDS: Final = 1.0
@@ -115,15 +116,16 @@ class Relay:
         self._first_seen = {each.range_id: seen[each.range_id] if each.range_id in seen else now for each in waiting}
         left: dict[int, float] = {}
         for each in waiting:
-            courtesy = 0.0 if each.message.job_id in own else self._courtesy(each.message, now)
+            courtesy = 0.0 if each.message.job_id in own else self._courtesy(each.message, now, len(waiting))
             left[each.range_id] = self._first_seen[each.range_id] + courtesy - now
         self._patience = min((seconds for seconds in left.values() if seconds > 0), default=COURTESY_SECONDS)
         return [each for each in waiting if left[each.range_id] <= 0]
 
-    def _courtesy(self, message: JobQueueMessage | TaskQueueMessage, now: float) -> float:
+    def _courtesy(self, message: JobQueueMessage | TaskQueueMessage, now: float, waiting: int) -> float:
         """Return for how long to leave to others what was not made ready here; nothing, where there is nobody else.
 
-        A new job falls to one worker by its id, and to the next one a little later: the first may be gone.
+        A new job falls to one worker by its id, and to the next one a little later: the first may be gone. The more waits, the
+        longer they need.
         """
         if now - self._workers_at >= _FRESH_SECONDS:
             live = self._repositories.leases.list_workers(_LIVE_BEATS * self._options.beat_seconds)
@@ -132,6 +134,7 @@ class Relay:
         if self._worker_id not in self._workers or len(self._workers) == 1:
             return 0.0
         if isinstance(message, TaskQueueMessage):
-            return COURTESY_SECONDS
+            return COURTESY_SECONDS + waiting * _EACH_SECONDS
         places = self._workers.index(self._worker_id) - int(message.job_id[:8], 16)
-        return min(COURTESY_SECONDS, _STEP_SECONDS * (places % len(self._workers)))
+        place = places % len(self._workers)
+        return min(COURTESY_SECONDS, _STEP_SECONDS * place) + waiting * _EACH_SECONDS if place else 0.0
