@@ -26,6 +26,7 @@ BENCHMARKS: Final = {
     "contention": "benchmarks.contention",
     "horizon": "benchmarks.horizon",
     "fairness": "benchmarks.fairness",
+    "azure": "benchmarks.azure",
     "peers": "benchmarks.peers.compare",
     "report": "benchmarks.report",
 }

@@ -36,6 +36,7 @@
     │   └── StoreStateError                     a state that cannot be, found by a guarded function
     ├── QueueError
     │   ├── QueueUnreachableError (ConnectionError)
+    │   │   └── MessagesUnsentError             some of a batch were not sent; says which
     │   ├── MessageTooLargeError (ValueError)
     │   └── PoisonMessageError (ValueError)     a message that cannot be decoded
     │       └── ForeignMessageError             a message that names work which this store never had
@@ -46,6 +47,8 @@
 Refusals that are part of normal life (a lease that another worker took over, a repeated message) are typed outcomes, not
 errors.
 """
+
+from collections.abc import Sequence
 
 
 class StageflowError(Exception):
@@ -214,6 +217,18 @@ class QueueError(StageflowError):
 
 class QueueUnreachableError(QueueError, ConnectionError):
     """The queue does not answer, or refuses the credentials."""
+
+
+class MessagesUnsentError(QueueUnreachableError):
+    """Some messages of a batch were not sent, for the reason that the message of the first of them gives.
+
+    Attributes:
+        unsent: Their places in the batch. One that was sent although its answer was lost is among them.
+    """
+
+    def __init__(self, message: str, unsent: Sequence[int]) -> None:
+        super().__init__(message)
+        self.unsent = tuple(unsent)
 
 
 class MessageTooLargeError(QueueError, ValueError):

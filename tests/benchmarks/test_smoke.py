@@ -115,6 +115,25 @@ def test_small_jobs_run_beside_the_same_jobs_by_hand_on_postgres(postgres_dsn: s
     }
 
 
+def test_the_queue_runs_beside_the_bare_sdk(azurite: Any, sqlite_store: str) -> None:
+    """Ours and the messages alone alternate, and the messages that were really sent are counted."""
+    options = TINY | {"queue": f"azure:{azurite.connection_string}?prefix=bench"}
+    found = _measure("azure", sqlite_store, options)
+    assert {each.name: len(each.samples) for each in found.values()} == {
+        "azure.ours": 2,
+        "azure.database": 2,
+        "azure.same": 2,
+        "azure.each": 2,
+        "azure.ours_to_same": 1,
+        "azure.ours_to_each": 1,
+        "azure.ours_to_database": 1,
+        "azure.added_to_same": 1,
+        "azure.messages": 3,
+    }
+    assert min(found["azure.messages"].samples) > 0
+    assert azurite.connection_string not in found["azure.ours"].json_line()
+
+
 def test_ratios_are_taken_round_by_round(sqlite_store: str) -> None:
     """A ratio is ours over the twin of the same round: machines drift between rounds."""
     request = LimitRequest(store=sqlite_store, tasks=20, workers=1, rounds=3)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -105,6 +105,7 @@ def plan_stage(
     *,
     range_count: int,
     wish: FirstLease | None,
+    on_ready: Callable[[], None],
 ) -> PlanEnd:
     """Plan the stage that a plan lease names.
 
@@ -113,8 +114,9 @@ def plan_stage(
         workflow: The job's workflow.
         repositories: The store.
         telemetry: Hears of it.
-        range_count: How many ranges a wide stage starts as.
+        range_count: As how many ranges the tasks start, for as many claims.
         wish: Run the first of the tasks that are added last.
+        on_ready: Called after each commit.
 
     Commits in chunks whose tasks may be claimed at once, while the planning mark holds the barrier open. A second try
     after a crash runs the planner again and goes on after what is there. What a hook raises fails the job.
@@ -124,7 +126,7 @@ def plan_stage(
         context = reading.context()
         with current_job(context):
             definitions = _definitions(lease, reading, context)
-            answer = _write(lease, reading, definitions, range_count, wish)
+            answer = _write(lease, reading, definitions, range_count=range_count, wish=wish, on_ready=on_ready)
     except RetryPlanningError as error:
         return _retry_or_fail(lease, workflow, repositories, telemetry, error)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
@@ -178,8 +180,10 @@ def _write(
     lease: Lease,
     reading: JobReading,
     definitions: Iterator[TaskDefinition[Any]],
+    *,
     range_count: int,
     wish: FirstLease | None,
+    on_ready: Callable[[], None],
 ) -> PlanAnswer:
     atomically = reading.workflow.definition.stage(lease.stage_number).plan_atomically
     stage, stages = reading.stage(lease.stage_id), reading.repositories.stages
@@ -208,12 +212,15 @@ def _write(
         chunk.add(definition)
         if chunk.is_due:
             outcome = stages.add_tasks(filled(final=False))
+            on_ready()
             if outcome is not PlanOutcome.RECORDED:
                 return PlanAnswer(outcome=outcome)
             chunk = chunk.following()
             replace = False
     last = filled(final=True)
-    return PlanAnswer(outcome=stages.add_tasks(last)) if wish is None else stages.add_tasks_and_lease(last, wish)
+    answer = PlanAnswer(outcome=stages.add_tasks(last)) if wish is None else stages.add_tasks_and_lease(last, wish)
+    on_ready()
+    return answer
 
 
 def _skip_planned(

@@ -20,7 +20,7 @@ class Queue(Protocol):
 
         Raises:
             MessageTooLargeError: A message is over the limit; none was sent.
-            QueueUnreachableError: Some may not have been sent.
+            MessagesUnsentError: Some were not sent; the error says which.
         """
         ...
 

@@ -1,21 +1,24 @@
 """Strings the engine's verbs together: carries out one lease, and what its end hands over at once."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from stageflow.contracts.ids import task_work_type
 from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, RangeReturn, WorkKind
+from stageflow.contracts.message import TaskQueueMessage
 from stageflow.contracts.plan import FirstLease
 from stageflow.engine.advance import advance_stage
 from stageflow.engine.execute import execute_range
-from stageflow.engine.plan import Planned, plan_stage
+from stageflow.engine.plan import FIRST_CHUNK_TASKS, Planned, plan_stage
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.board import LeaseBoard, RunningLease
 from stageflow.worker.handlers import HandlerRunner
 from stageflow.worker.sizes import ClaimSizes
-from stageflow.workflow.registry import JobRegistry, Workflow
+from stageflow.workflow.registry import JobRegistry
 
 
 @dataclass
@@ -27,6 +30,10 @@ class Carried:
     stages_advanced: list[int] = field(default_factory=list)
     stages_planned: list[int] = field(default_factory=list)
     job_ended: bool = False
+
+
+def _nobody_waits(job_id: str) -> None:
+    """Do nothing: where the rows are the queue, a worker finds them."""
 
 
 class Dispatcher:
@@ -58,6 +65,10 @@ class Dispatcher:
         self.board: Final = LeaseBoard()
         self.sizes: Final = ClaimSizes()
         self.range_count = 8
+        self.by_messages = False
+        """Whether messages bring the work, not claims."""
+        self.on_ready: Callable[[str], None] = _nobody_waits
+        """Called with the job's id after a commit of this process that may have made work of it ready."""
 
     def carry_out(self, lease: Lease) -> Carried:
         """Carry out a lease: plan, run or advance; then the advancing and planning that its end handed over."""
@@ -66,6 +77,12 @@ class Dispatcher:
         while following is not None:
             following = self._step(following, carried)
         return carried
+
+    def most_tasks(self, message: TaskQueueMessage) -> int:
+        """Return how many tasks like those of a message are a fitting piece of work; 0 where that is not known."""
+        versions = [workflow.version for workflow in self._registry.workflows() if workflow.job_type == message.job_type]
+        sizes = [self.sizes.bundle(task_work_type(message.job_type, version, message.task_type)) for version in versions]
+        return min((size for size in sizes if size), default=0)
 
     def _step(self, lease: Lease, carried: Carried) -> Lease | None:
         workflow = self._registry.get(lease.job_type, lease.workflow_version)
@@ -77,8 +94,9 @@ class Dispatcher:
                         workflow,
                         self._repositories,
                         self._telemetry,
-                        range_count=self.range_count,
-                        wish=self._wish(lease, workflow),
+                        range_count=self._ranges_of(lease),
+                        wish=self._wish(lease),
+                        on_ready=partial(self.on_ready, lease.job_id),
                     )
                     if end.planned is Planned.PLANNED:
                         carried.stages_planned.append(lease.stage_number)
@@ -93,6 +111,7 @@ class Dispatcher:
                         worker_id=self._worker_id,
                         lease_seconds=self._lease_seconds,
                     )
+                    self.on_ready(lease.job_id)
                     if advanced.stage_closed:
                         carried.stages_advanced.append(lease.stage_number)
                     carried.job_ended = carried.job_ended or advanced.job_ended
@@ -100,16 +119,27 @@ class Dispatcher:
                 case WorkKind.TASK:
                     return self._run_tasks(lease, running, carried)
 
-    def _wish(self, lease: Lease, workflow: Workflow) -> FirstLease | None:
+    def _wish(self, lease: Lease) -> FirstLease | None:
         if not self._plans_to_run or self.board.draining.is_set():
             return None
-        work_type = task_work_type(workflow.job_type, workflow.version, lease.task_type)
+        work_type = task_work_type(lease.job_type, lease.workflow_version, lease.task_type)
         (size,) = self.sizes.of([work_type])
         return FirstLease(worker_id=self._worker_id, max_tasks=size, lease_seconds=self._lease_seconds)
 
+    def _ranges_of(self, lease: Lease) -> int:
+        """Return as how many ranges the first tasks of a stage start.
+
+        What is claimed from the store is cut to size by the claim. A message names whole ranges, and costs more than a short
+        task: there are no more of them than pieces of fitting work, once that is known.
+        """
+        fitting = self.sizes.bundle(task_work_type(lease.job_type, lease.workflow_version, lease.task_type))
+        if not (self.by_messages and fitting):
+            return self.range_count
+        return min(self.range_count, -(-FIRST_CHUNK_TASKS // fitting))
+
     def _run_tasks(self, lease: Lease, running: RunningLease, carried: Carried) -> Lease | None:
         workflow = self._registry.get(lease.job_type, lease.workflow_version)
-        started, reported, advance = time.perf_counter(), lease.first, None
+        started, reported, advance, handler_seconds = time.perf_counter(), lease.first, None, 0.0
         alone = lease.deaths >= self._last_permitted_death > 0
         run_handler = self._handlers.run_alone if alone else self._handlers.run
         for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id):
@@ -119,12 +149,14 @@ class Dispatcher:
             # wait, and the more reports there were.
             started += time.perf_counter() - report_begun
             reported = completion.first + len(completion.statuses)
+            handler_seconds += sum(completion.seconds)
         tasks = reported - lease.first
         carried.tasks_run += tasks
         work_type = task_work_type(lease.job_type, lease.workflow_version, lease.task_type)
-        self.sizes.learn(work_type, tasks, time.perf_counter() - started)
+        self.sizes.learn(work_type, tasks, time.perf_counter() - started, handler_seconds)
         if reported < running.last and not running.lost:
             self._repositories.leases.return_ranges([RangeReturn(range_id=lease.range_id, token=lease.token, first=reported)])
+            self.on_ready(lease.job_id)
         return advance
 
     def _complete(self, completion: RangeCompletion, running: RunningLease, carried: Carried) -> Lease | None:

@@ -80,6 +80,7 @@ class Heartbeat:
             if first is not None:
                 lease = running.lease
                 self._repositories.leases.return_ranges([RangeReturn(range_id=lease.range_id, token=lease.token, first=first)])
+                self._dispatcher.on_ready(lease.job_id)
                 self._telemetry.emit("tail_returned", lease.job_id, stage=lease.stage_number, first=first)
 
     def _register(self) -> None:

@@ -1,14 +1,22 @@
 """Carries out the work that one message names: what workers and serverless hosts share."""
 
+import random
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
 from stageflow.contracts.ids import control_work_type, task_work_type
 from stageflow.contracts.job import JobRecord
-from stageflow.contracts.lease import ClaimOutcome, NamedClaim, WorkKind
+from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, Lease, NamedClaim, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
 from stageflow.contracts.stage import StageResultContract
 from stageflow.errors import ForeignMessageError, StageResultsMissingError
 from stageflow.repositories import Repositories
 from stageflow.worker.dispatch import Carried, Dispatcher
+from stageflow.worker.slot import BUSY_SECONDS
 from stageflow.workflow.registry import JobRegistry
 
 _OUTCOMES = {
@@ -18,6 +26,35 @@ _OUTCOMES = {
     ClaimOutcome.BUSY: ProcessingOutcome.LEASED,
     ClaimOutcome.HELD: ProcessingOutcome.HELD,
 }
+_BUSY_PATIENCE_SECONDS: Final = 2.0
+_REMEMBERED: Final = 1000
+"""Jobs of which later messages are held against what the first of them read."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a message is held against: of a job, what does not change while it is in one run."""
+
+    job_id: str
+    job_type: str
+    workflow_version: int
+    run: int
+    total_stages: int
+
+    @classmethod
+    def of(cls, job: JobRecord) -> "_Job":
+        return cls(job.job_id, job.job_type, job.workflow_version, job.run, job.total_stages)
+
+    def mismatch(self, message: JobQueueMessage | TaskQueueMessage) -> str:
+        """Return how a message contradicts the job, empty where it does not."""
+        if message.job_type != self.job_type:
+            return f"job {self.job_id} has the job type {self.job_type!r}, not {message.job_type!r}"
+        if message.run > self.run or message.stage_number > self.total_stages:
+            return (
+                f"job {self.job_id} has {self.total_stages} stages and is in its run {self.run}; there is no stage "
+                f"{message.stage_number} of run {message.run}"
+            )
+        return ""
 
 
 class MessageProcessor:
@@ -37,6 +74,8 @@ class MessageProcessor:
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
+        self._known: OrderedDict[str, _Job] = OrderedDict()
+        self._lock = threading.Lock()
 
     def process_job_queue_message(self, message: JobQueueMessage) -> ProcessingResult:
         """Plan or advance the stage that the message names, and what follows at once from it.
@@ -50,12 +89,12 @@ class MessageProcessor:
     def process_job_stage(self, job: JobRecord, stage_number: int) -> ProcessingResult:
         """Plan or advance one stage of a job, whichever is due."""
         stored = self._repositories.jobs.require_job(job.job_id)
-        return self._control(stored, job.run, stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
+        return self._control(_Job.of(stored), job.run, stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
 
     def handle_stage_completion(self, job_id: str, stage_number: int) -> ProcessingResult:
         """Turn a finished stage into the next one, or into the end of the job."""
         job = self._repositories.jobs.require_job(job_id)
-        return self._control(job, job.run, stage_number, [WorkKind.ADVANCE])
+        return self._control(_Job.of(job), job.run, stage_number, [WorkKind.ADVANCE])
 
     def stage_result(self, job: JobRecord, stage_number: int) -> StageResultContract:
         """Return the stored result of a closed stage, read afresh."""
@@ -93,24 +132,26 @@ class MessageProcessor:
         )
         return self._carry_out_all(claim)
 
-    def _job_of(self, message: JobQueueMessage | TaskQueueMessage) -> JobRecord:
-        jobs = self._repositories.jobs.get_jobs([message.job_id])
-        if not jobs:
-            msg = f"there is no job {message.job_id} in this store; check that the queue belongs to it"
-            raise ForeignMessageError(msg)
-        job = jobs[0]
-        if message.job_type != job.job_type:
-            msg = f"job {job.job_id} has the job type {job.job_type!r}, not {message.job_type!r}"
-            raise ForeignMessageError(msg)
-        if message.run > job.run or message.stage_number > job.total_stages:
-            msg = (
-                f"job {job.job_id} has {job.total_stages} stages and is in its run {job.run}; there is no stage "
-                f"{message.stage_number} of run {message.run}"
-            )
-            raise ForeignMessageError(msg)
-        return job
+    def _job_of(self, message: JobQueueMessage | TaskQueueMessage) -> _Job:
+        """Return the job of a message, as it was remembered or, where that contradicts the message, as it is."""
+        with self._lock:
+            known = self._known.pop(message.job_id, None)
+        if known is None or known.mismatch(message):
+            states = self._repositories.store.get_job_states([message.job_id])
+            if not states:
+                msg = f"there is no job {message.job_id} in this store; check that the queue belongs to it"
+                raise ForeignMessageError(msg)
+            known = _Job.of(states[0].job)
+            mismatch = known.mismatch(message)
+            if mismatch:
+                raise ForeignMessageError(mismatch)
+        with self._lock:
+            self._known[message.job_id] = known
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return known
 
-    def _control(self, job: JobRecord, run: int, stage_number: int, kinds: list[WorkKind]) -> ProcessingResult:
+    def _control(self, job: _Job, run: int, stage_number: int, kinds: list[WorkKind]) -> ProcessingResult:
         job_id = job.job_id
         workflow = self._registry.get(job.job_type, job.workflow_version)
         claim = NamedClaim(
@@ -122,24 +163,44 @@ class MessageProcessor:
             work_types=[control_work_type(workflow.job_type, workflow.version)],
             lease_seconds=self._lease_seconds,
         )
-        answer = self._repositories.leases.claim_named_work(claim)
+        answer = self._claim(claim)
         if answer.outcome is not ClaimOutcome.WORK:
             return ProcessingResult(outcome=_OUTCOMES[answer.outcome], job_id=job_id)
         return _result(job_id, self._dispatcher.carry_out(answer.leases[0]))
+
+    def _claim(self, claim: NamedClaim) -> ClaimAnswer:
+        """Claim what a message names; while a rival holds its row, ask again.
+
+        The rival is often the relay, which notes the very announcement: a message left at that would stay hidden for a lease.
+        """
+        deadline = time.monotonic() + _BUSY_PATIENCE_SECONDS
+        while True:
+            answer = self._repositories.leases.claim_named_work(claim)
+            if answer.outcome is not ClaimOutcome.BUSY or time.monotonic() >= deadline:
+                return answer
+            time.sleep(random.uniform(*BUSY_SECONDS))  # noqa: S311  jitter, not a secret
 
     def _carry_out_all(self, claim: NamedClaim) -> ProcessingResult:
         whole = Carried()
         worked = False
         while True:
-            answer = self._repositories.leases.claim_named_work(claim)
+            answer = self._claim(claim)
             if answer.outcome is not ClaimOutcome.WORK:
                 break
             worked = True
-            for lease in answer.leases:
-                _add(whole, self._dispatcher.carry_out(lease))
+            whole_range = [_carried_whole(lease, claim, whole, self._dispatcher.carry_out(lease)) for lease in answer.leases]
+            if any(whole_range):
+                break  # asking again would find nothing
         if not worked:
             return ProcessingResult(outcome=_OUTCOMES[answer.outcome], job_id=claim.job_id)
         return _result(claim.job_id, whole)
+
+
+def _carried_whole(lease: Lease, claim: NamedClaim, whole: Carried, part: Carried) -> bool:
+    """Add up what came of a lease, and return whether that was all that the message names."""
+    _add(whole, part)
+    named = lease.first == claim.first and lease.last == claim.last
+    return named and part.tasks_run == lease.last - lease.first
 
 
 def _add(whole: Carried, part: Carried) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from stageflow.contracts.lease import SeenLease
 from stageflow.engine.hooks import error_text
@@ -9,7 +10,6 @@ from stageflow.engine.recover import recover_work
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.options import WorkerOptions
-from stageflow.worker.signal import WorkSignal
 
 _WATCHED_LEASES = 10_000
 
@@ -20,11 +20,17 @@ class Recoverer:
     So a clock that jumps, here or on the store, takes no live worker's work away.
     """
 
-    def __init__(self, repositories: Repositories, telemetry: Telemetry, options: WorkerOptions, signal: WorkSignal) -> None:
+    def __init__(
+        self,
+        repositories: Repositories,
+        telemetry: Telemetry,
+        options: WorkerOptions,
+        on_ready: Callable[[], None],
+    ) -> None:
         self._repositories = repositories
         self._telemetry = telemetry
         self._options = options
-        self._signal = signal
+        self._on_ready = on_ready
         self._first_seen: dict[tuple[int, int, int], float] = {}
 
     def run(self, stopping: threading.Event) -> None:
@@ -53,7 +59,7 @@ class Recoverer:
             death_budget=self._options.death_budget,
         )
         if recovery.returned or recovery.due:
-            self._signal.fire()
+            self._on_ready()
 
     def _pause(self) -> float:
         return min(self._options.recover_seconds, self._options.lease_seconds / 4)

@@ -28,10 +28,10 @@ class WorkSignal:
             self._count += 1
             self._changed.notify_all()
 
-    def wait(self, seen: int, timeout_seconds: float) -> None:
-        """Return when the counter is no longer ``seen``, or after the timeout."""
+    def wait(self, seen: int, timeout_seconds: float) -> bool:
+        """Return ``True`` when the counter is no longer ``seen``, ``False`` after the timeout."""
         with self._changed:
-            self._changed.wait_for(lambda: self._count != seen, timeout_seconds)
+            return self._changed.wait_for(lambda: self._count != seen, timeout_seconds)
 
     def follow(self, wakeup: Wakeup, stopping: threading.Event, poll_seconds: float) -> None:
         """Pass on what a store's wakeup says, until told to stop; blocks."""

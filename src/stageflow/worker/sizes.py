@@ -14,17 +14,29 @@ class ClaimSizes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._sizes: dict[str, int] = {}
+        self._pace: dict[str, float] = {}
 
     def of(self, work_types: list[str]) -> list[int]:
         """Return the size for each work type."""
         with self._lock:
             return [self._sizes[work_type] if work_type in self._sizes else 1 for work_type in work_types]
 
-    def learn(self, work_type: str, tasks: int, seconds: float) -> None:
-        """Take in how long a lease of so many tasks took; grows by a factor, shrinks at once."""
+    def bundle(self, work_type: str) -> int:
+        """Return how many tasks a message may name, by what handlers alone took last; 0 where that was not measured yet.
+
+        It does not count what claiming and reporting cost, which is the same for one task and for many.
+        """
+        with self._lock:
+            if work_type not in self._pace:
+                return 0
+            return max(1, min(LARGEST, int(TARGET_SECONDS / max(self._pace[work_type], TARGET_SECONDS / LARGEST))))
+
+    def learn(self, work_type: str, tasks: int, seconds: float, handler_seconds: float) -> None:
+        """Take in how long a lease of so many tasks took, and its handlers alone; grows by a factor, shrinks at once."""
         if tasks == 0:
             return
         fitting = LARGEST if seconds <= 0 else int(TARGET_SECONDS * tasks / seconds)
         with self._lock:
             present = self._sizes[work_type] if work_type in self._sizes else 1
-            self._sizes[work_type] = max(1, min(fitting, present * GROWTH, LARGEST))
+            self._pace[work_type] = handler_seconds / tasks
+            self._sizes[work_type] = max(1, min(fitting, max(present, tasks) * GROWTH, LARGEST))

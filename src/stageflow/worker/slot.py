@@ -12,7 +12,8 @@ from stageflow.worker.dispatch import Dispatcher
 from stageflow.worker.options import WorkerOptions
 from stageflow.worker.signal import WorkSignal
 
-_BUSY_SECONDS = (0.001, 0.005)
+BUSY_SECONDS = (0.001, 0.005)
+"""How long to wait before asking again, when a rival held the row."""
 _LONGEST_BACKOFF = 30.0
 
 
@@ -54,7 +55,7 @@ class StoreSource:
                     self._dispatcher.carry_out(lease)
                 return True
             case ClaimOutcome.BUSY:
-                self._signal.wait(seen, random.uniform(*_BUSY_SECONDS))  # noqa: S311  jitter, not a secret
+                self._signal.wait(seen, random.uniform(*BUSY_SECONDS))  # noqa: S311  jitter, not a secret
                 return True
             case _:
                 patience = self._options.poll_seconds

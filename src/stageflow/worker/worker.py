@@ -8,9 +8,6 @@ from collections.abc import Callable
 from os import getpid
 from typing import Final, Self
 
-from stageflow.engine.hooks import error_text
-from stageflow.engine.outbox import relay_announcements
-from stageflow.errors import StageflowError
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -21,11 +18,10 @@ from stageflow.worker.inbox import Inbox
 from stageflow.worker.messages import MessageProcessor
 from stageflow.worker.options import WorkerOptions
 from stageflow.worker.recoverer import Recoverer
+from stageflow.worker.relay import Relay
 from stageflow.worker.signal import WorkSignal
 from stageflow.worker.slot import Source, StoreSource, run_slot
 from stageflow.workflow.registry import JobRegistry
-
-_REANNOUNCE_SECONDS: Final = 60.0
 
 
 def new_worker_id() -> str:
@@ -76,6 +72,7 @@ class Worker:
             lease_seconds=options.lease_seconds,
         )
         self._inbox: Inbox | None = None
+        self._on_ready = self._signal.fire
         self._slots: list[threading.Thread] = []
         self._upkeep: list[threading.Thread] = []
         self._wakeup = repositories.store.work_wakeup()
@@ -91,11 +88,11 @@ class Worker:
             work_types=self._work_types,
         )
         heartbeat.beat()
-        recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._signal)
+        source = self._source()
+        recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready)
         self._keep_up("heartbeat", lambda: heartbeat.run(self._leaving))
         self._keep_up("recovery", lambda: recoverer.run(self._stopping))
         self._keep_up("signal", lambda: self._signal.follow(self._wakeup, self._leaving, self.options.poll_seconds))
-        source = self._source()
         for number in range(self.options.slots):
             name = f"stageflow-slot-{number}"
             slot = threading.Thread(target=run_slot, args=(source, self._stopping, self._telemetry), name=name, daemon=True)
@@ -121,16 +118,20 @@ class Worker:
         """
         self.request_stop()
         self._signal.fire()
+        if self._inbox is not None:
+            self._inbox.interrupt()
         deadline = time.monotonic() + self.options.grace_seconds
         for slot in self._slots:
             slot.join(max(0.0, deadline - time.monotonic()))
         finished = not any(slot.is_alive() for slot in self._slots)
         if self._inbox is not None:
-            self._release(self._inbox)
+            self._inbox.release()
         self._leaving.set()
         self._wakeup.interrupt()
         for thread in self._upkeep:
             thread.join(5.0)
+        if self._inbox is not None:
+            self._inbox.close()
         self._wakeup.close()
         self._handlers.close()
         self._telemetry.emit("worker_stopped", worker_id=self.worker_id, finished=finished)
@@ -164,34 +165,24 @@ class Worker:
                 work_types=self._work_types,
             )
         inbox = Inbox(queue, self._processor, self._repositories, self._telemetry, self.options)
+        relay = Relay(
+            self._repositories,
+            queue,
+            self._telemetry,
+            self.options,
+            self._signal,
+            worker_id=self.worker_id,
+            most_tasks=self._dispatcher.most_tasks,
+        )
         self._inbox = inbox
+        self._dispatcher.by_messages = True
+        self._dispatcher.on_ready = relay.hurry
+        self._on_ready = relay.hurry_all
         self._keep_up("receive", lambda: inbox.receive(self._stopping))
+        self._keep_up("receive-more", lambda: inbox.receive_more(self._stopping))
         self._keep_up("renew", lambda: inbox.renew(self._leaving))
-        self._keep_up("relay", lambda: self._relay(queue))
+        self._keep_up("relay", lambda: relay.run(self._leaving, inbox.pace))
         return inbox
-
-    def _release(self, inbox: Inbox) -> None:
-        try:
-            inbox.release()
-        except StageflowError as error:
-            # The queue is away: its messages show up again by themselves when their visibility timeout ends.
-            self._telemetry.emit("release_failed", error=error_text(error))
-
-    def _relay(self, queue: Queue) -> None:
-        next_again = time.monotonic() + _REANNOUNCE_SECONDS
-        while not self._leaving.is_set():
-            seen = self._signal.seen()
-            sent = 0
-            try:
-                again = time.monotonic() >= next_again
-                older = _REANNOUNCE_SECONDS if again else None
-                sent = relay_announcements(self._repositories, queue, self._telemetry, older_than_seconds=older)
-                if again:
-                    next_again = time.monotonic() + _REANNOUNCE_SECONDS
-            except Exception as error:  # noqa: BLE001  the outbox keeps what could not be sent
-                self._telemetry.emit("relay_failed", error=error_text(error))
-            if not sent:
-                self._signal.wait(seen, min(0.2, self.options.poll_seconds))
 
     def _keep_up(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=f"stageflow-{name}", daemon=True)

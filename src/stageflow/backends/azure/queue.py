@@ -3,13 +3,17 @@
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import UTC
 from functools import partial
 from typing import Any, Final, Self
 
 from azure.core.exceptions import AzureError, ResourceExistsError
+from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.queue import LinearRetry, QueueClient, QueueMessage, QueueServiceClient
+from requests import Session
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from stageflow.backends.azure.access import (
     Answer,
@@ -23,12 +27,15 @@ from stageflow.backends.azure.access import (
 from stageflow.backends.azure.urls import DEFAULT_PREFIX, SCHEME, validate_account_url, validate_prefix
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.queue import ReceivedMessage
-from stageflow.errors import InvalidValueError, MessageTooLargeError, QueueError, QueueUnreachableError
+from stageflow.errors import InvalidValueError, MessagesUnsentError, MessageTooLargeError, QueueError, QueueUnreachableError
 
 MAX_BODY_BYTES: Final = 49_152
 """What fits into the service's 65,536 bytes once it is base64."""
 _BATCH: Final = 32
-_IN_FLIGHT: Final = 8
+_SENDS_IN_FLIGHT: Final = 8
+"""Messages that one call sends at the same time."""
+_CONNECTIONS: Final = 32
+"""Kept open between requests: sends, and the threads that receive, hide and delete."""
 _LONGEST_HIDING: Final = 7 * 24 * 3600
 _NEVER_EXPIRES: Final = -1
 _ROLE: Final = "Storage Queue Data Contributor"
@@ -37,9 +44,14 @@ _LOST: Final = frozenset({"PopReceiptMismatch", "MessageNotFound"})
 
 def _patience() -> dict[str, Any]:
     """Return the SDK's options: an unreachable service is an error within 10 s, where the SDK itself would take minutes."""
+    session = Session()
+    # As the SDK's own: what goes wrong is raised as it is, and retried by the policy below alone.
+    no_retries = Retry(total=False, redirect=False, raise_on_status=False)
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=_CONNECTIONS, max_retries=no_retries)
+    for protocol in ("https://", "http://"):
+        session.mount(protocol, adapter)
     return {
-        "connection_timeout": 3,
-        "read_timeout": 3,
+        "transport": RequestsTransport(session=session, connection_timeout=3, read_timeout=3),
         "retry_policy": LinearRetry(
             backoff=1, random_jitter_range=0, retry_total=2, retry_connect=1, retry_read=1, retry_status=2
         ),
@@ -64,7 +76,7 @@ class AzureStorageQueue:
         self._tasks = service.get_queue_client(f"{prefix}-tasks")
         self._queues = {client.queue_name: client for client in (self._jobs, self._tasks)}
         self._poison = {name: service.get_queue_client(f"{name}-poison") for name in self._queues}
-        self._pool = ThreadPoolExecutor(max_workers=_IN_FLIGHT, thread_name_prefix="stageflow-azure-send")
+        self._pool = ThreadPoolExecutor(max_workers=_SENDS_IN_FLIGHT, thread_name_prefix="stageflow-azure-send")
         address = f"{SCHEME}{service.scheme}://{service.primary_hostname}"
         self._url = address if prefix == DEFAULT_PREFIX else f"{address}?prefix={prefix}"
 
@@ -112,18 +124,16 @@ class AzureStorageQueue:
 
         Raises:
             MessageTooLargeError: A message is over 49,152 bytes of JSON (64 KiB of base64); none was sent.
-            QueueUnreachableError: Some may not have been sent; send all of them again.
+            MessagesUnsentError: Some were not sent, and are to be sent again; the error says which. When the service cannot
+                be reached, those that were not on their way yet are among them.
         """
         puts = [partial(self._put, self._queue_for(message), _encode(message)) for message in messages]
-        if len(puts) == 1:
-            puts[0]()
-            return
         futures = [self._pool.submit(put) for put in puts]
-        done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in waiting:
-            future.cancel()
-        for future in done:
-            future.result()
+        for future in as_completed(futures):
+            if not future.cancelled() and isinstance(future.exception(), QueueUnreachableError):
+                for other in futures:
+                    other.cancel()
+        _require_sent(futures)
 
     def receive(self, *, max_messages: int, visibility_seconds: float) -> list[ReceivedMessage]:
         """Return up to ``max_messages`` messages, those of the job queue first, hidden from others for the given time.
@@ -257,6 +267,18 @@ class AzureStorageQueue:
             )
         text = explain(error, place, _ROLE)
         return QueueUnreachableError(text) if is_unreachable(error) else QueueError(text)
+
+
+def _require_sent(futures: list[Future[None]]) -> None:
+    """Raise what went wrong with the first of the messages, with the places of all that were not sent."""
+    errors = {place: future.exception() for place, future in enumerate(futures) if not future.cancelled()}
+    failed = [error for error in errors.values() if error is not None]
+    for error in failed:
+        if not isinstance(error, QueueError):
+            raise error
+    if failed:
+        unsent = [place for place in range(len(futures)) if place not in errors or errors[place] is not None]
+        raise MessagesUnsentError(str(failed[0]), unsent)
 
 
 def _encode(message: JobQueueMessage | TaskQueueMessage) -> str:
