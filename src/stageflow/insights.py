@@ -1,12 +1,12 @@
 """Read-only questions for front doors: the only read model."""
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import LateContract
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.status import JobStatus, StageStatus
 from stageflow.repositories import Repositories
 
 
-class StageProgress(Contract):
+class StageProgress(LateContract):
     """How far a stage is.
 
     Attributes:
@@ -28,7 +28,7 @@ class StageProgress(Contract):
     running: int
 
 
-class JobProgress(Contract):
+class JobProgress(LateContract):
     """How far a job is."""
 
     job_id: str

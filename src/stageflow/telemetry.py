@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, JsonObject
+from stageflow.contracts.base import JsonObject, LateContract
 
 _logger = logging.getLogger("stageflow")
 
@@ -17,7 +17,7 @@ QUIET: Final = frozenset({"range_completed", "lease_claimed"})
 """Events of the hot path: logged at debug level."""
 
 
-class Event(Contract):
+class Event(LateContract):
     """Something that happened to a job.
 
     Attributes:

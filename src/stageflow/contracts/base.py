@@ -14,6 +14,7 @@ __all__ = [
     "INLINE_BYTES",
     "Contract",
     "JsonObject",
+    "LateContract",
     "TypeName",
     "UtcDatetime",
     "canonical_json",
@@ -89,6 +90,12 @@ class Contract(BaseModel):
             pydantic.ValidationError: The text is not JSON or not this contract.
         """
         return cls.__pydantic_validator__.validate_json(text)  # type: ignore[no-any-return]  # pydantic_core has no types here
+
+
+class LateContract(Contract):
+    """A contract between rooms of this library, whose validator is built when it is first used: importing stays cheap."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 def checked_text(text: str, name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, JsonObject, UtcDatetime
+from stageflow.contracts.base import JsonObject, LateContract, UtcDatetime
 from stageflow.errors import InvalidValueError
 
 _container_name = re.compile(r"(?=.{3,63}\Z)[a-z0-9](?:-?[a-z0-9])*")
@@ -13,7 +13,7 @@ _control_character = re.compile(r"[\x00-\x1f\x7f]")
 _longest_blob_name: Final = 1024
 
 
-class BlobProperties(Contract):
+class BlobProperties(LateContract):
     """A blob without its content.
 
     Attributes:

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 
 
 class DeadLetterState(StrEnum):
@@ -15,7 +15,7 @@ class DeadLetterState(StrEnum):
     DISCARDED = "discarded"
 
 
-class NewDeadLetter(Contract):
+class NewDeadLetter(LateContract):
     """A message to be parked.
 
     Attributes:

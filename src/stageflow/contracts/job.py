@@ -5,14 +5,14 @@ from typing import Self
 
 from pydantic import Field, computed_field, model_validator
 
-from stageflow.contracts.base import Contract, JsonObject, TypeName, UtcDatetime
+from stageflow.contracts.base import JsonObject, LateContract, TypeName, UtcDatetime
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.stage import NewStage, StageDefinition, StageResultContract
 from stageflow.contracts.status import JobStatus, StatusValidator
 from stageflow.contracts.task import TaskResult
 
 
-class WorkflowDefinition(Contract):
+class WorkflowDefinition(LateContract):
     """A workflow as registered: what a store and a person need to know of it, without its code.
 
     Attributes:
@@ -57,7 +57,7 @@ class WorkflowDefinition(Contract):
         )
 
 
-class JobRecord(Contract):
+class JobRecord(LateContract):
     """A job as the store knows it.
 
     Attributes:
@@ -122,7 +122,7 @@ class JobRecord(Contract):
         return StatusValidator.is_terminal(self.status)
 
 
-class NewJob(Contract):
+class NewJob(LateContract):
     """A job to be created, with its first stage.
 
     Attributes:
@@ -141,7 +141,7 @@ class NewJob(Contract):
     first_stage: NewStage
 
 
-class CreatedJobs(Contract):
+class CreatedJobs(LateContract):
     """The answer of ``create_jobs``.
 
     Attributes:
@@ -153,7 +153,7 @@ class CreatedJobs(Contract):
     created_at: UtcDatetime
 
 
-class JobUpdate(Contract):
+class JobUpdate(LateContract):
     """Changes to a job besides its status; ``None`` leaves a field alone."""
 
     metadata: JsonObject | None = None
@@ -161,13 +161,13 @@ class JobUpdate(Contract):
     error_details: str | None = None
 
 
-class TaskUpdate(Contract):
+class TaskUpdate(LateContract):
     """What goes with an operator's change of a task's status; ``None`` leaves a field alone."""
 
     error_details: str | None = None
 
 
-class JobEnding(Contract):
+class JobEnding(LateContract):
     """How a job is to end without finishing its stages: failed or cancelled.
 
     Attributes:
@@ -185,7 +185,7 @@ class JobEnding(Contract):
     stage_result: str | None = None
 
 
-class JobResult(Contract):
+class JobResult(LateContract):
     """The answer of a job that has ended."""
 
     job_id: JobId
@@ -203,7 +203,7 @@ class JobResult(Contract):
     completed_at: UtcDatetime
 
 
-class JobCompletionResult(Contract):
+class JobCompletionResult(LateContract):
     """The answer of ``check_job_completion``.
 
     Attributes:

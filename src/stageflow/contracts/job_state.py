@@ -1,11 +1,11 @@
 """A job and the stages of its present run, read together."""
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.stage import StageRecord
 
 
-class JobState(Contract):
+class JobState(LateContract):
     """What planning and advancing need to know of a job: its rows, and none of its tasks' results.
 
     Attributes:

@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract, TypeName
+from stageflow.contracts.base import LateContract, TypeName
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.partial import Partial
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, TaskStatus
@@ -19,7 +19,7 @@ class WorkKind(StrEnum):
     ADVANCE = "advance"
 
 
-class ClaimRequest(Contract):
+class ClaimRequest(LateContract):
     """A worker asks for work.
 
     Attributes:
@@ -44,7 +44,7 @@ class ClaimRequest(Contract):
         return self
 
 
-class NamedClaim(Contract):
+class NamedClaim(LateContract):
     """A host asks for the work that a message names."""
 
     worker_id: str = Field(min_length=1, max_length=200)
@@ -60,7 +60,7 @@ class NamedClaim(Contract):
     lease_seconds: float = Field(gt=0, le=604_800)
 
 
-class Lease(Contract):
+class Lease(LateContract):
     """The right to run tasks ``[first, last)`` of a stage, or to plan or advance it, until it expires.
 
     Attributes:
@@ -106,7 +106,7 @@ class ClaimOutcome(StrEnum):
     HELD = "held"
 
 
-class ClaimAnswer(Contract):
+class ClaimAnswer(LateContract):
     """What a claim got.
 
     Attributes:
@@ -118,7 +118,7 @@ class ClaimAnswer(Contract):
     next_due_seconds: float | None = None
 
 
-class Retry(Contract):
+class Retry(LateContract):
     """An index that failed and is to be tried again after a delay, by the store's clock."""
 
     task_index: int = Field(ge=0)
@@ -126,7 +126,7 @@ class Retry(Contract):
     error_details: str
 
 
-class RangeCompletion(Contract):
+class RangeCompletion(LateContract):
     """What became of a prefix of a leased range: ``len(statuses)`` tasks from ``first`` on, in index order.
 
     The five lists are parallel. A status of ``QUEUED`` means that the task goes back for another attempt; ``retries``
@@ -199,7 +199,7 @@ class CompletionOutcome(StrEnum):
     STALE = "stale"
 
 
-class TaskCompletionResult(Contract):
+class TaskCompletionResult(LateContract):
     """The answer of ``complete_task_and_check_stage``: exactly one finisher of a stage sees ``is_last_task_in_stage``.
 
     Attributes:
@@ -219,7 +219,7 @@ class TaskCompletionResult(Contract):
     advance: Lease | None = None
 
 
-class HeldLease(Contract):
+class HeldLease(LateContract):
     """A lease that a worker holds and wants to keep, and the index it is at."""
 
     range_id: int
@@ -227,14 +227,14 @@ class HeldLease(Contract):
     current_index: int = Field(ge=0)
 
 
-class LeaseExtension(Contract):
+class LeaseExtension(LateContract):
     """The answer to a heartbeat: which tokens still hold, and which of those should stop at the next chance."""
 
     held: list[int]
     stopping: list[int]
 
 
-class RangeReturn(Contract):
+class RangeReturn(LateContract):
     """The unstarted tail ``[first, …)`` of a leased range goes back; the whole of it if ``first`` is its first.
 
     Attributes:
@@ -250,7 +250,7 @@ class RangeReturn(Contract):
     error_details: str | None = None
 
 
-class Recovery(Contract):
+class Recovery(LateContract):
     """What a round of recovery did."""
 
     returned: int = 0
@@ -260,7 +260,7 @@ class Recovery(Contract):
     jobs_failed: int = 0
 
 
-class SeenLease(Contract):
+class SeenLease(LateContract):
     """A foreign lease and its beat, as a resident recoverer saw it."""
 
     range_id: int

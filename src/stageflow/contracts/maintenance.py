@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import LateContract
 from stageflow.contracts.lease import Recovery
 
 
-class Maintenance(Contract):
+class Maintenance(LateContract):
     """The answer of ``maintain``.
 
     Attributes:

@@ -4,14 +4,14 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from stageflow.contracts.base import Contract, TypeName
+from stageflow.contracts.base import LateContract, TypeName
 from stageflow.contracts.ids import JobId
 from stageflow.errors import PoisonMessageError
 
 WIRE_VERSION: Literal[1] = 1
 
 
-class _QueueMessage(Contract):
+class _QueueMessage(LateContract):
     """A hint that work is ready; the claim in the database decides."""
 
     wire_version: Literal[1] = WIRE_VERSION

@@ -5,13 +5,13 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import LateContract
 
 Combine = Callable[[Any, Any], Any]
 """``combine(left, right)``: two neighbouring results of a stage as one, of the same model; associative, need not commute."""
 
 
-class Partial(Contract):
+class Partial(LateContract):
     """The completed results of tasks ``[first, last)`` of a stage, combined in index order.
 
     Tasks among them that failed are left out. Of a stage and generation no two partials overlap, and a partial is written with

@@ -6,11 +6,11 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import LateContract
 from stageflow.contracts.lease import Lease
 
 
-class PlanChunk(Contract):
+class PlanChunk(LateContract):
     """Consecutive tasks of a stage under planning, written in one transaction.
 
     Attributes:
@@ -53,7 +53,7 @@ class PlanOutcome(StrEnum):
     JOB_ENDED = "job_ended"
 
 
-class FirstLease(Contract):
+class FirstLease(LateContract):
     """The planner's wish to run the first of the tasks that it adds.
 
     Attributes:
@@ -66,7 +66,7 @@ class FirstLease(Contract):
     lease_seconds: float = Field(gt=0, le=604_800)
 
 
-class PlanAnswer(Contract):
+class PlanAnswer(LateContract):
     """The answer to a chunk whose planner wants to run the first of its tasks.
 
     Attributes:

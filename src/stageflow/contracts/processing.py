@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import LateContract
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.lease import CompletionOutcome
 
@@ -22,7 +22,7 @@ class ProcessingOutcome(StrEnum):
     HELD = "held"
 
 
-class ProcessingResult(Contract):
+class ProcessingResult(LateContract):
     """The answer of ``process_job_queue_message``, ``process_task_queue_message`` and ``process_job_stage``.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 
 
-class ReceivedMessage(Contract):
+class ReceivedMessage(LateContract):
     """A delivery, not yet decoded: one bad message must not cost its neighbours.
 
     Attributes:

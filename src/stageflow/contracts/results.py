@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import Contract, LateContract
 from stageflow.contracts.partial import Combine, Partial, PartialLoader
 from stageflow.contracts.status import TaskStatus
 from stageflow.errors import StageResultsInvalidError, TaskFailedError, WorkflowDefinitionError
@@ -18,7 +18,7 @@ PAGE_SIZE: Final = 5000
 PARTIALS_PAGE_SIZE: Final = 500
 
 
-class ResultRow(Contract):
+class ResultRow(LateContract):
     """One stored task result, as text.
 
     Attributes:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Final
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import LateContract
 
 SCHEMA_VERSION: Final = 1
 """The schema version that this code reads and writes."""
@@ -18,7 +18,7 @@ class SchemaState(StrEnum):
     NEWER = "newer"
 
 
-class SchemaReport(Contract):
+class SchemaReport(LateContract):
     """The answer of ``verify``.
 
     Attributes:

@@ -5,7 +5,7 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract, TypeName
+from stageflow.contracts.base import Contract, LateContract, TypeName
 from stageflow.contracts.lease import Lease
 from stageflow.contracts.retry import NO_RETRY, RetryPolicy
 from stageflow.contracts.stage_record import StageRecord
@@ -112,7 +112,7 @@ class StageDefinition(Contract):
     plan_atomically: bool = False
 
 
-class NewStage(Contract):
+class NewStage(LateContract):
     """A stage that a job's start or advancement opens.
 
     Attributes:
@@ -148,7 +148,7 @@ class AdvanceOutcome(StrEnum):
     ALREADY_ADVANCED = "already_advanced"
 
 
-class StageAdvancementResult(Contract):
+class StageAdvancementResult(LateContract):
     """The answer of ``advance_job_stage``.
 
     Attributes:

@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, TypeName, UtcDatetime
+from stageflow.contracts.base import LateContract, TypeName, UtcDatetime
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.status import StageStatus
 
 
-class StageRecord(Contract):
+class StageRecord(LateContract):
     """A stage as the store knows it.
 
     Attributes:

@@ -7,7 +7,7 @@ from typing import Final, Self
 from pydantic import Field, ValidationError, computed_field, model_validator
 from pydantic_core import PydanticSerializationError
 
-from stageflow.contracts.base import Contract, JsonObject, UtcDatetime, checked_json, inline_json
+from stageflow.contracts.base import Contract, JsonObject, LateContract, UtcDatetime, checked_json, inline_json
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import stage_key
 from stageflow.contracts.orchestration import OrchestrationDataContract
@@ -218,7 +218,7 @@ class StageResultsFormatter:
         return result
 
 
-class _StoredStageResult(Contract):
+class _StoredStageResult(LateContract):
     """The stored form: a :class:`StageResultContract` whose task results are elsewhere, so not compared yet."""
 
     stage_number: int

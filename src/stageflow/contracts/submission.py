@@ -5,13 +5,13 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.preview import preview
 from stageflow.errors import InvalidValueError
 
 
-class SubmitOptions(Contract):
+class SubmitOptions(LateContract):
     """What goes with the parameters of a job.
 
     Attributes:
@@ -66,7 +66,7 @@ class SubmitOutcome(StrEnum):
     ENDED = "ended"
 
 
-class Submission(Contract):
+class Submission(LateContract):
     """The answer to ``submit``."""
 
     job: JobRecord

@@ -4,7 +4,7 @@ from typing import Annotated, Generic, Self, TypeVar
 
 from pydantic import AfterValidator, Field, SerializeAsAny, computed_field, model_validator
 
-from stageflow.contracts.base import Contract, JsonObject, TypeName, UtcDatetime
+from stageflow.contracts.base import Contract, JsonObject, LateContract, TypeName, UtcDatetime
 from stageflow.contracts.ids import JobId, TaskId, make_task_id
 from stageflow.contracts.message import TaskQueueMessage
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, TaskStatus
@@ -71,7 +71,7 @@ class TaskDefinition(Contract, Generic[P]):
         )
 
 
-class TaskRecord(Contract):
+class TaskRecord(LateContract):
     """A task as the store knows it; its status is derived from its result, else from the range that holds it."""
 
     task_id: TaskId
@@ -106,7 +106,7 @@ class TaskRecord(Contract):
         return self
 
 
-class TaskResult(Contract):
+class TaskResult(LateContract):
     """How a task ended.
 
     Attributes:

@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 
 
-class WorkerRecord(Contract):
+class WorkerRecord(LateContract):
     """A live worker.
 
     Attributes:
