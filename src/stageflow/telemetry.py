@@ -16,6 +16,21 @@ _logger = logging.getLogger("stageflow")
 QUIET: Final = frozenset({"range_completed", "lease_claimed"})
 """Events of the hot path: logged at debug level."""
 
+TROUBLES: Final = frozenset(
+    {
+        "acknowledgement_failed",
+        "beat_failed",
+        "message_parked",
+        "receive_failed",
+        "recovery_failed",
+        "relay_failed",
+        "release_failed",
+        "renewal_failed",
+        "slot_failed",
+    }
+)
+"""What an operator has to know of: logged as warnings, which Python shows where nothing else is set up."""
+
 
 class Event(LateContract):
     """Something that happened to a job.
@@ -48,7 +63,7 @@ class Telemetry:
             self.counts[name] += 1
             self._changed.notify_all()
             listeners = list(self._listeners)
-        level = logging.DEBUG if name in QUIET else logging.INFO
+        level = logging.WARNING if name in TROUBLES else logging.DEBUG if name in QUIET else logging.INFO
         logged = _logger.isEnabledFor(level)
         if not logged and not listeners:
             return

@@ -514,6 +514,41 @@ async def sleepless(parameters: Number, context: TaskExecutionContext) -> Number
     return Number(value=parameters.value + 1)
 
 
+@task("leaving", retry=RetryPolicy(max_attempts=1))
+async def leaving(parameters: Number, context: TaskExecutionContext) -> Number:  # noqa: ARG001  the shape of a handler
+    """Leave in ways that would end an event loop, or look like its own doing."""
+    import asyncio  # noqa: PLC0415  only here
+
+    ways = {0: SystemExit(1), 1: KeyboardInterrupt(), 2: asyncio.CancelledError(), 3: TimeoutError()}
+    if parameters.value in ways:
+        raise ways[parameters.value]
+    return parameters
+
+
+@workflow("leaving", registry=WORKFLOWS)
+class Leaving(BaseController[Numbers]):
+    """Async handlers that leave."""
+
+    leaves = stage(1, "leave", task=leaving, policy=FailurePolicy.any_may_fail())
+
+    @leaves.plan
+    def plan_leaves(self, job: JobExecutionContext[Numbers]) -> list[Number]:
+        """One task for each number."""
+        return [Number(value=value) for value in job.parameters.values]
+
+
+def test_an_async_handler_that_leaves_fails_its_task_only(idle_app: Stageflow) -> None:
+    """sys.exit, Ctrl-C, a cancellation and a timeout of its own end one task; the loop goes on for all others."""
+    job_id = idle_app.submit(Leaving, Numbers(values=[0, 1, 2, 3, 4, 5]), new_run=True).job.job_id
+    with idle_app.worker(WorkerOptions(slots=1)):
+        result = idle_app.wait(job_id, timeout=60).stage_results["1"]
+    assert (result.failed_tasks, result.successful_tasks) == (4, 2)
+    errors = [str(each.error_details) for each in result.task_results[:4]]
+    for error, name in zip(errors, ("SystemExit", "KeyboardInterrupt", "CancelledError", "TimeoutError"), strict=True):
+        assert name in error
+        assert "in leaving" in error
+
+
 @task("silent")
 def silent(parameters: Number, context: TaskExecutionContext) -> None:
     """Return nothing."""

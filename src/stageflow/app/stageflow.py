@@ -173,8 +173,11 @@ class Stageflow:
 
         Raises:
             SchemaVersionError: The store's schema is missing or of another version.
+            QueueError: The queue does not answer, refuses the credentials, or was not created.
         """
         self.repositories.store.check_schema()
+        if self.queue is not None:
+            self.queue.probe()
         return Worker(
             self.registry,
             self.repositories,

@@ -1,13 +1,16 @@
 """The base of every contract, and the one way in and out of JSON."""
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NoReturn, Self
+from typing import Annotated, Any, ClassVar, Final, NoReturn, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
 from pydantic_core import CoreSchema, PydanticSerializationError
 
 from stageflow.contracts.datetimes import UtcDatetime, require_zones
+from stageflow.contracts.json_fields import holds_anything
+from stageflow.contracts.preview import preview
 from stageflow.errors import InvalidValueError, PayloadTooLargeError
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "checked_text",
     "inline_json",
     "json_object_text",
+    "refuse_surrogates",
     "type_name_pattern",
 ]
 
@@ -31,6 +35,9 @@ TypeName = Annotated[str, Field(pattern=type_name_pattern)]
 
 INLINE_BYTES: Final = 1_048_576
 """The most bytes of JSON that a row holds: 1 MiB."""
+
+_LONGEST_NUMBER: Final = 4300
+_long_number: Final = re.compile(r"[0-9]{4301}")
 
 JsonObject = dict[str, JsonValue]
 """A JSON object whose keys are text; an ``int`` key is refused."""
@@ -52,26 +59,48 @@ class Contract(BaseModel):
         validate_default=True,
     )
 
+    holds_anything: ClassVar[bool] = False
+    """Whether a field may hold what JSON would change."""
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler, /) -> CoreSchema:
         """Return pydantic's schema of the contract, in which every datetime needs a time zone."""
-        return require_zones(handler(source))
+        schema = handler(source)
+        cls.holds_anything = holds_anything(schema)
+        return require_zones(schema)
 
     def to_json(self) -> str:
         """Return the contract as JSON text that every store can hold.
 
         Raises:
-            InvalidValueError: The text would hold NUL, NaN or infinity, which PostgreSQL or JSON cannot; or a field holds
-                what its type forbids, because the contract was made past its validation.
+            InvalidValueError: JSON would change a value (a datetime, set, tuple or bytes in a field of type ``Any``), or the
+                text would hold NUL, NaN, infinity, a lone surrogate or a number that cannot be read again.
         """
         try:
             text = self.__pydantic_serializer__.to_json(self, warnings="error").decode()
         except PydanticSerializationError as error:
             msg = (
-                f"this {type(self).__name__} was made past its validation and cannot be stored: {error}; construct it as usual"
+                f"this {type(self).__name__} cannot be written as JSON: {error}; hold text, finite numbers, lists, dicts with "
+                "text keys or contracts in it, as its annotations say"
             )
             raise InvalidValueError(msg) from error
+        if "\ufffd" in text:
+            refuse_surrogates(self.model_dump())
+        if self.holds_anything:
+            self._refuse_changes(text)
         return checked_json(text)
+
+    def _refuse_changes(self, text: str) -> None:
+        checked_json(text)
+        again = self.from_json(text)
+        for name, value in self:
+            read = getattr(again, name)
+            if read != value or type(read) is not type(value):
+                msg = (
+                    f"{type(self).__name__}.{name} would come back as {preview(read)} when it is read from JSON again, it is "
+                    f"{preview(value)}; give the field a type of its own, or hold JSON values only"
+                )
+                raise InvalidValueError(msg)
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
@@ -120,6 +149,12 @@ def checked_json(text: str) -> str:
     """
     if "\\u0000" in text or "NaN" in text or "Infinity" in text:
         _refuse_nul(json.loads(text, parse_constant=_refuse_constant))
+    if len(text) > _LONGEST_NUMBER and _long_number.search(text) is not None:
+        try:
+            json.loads(text)
+        except ValueError as error:
+            msg = f"the payload holds a number of more than {_LONGEST_NUMBER} digits, that cannot be read again; use text"
+            raise InvalidValueError(msg) from error
     return text
 
 
@@ -139,6 +174,26 @@ def inline_json(text: str, name: str) -> str:
 def _refuse_constant(name: str) -> NoReturn:
     msg = f"the payload holds {name}, which JSON cannot express; replace it by None or leave the field out"
     raise InvalidValueError(msg)
+
+
+def refuse_surrogates(value: Any) -> None:
+    """Do nothing if UTF-8 can express every text in a value, keys included; pydantic writes such keys as U+FFFD.
+
+    Raises:
+        InvalidValueError: It cannot.
+    """
+    match value:
+        case str():
+            checked_text(value, "the payload")
+        case list() | tuple() | set() | frozenset():
+            for item in value:
+                refuse_surrogates(item)
+        case dict():
+            for key, item in value.items():
+                refuse_surrogates(key)
+                refuse_surrogates(item)
+        case _:
+            pass
 
 
 def _refuse_nul(value: Any) -> None:
@@ -165,6 +220,7 @@ def canonical_json(model: BaseModel) -> str:
     Raises:
         InvalidValueError: The model holds NUL, NaN, infinity or text that UTF-8 cannot express.
     """
+    refuse_surrogates(model.model_dump())
     try:
         value = model.model_dump(mode="json")
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

@@ -7,7 +7,15 @@ from typing import Final, Self
 from pydantic import Field, ValidationError, computed_field, model_validator
 from pydantic_core import PydanticSerializationError
 
-from stageflow.contracts.base import Contract, JsonObject, LateContract, UtcDatetime, checked_json, inline_json
+from stageflow.contracts.base import (
+    Contract,
+    JsonObject,
+    LateContract,
+    UtcDatetime,
+    checked_json,
+    inline_json,
+    refuse_surrogates,
+)
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import stage_key
 from stageflow.contracts.orchestration import OrchestrationDataContract
@@ -195,6 +203,8 @@ class StageResultsFormatter:
         except PydanticSerializationError as error:
             msg = f"the result of stage {result.stage_number} cannot be stored: {error}; correct its metadata or orchestration"
             raise InvalidValueError(msg) from error
+        if "\ufffd" in text:
+            refuse_surrogates(result.model_dump(exclude={"task_results"}))
         return inline_json(checked_json(text), f"the result of stage {result.stage_number}")
 
     @staticmethod

@@ -3,12 +3,29 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from stageflow.contracts.context import TaskExecutionContext
 from stageflow.errors import TaskCancelledError
 
 _CHECK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """How a handler ended: what it returned, or what it raised."""
+
+    value: object = None
+    error: BaseException | None = None
+
+
+async def _contained(coroutine: Coroutine[Any, Any, object]) -> _Outcome:
+    """Await a handler whatever it raises: ``sys.exit`` and Ctrl-C would end the loop, and all handlers on it with it."""
+    try:
+        return _Outcome(value=await coroutine)
+    except BaseException as error:  # noqa: BLE001  raised again in the slot that runs the task
+        return _Outcome(error=error)
 
 
 class HandlerLoop:
@@ -24,17 +41,19 @@ class HandlerLoop:
         Raises:
             TaskCancelledError: It was cancelled.
         """
-        running = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        running = asyncio.run_coroutine_threadsafe(_contained(coroutine), self._loop)
         while True:
             try:
-                return running.result(timeout=_CHECK_SECONDS)
+                outcome = running.result(timeout=_CHECK_SECONDS)
             except TimeoutError:
-                if running.done():
-                    raise
                 if context.cancelled:
                     running.cancel()
                     msg = f"task {context.task_index} of stage {context.stage_number} was stopped: it is no longer wanted"
                     raise TaskCancelledError(msg) from None
+            else:
+                if outcome.error is not None:
+                    raise outcome.error
+                return outcome.value
 
     def close(self) -> None:
         """Stop the loop."""
