@@ -69,21 +69,25 @@ class BareMessages:
 def consume(ready: Connection, connection_string: str, name: str, gone: Semaphore) -> None:
     """Be a process that receives and deletes messages until SIGTERM."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread: only await_end takes it
-    stopping = threading.Event()
+    stopping, room = threading.Event(), threading.Semaphore(PAGE)
     with (
         QueueClient.from_connection_string(connection_string, name) as queue,
         ThreadPoolExecutor(DELETES_IN_FLIGHT) as pool,
     ):
 
         def delete(message: QueueMessage) -> None:
-            queue.delete_message(message)
-            gone.release()
+            try:
+                queue.delete_message(message)
+                gone.release()
+            finally:
+                room.release()
 
         def receive() -> None:
             while not stopping.is_set():
                 pages = queue.receive_messages(messages_per_page=PAGE, max_messages=PAGE, visibility_timeout=HIDDEN_SECONDS)
                 page = list(next(pages.by_page(), iter(())))
                 for message in page:
+                    room.acquire()
                     pool.submit(delete, message)
                 if not page:
                     stopping.wait(_EMPTY_SECONDS)
