@@ -12,16 +12,19 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Semaphore
 from typing import Final
 
+from azure.core.exceptions import AzureError
 from azure.storage.queue import QueueClient, QueueMessage
 
 from benchmarks.fleet import Fleet, await_end
+from benchmarks.measurement import say
 
 PAGE: Final = 32
 """The most messages that the service hands out at a time."""
 SENDS_IN_FLIGHT: Final = 8
 DELETES_IN_FLIGHT: Final = 4
 """As many as our queue has, and as many as a worker of ours."""
-HIDDEN_SECONDS: Final = 60
+HIDDEN_SECONDS: Final = 10
+"""How soon a message comes back that somebody received and could not delete."""
 _EMPTY_SECONDS: Final = 0.005
 _PATIENCE_SECONDS: Final = 300.0
 _BODY: Final = "x" * 340
@@ -79,6 +82,8 @@ def consume(ready: Connection, connection_string: str, name: str, gone: Semaphor
             try:
                 queue.delete_message(message)
                 gone.release()
+            except AzureError as error:
+                say(f"  a message was not deleted, and comes back: {type(error).__name__}")
             finally:
                 room.release()
 
