@@ -31,6 +31,10 @@ def one_range(message: TaskQueueMessage) -> int:  # noqa: ARG001  the shape of a
     return 0
 
 
+def no_listener() -> None:
+    """Do nothing: nobody here waits for messages."""
+
+
 def relay_announcements(
     repositories: Repositories,
     queue: Queue,
@@ -39,6 +43,7 @@ def relay_announcements(
     older_than_seconds: float | None = None,
     choose: Callable[[list[Announcement]], list[Announcement]] = all_of_them,
     most_tasks: Callable[[TaskQueueMessage], int] = one_range,
+    on_sent: Callable[[], None] = no_listener,
 ) -> int:
     """Send messages for ready ranges that were not announced yet, then note that they were; returns how many messages.
 
@@ -49,6 +54,7 @@ def relay_announcements(
         older_than_seconds: Also announce again what was announced longer ago and is still ready: the cure for lost messages.
         choose: Which of them this process sends now; what is left, another does, or this one later.
         most_tasks: How many tasks like those of a message one message may name: what is short travels in bundles.
+        on_sent: Called as soon as messages are there to be received, before that is noted.
 
     Raises:
         MessagesUnsentError: Some could not be sent; the others were, and are noted.
@@ -63,6 +69,7 @@ def relay_announcements(
         unsent = set(error.unsent)
         _note(repositories, telemetry, [each for place, each in enumerate(bundles) if place not in unsent])
         raise
+    on_sent()
     _note(repositories, telemetry, bundles)
     return len(bundles)
 

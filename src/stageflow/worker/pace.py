@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 SHORTEST_SECONDS: Final = 0.015
-_GROWTH: Final = 2.0
+_GROWTH: Final = 1.5
 
 
 class Pace:

@@ -8,7 +8,7 @@ from typing import Final
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
 from stageflow.engine.hooks import error_text
-from stageflow.engine.outbox import all_of_them, relay_announcements
+from stageflow.engine.outbox import all_of_them, no_listener, relay_announcements
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -82,13 +82,12 @@ class Relay:
         """
         while not leaving.is_set():
             seen = self._signal.seen()
-            count = self.relay_once()
-            if count:
-                pace.arrived()
-            elif self._signal.wait(seen, min(self._patience, _LOOK_SECONDS, self._options.poll_seconds)):
+            if not self.relay_once(pace.arrived) and self._signal.wait(
+                seen, min(self._patience, _LOOK_SECONDS, self._options.poll_seconds)
+            ):
                 pace.expect()
 
-    def relay_once(self) -> int:
+    def relay_once(self, on_sent: Callable[[], None] = no_listener) -> int:
         """Announce what falls to this worker, and return how many messages that took."""
         with self._lock:
             own, self._own = self._own, set()
@@ -102,6 +101,7 @@ class Relay:
                 older_than_seconds=REANNOUNCE_SECONDS if again else None,
                 choose=all_of_them if all_own else lambda waiting: self._choose(waiting, own),
                 most_tasks=self._most_tasks,
+                on_sent=on_sent,
             )
         except Exception as error:  # noqa: BLE001  the outbox keeps what could not be sent
             self._telemetry.emit("relay_failed", error=error_text(error))
