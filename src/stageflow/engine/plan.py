@@ -40,6 +40,8 @@ CHUNK_CHARACTERS: Final = 4_000_000
 CHUNK_SECONDS: Final = 0.05
 NARROWEST_RANGE: Final = 16
 """Tasks below which a stage is not cut further: a claim splits off what it wants, and each range costs a claim and a report."""
+PIECES_OF_A_LEASE: Final = 8
+"""Where it is known how many tasks fill a lease, nothing shorter than this part of one is cut off for others."""
 LATER_RANGES: Final = 2
 """Ranges that a later chunk starts as: every slot has work by then, and claims split what is wide."""
 
@@ -73,8 +75,9 @@ class _Chunk:
     def following(self) -> "_Chunk":
         return _Chunk(first_index=self.first_index + len(self.parameters), limit=min(2 * self.limit, CHUNK_TASKS))
 
-    def ranges(self, most: int) -> int:
-        return max(1, min(most, len(self.parameters) // NARROWEST_RANGE))
+    def ranges(self, most: int, wish: FirstLease | None) -> int:
+        narrowest = NARROWEST_RANGE if wish is None else max(NARROWEST_RANGE, wish.max_tasks // PIECES_OF_A_LEASE)
+        return max(1, min(most, len(self.parameters) // narrowest))
 
     @property
     def is_due(self) -> bool:
@@ -204,7 +207,7 @@ def _write(
             digest=digest.update(chunk.parameters),
             final=final,
             claimable=not atomically,
-            range_count=chunk.ranges(range_count if chunk.first_index == 0 else LATER_RANGES),
+            range_count=chunk.ranges(range_count if chunk.first_index == 0 else LATER_RANGES, wish),
             replace=replace,
         )
 

@@ -19,12 +19,18 @@ class Plans(Part):
     def add_tasks_and_lease(self, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
         """Write a chunk, and lease the first of its tasks to its planner in the same transaction."""
         ((outcome, *lease),) = self._database.write(
-            query("add_tasks_and_lease"), (*_columns(chunk), wish.worker_id, wish.max_tasks, wish.lease_seconds)
+            query("add_tasks_and_lease"),
+            (*_columns(chunk), wish.worker_id, wish.max_tasks, wish.lease_seconds, not _takes_all(chunk, wish)),
         )
         return PlanAnswer(
             outcome=PlanOutcome(outcome),
             lease=None if lease[0] is None else lease_from_row(tuple(lease)),
         )
+
+
+def _takes_all(chunk: PlanChunk, wish: FirstLease) -> bool:
+    """Return whether the planner's lease will hold the whole stage, so that there is nothing to wake others for."""
+    return chunk.final and chunk.first_index == 0 and chunk.range_count == 1 and len(chunk.parameters) <= wish.max_tasks
 
 
 def _columns(chunk: PlanChunk) -> tuple[object, ...]:

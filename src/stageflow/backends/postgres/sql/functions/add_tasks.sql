@@ -1,11 +1,13 @@
 -- Writes a chunk of a stage's tasks and their ranges.
 -- Promise: only the holder of the plan lease adds tasks, and only from the stage's task_count on. Before the final chunk the
 -- barrier stays up; the final one ends the planning, opens what was held back, and where nothing remains opens the advancement.
--- Answers recorded, stale, paused or job_ended; in the last three cases nothing was written but the plan's own range.
+-- Without p_wake nobody is told of the new work: its planner takes all of it. Answers recorded, stale, paused or job_ended; in the
+-- last three cases nothing was written but the plan's own range.
 -- Locks: the plan range, the stage, the job FOR SHARE where it looks paused. Errors: SF001, SF002, SF005 for a key that is there.
 create or replace function stageflow.add_tasks(
     p_range_id bigint, p_token bigint, p_stage_id bigint, p_first_index integer, p_parameters text[], p_keys text[],
-    p_digest text, p_final boolean, p_claimable boolean, p_range_count integer, p_replace boolean) returns text
+    p_digest text, p_final boolean, p_claimable boolean, p_range_count integer, p_replace boolean, p_wake boolean default true)
+returns text
 language plpgsql volatile as $$
 declare
     v_now timestamptz := stageflow.clock();
@@ -51,7 +53,7 @@ begin
             v_stage.task_count);
     end if;
     v_work_type := stageflow.task_work_type(v_job.job_type, v_job.workflow_version, v_stage.task_type);
-    if (p_claimable and v_count > 0) or p_final then
+    if p_wake and ((p_claimable and v_count > 0) or p_final) then
         perform stageflow.wake_workers(v_work_type);
     end if;
     if v_count > 0 then
