@@ -3,34 +3,15 @@
 import argparse
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Final, cast, get_type_hints
+from typing import cast, get_type_hints
 
 from pydantic import ValidationError
 
+from benchmarks.catalog import BENCHMARKS
 from benchmarks.measurement import Measurement, say
 from benchmarks.request import Request
 from benchmarks.server import NO_STORE, given_or_throwaway
 from stageflow import StageflowError
-
-BENCHMARKS: Final = {
-    "fanout": "benchmarks.fanout",
-    "limit": "benchmarks.limit",
-    "jobs": "benchmarks.jobs",
-    "idle": "benchmarks.idle",
-    "submit": "benchmarks.submit",
-    "wide": "benchmarks.wide",
-    "contract": "benchmarks.contract",
-    "handover": "benchmarks.handover",
-    "commits": "benchmarks.commits",
-    "long": "benchmarks.long",
-    "contention": "benchmarks.contention",
-    "horizon": "benchmarks.horizon",
-    "fairness": "benchmarks.fairness",
-    "azure": "benchmarks.azure",
-    "peers": "benchmarks.peers.compare",
-    "report": "benchmarks.report",
-}
-"""Each has one function ``measure(request)``; what it does is the first line of its docstring."""
 
 Measure = Callable[[Request], Iterable[Measurement]]
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from benchmarks.measurement import Measurement
 
+NOTES = "performance-notes.md"
+"""What people say of the figures; the page includes it where it is there."""
+
 _HEAD = "| figure | tasks a stage | median | smallest | largest | unit | samples |\n|---|--:|--:|--:|--:|---|--:|\n"
 
 
@@ -30,6 +33,8 @@ def write_page(path: Path, sections: list[Section], plots: list[tuple[str, str]]
         plots: Title and address of each, the address relative to the page.
     """
     parts = [_opening(sections)]
+    if (path.parent / NOTES).exists():
+        parts.append(f"```{{include}} {NOTES}\n```\n")
     parts += [f"![{title}]({address})\n" for title, address in plots]
     parts += [_section(name, [each for each in sections if each.name == name]) for name in _names(sections)]
     path.write_text("\n".join(parts))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from benchmarks.__main__ import BENCHMARKS, load, main
+from benchmarks.__main__ import load, main
+from benchmarks.catalog import BENCHMARKS
 from benchmarks.fleet import Fleet, FleetError
 from benchmarks.flows import expected_total
 from benchmarks.limit import LimitRequest

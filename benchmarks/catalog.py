@@ -1,0 +1,23 @@
+"""The benchmarks there are, by name."""
+
+from typing import Final
+
+BENCHMARKS: Final = {
+    "fanout": "benchmarks.fanout",
+    "limit": "benchmarks.limit",
+    "jobs": "benchmarks.jobs",
+    "idle": "benchmarks.idle",
+    "submit": "benchmarks.submit",
+    "wide": "benchmarks.wide",
+    "contract": "benchmarks.contract",
+    "handover": "benchmarks.handover",
+    "commits": "benchmarks.commits",
+    "long": "benchmarks.long",
+    "contention": "benchmarks.contention",
+    "horizon": "benchmarks.horizon",
+    "fairness": "benchmarks.fairness",
+    "azure": "benchmarks.azure",
+    "peers": "benchmarks.peers.compare",
+    "report": "benchmarks.report",
+}
+"""Each has one function ``measure(request)``; what it does is the first line of its docstring."""
