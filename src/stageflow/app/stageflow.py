@@ -13,6 +13,7 @@ from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.maintenance import Maintenance
 from stageflow.contracts.schema import SchemaReport
 from stageflow.contracts.submission import Submission, SubmitOptions
+from stageflow.engine.control import pause_job, resume_job
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.recover import recover_work
 from stageflow.engine.submit import cancel_job, submit_jobs
@@ -166,6 +167,24 @@ class Stageflow:
     def cancel(self, job_id: str, *, reason: str = "cancelled by an operator") -> JobRecord:
         """Cancel a job at once: nothing of it starts any more, and running handlers are told."""
         return cancel_job(job_id, reason, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def pause(self, job_id: str) -> JobRecord:
+        """Pause a job: nothing of it starts any more; running handlers end, and their results are recorded.
+
+        Raises:
+            InvalidTransitionError: It has ended; the message says what is allowed, and nothing changed.
+        """
+        return pause_job(job_id, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def resume(self, job_id: str) -> JobRecord:
+        """Let a paused job go on where it stood.
+
+        Raises:
+            InvalidTransitionError: It is not paused; the message says what is allowed, and nothing changed.
+        """
+        return resume_job(job_id, self.repositories, self.telemetry)
 
     @enforce_contract
     def worker(self, options: WorkerOptions | None = None) -> Worker:

@@ -134,10 +134,14 @@ class StatusValidator:
         """
         if StatusValidator.may_follow(current, new_status):
             return
-        following = _following(current)
-        allowed = ", ".join(sorted(following)) if following else _NOTHING
+        allowed = StatusValidator.describe_following(current)
         msg = f"{type(current).__name__} {current} cannot become {new_status}; allowed: {allowed}"
         raise InvalidTransitionError(msg)
+
+    @staticmethod
+    def describe_following(status: Status) -> str:
+        """Return in words what may follow ``status``."""
+        return ", ".join(sorted(_following(status))) or _NOTHING
 
     @staticmethod
     def is_terminal(status: Status) -> bool:
