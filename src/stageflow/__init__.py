@@ -21,6 +21,7 @@ from stageflow.contracts.lease import TaskCompletionResult
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
+from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.stage import (
@@ -99,6 +100,7 @@ __all__ = [
     "QueueError",
     "RepositoryFactory",
     "RepositoryRegistry",
+    "Resubmission",
     "RetryPolicy",
     "RetryableTaskError",
     "SchemaVersionError",

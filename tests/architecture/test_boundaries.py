@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stageflow import BaseController, StatusValidator, contract_of
+from stageflow import BaseController, JobStatus, StatusValidator, contract_of
 from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS
 from stageflow.repositories import JobRepository, LeaseRepository, StageCompletionRepository, StageRepository, TaskRepository
 
@@ -23,6 +23,7 @@ BOUNDARIES = [
     JobRepository.update_job,
     JobRepository.update_job_status_with_validation,
     JobRepository.end_job,
+    JobRepository.resubmit_job,
     TaskRepository.get_task,
     TaskRepository.require_task,
     TaskRepository.list_tasks_for_job,
@@ -97,7 +98,9 @@ def test_the_state_machine_page_says_what_the_validator_does(heading: str, table
 
 
 def test_every_status_knows_whether_it_is_terminal() -> None:
-    """Terminal means that nothing follows, for jobs, stages and tasks alike."""
-    for table in (JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS):
+    """Terminal means that nothing follows, for jobs, stages and tasks alike, but for the resubmission of a job."""
+    for table in (STAGE_TRANSITIONS, TASK_TRANSITIONS):
         for status, following in table.items():
             assert StatusValidator.is_terminal(status) is (not following)
+    for job_status, following_job in JOB_TRANSITIONS.items():
+        assert StatusValidator.is_terminal(job_status) is (following_job <= {JobStatus.QUEUED})

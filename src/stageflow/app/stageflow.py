@@ -11,11 +11,13 @@ from stageflow.contracts.base import Contract
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.maintenance import Maintenance
+from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.schema import SchemaReport
 from stageflow.contracts.submission import Submission, SubmitOptions
 from stageflow.engine.control import pause_job, resume_job
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.recover import recover_work
+from stageflow.engine.resubmit import resubmit_job
 from stageflow.engine.submit import cancel_job, submit_jobs
 from stageflow.insights import JobProgress, job_progress
 from stageflow.ports import Queue
@@ -185,6 +187,22 @@ class Stageflow:
             InvalidTransitionError: It is not paused; the message says what is allowed, and nothing changed.
         """
         return resume_job(job_id, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def resubmit(self, job_id: str, *, from_stage: int = 1, dry_run: bool = False) -> Resubmission:
+        """Run a failed or cancelled job again under the same id, as its next run; the former run stays readable.
+
+        Args:
+            job_id: The job.
+            from_stage: The first stage to run again; the results of those before it are taken over, not computed again.
+            dry_run: Change nothing, only say what would happen.
+
+        Raises:
+            InvalidTransitionError: It has another status; the message says what is allowed, and nothing changed.
+            InvalidValueError: It cannot go on from that stage; the message names those it can.
+            UnknownWorkflowError: Its workflow is not registered.
+        """
+        return resubmit_job(job_id, self.registry, self.repositories, self.telemetry, from_stage=from_stage, dry_run=dry_run)
 
     @enforce_contract
     def worker(self, options: WorkerOptions | None = None) -> Worker:
