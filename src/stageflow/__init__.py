@@ -8,6 +8,7 @@ from stageflow.app import RepositoryFactory, RepositoryRegistry, Stageflow
 from stageflow.contracts.base import Contract, UtcDatetime
 from stageflow.contracts.blob import BlobProperties
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
+from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import contract_of, enforce_contract
 from stageflow.contracts.job import (
     JobCompletionResult,
@@ -39,6 +40,7 @@ from stageflow.errors import (
     BlobError,
     ContractDefinitionError,
     ContractViolationError,
+    DeadLetterNotFoundError,
     IdempotencyConflictError,
     InvalidTransitionError,
     InvalidValueError,
@@ -75,6 +77,9 @@ __all__ = [
     "Contract",
     "ContractDefinitionError",
     "ContractViolationError",
+    "DeadLetter",
+    "DeadLetterNotFoundError",
+    "DeadLetterState",
     "FailurePolicy",
     "IdempotencyConflictError",
     "InvalidTransitionError",

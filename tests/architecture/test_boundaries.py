@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stageflow import BaseController, JobStatus, StatusValidator, contract_of
+from stageflow.contracts.dead_letter import LETTER_TRANSITIONS
 from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS
 from stageflow.repositories import JobRepository, LeaseRepository, StageCompletionRepository, StageRepository, TaskRepository
 
@@ -85,7 +86,12 @@ def test_tasks_are_made_of_definitions_only() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "table"),
-    [("Job", JOB_TRANSITIONS), ("Stage", STAGE_TRANSITIONS), ("Task", TASK_TRANSITIONS)],
+    [
+        ("Job", JOB_TRANSITIONS),
+        ("Stage", STAGE_TRANSITIONS),
+        ("Task", TASK_TRANSITIONS),
+        ("Dead letter", LETTER_TRANSITIONS),
+    ],
 )
 def test_the_state_machine_page_says_what_the_validator_does(heading: str, table: dict[str, frozenset[str]]) -> None:
     """Each table of the page equals the one transition table."""

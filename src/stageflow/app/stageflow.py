@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 from stageflow.app.answers import answer_of, wait_for_end
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
 from stageflow.contracts.base import Contract
+from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.maintenance import Maintenance
@@ -15,6 +16,7 @@ from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.schema import SchemaReport
 from stageflow.contracts.submission import Submission, SubmitOptions
 from stageflow.engine.control import pause_job, resume_job
+from stageflow.engine.letters import discard_letter, list_letters, requeue_letter, require_letter
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.recover import recover_work
 from stageflow.engine.resubmit import resubmit_job
@@ -203,6 +205,49 @@ class Stageflow:
             UnknownWorkflowError: Its workflow is not registered.
         """
         return resubmit_job(job_id, self.registry, self.repositories, self.telemetry, from_stage=from_stage, dry_run=dry_run)
+
+    @enforce_contract
+    def dead_letters(
+        self, *, state: DeadLetterState | None = DeadLetterState.OPEN, limit: int = 100, after: int = 0
+    ) -> list[DeadLetter]:
+        """Return messages that could not be used, each with its bytes and the reason, oldest first.
+
+        Args:
+            state: Only those in this state; ``None`` for all.
+            limit: At most so many, 1 to 1,000.
+            after: The id of the last letter of the page before.
+        """
+        return list_letters(self.repositories, state=state, limit=limit, after=after)
+
+    @enforce_contract
+    def dead_letter(self, letter_id: int) -> DeadLetter:
+        """Return one dead letter.
+
+        Raises:
+            DeadLetterNotFoundError: There is none with this id.
+        """
+        return require_letter(letter_id, self.repositories)
+
+    @enforce_contract
+    def requeue(self, letter_id: int) -> DeadLetter:
+        """Send an open dead letter's bytes to its queue again, at least once.
+
+        Raises:
+            DeadLetterNotFoundError: There is none with this id.
+            InvalidTransitionError: It was requeued or discarded before.
+            InvalidValueError: The app has no external queue, or another than the letter came from; nothing changed.
+        """
+        return requeue_letter(letter_id, self.queue, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def discard(self, letter_id: int) -> DeadLetter:
+        """Put an open dead letter away: its bytes are kept, and it is never sent again.
+
+        Raises:
+            DeadLetterNotFoundError: There is none with this id.
+            InvalidTransitionError: It was requeued or discarded before; nothing changed.
+        """
+        return discard_letter(letter_id, self.repositories, self.telemetry)
 
     @enforce_contract
     def worker(self, options: WorkerOptions | None = None) -> Worker:
