@@ -276,8 +276,10 @@ class StoreMachine(RuleBasedStateMachine):
             case "resume":
                 self._change(JobStatus.PROCESSING)
             case "end" if (stage, index) in {(2, 4), (2, 5)}:
-                self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
+                self._cancel()
             case "resubmit":
+                if index == 4:  # amid the work, so that leases of the former run are held
+                    self._cancel()
                 self._resubmit(from_stage_2=index > 0)
             case "requeue":
                 self._close_task(stage, index, TaskStatus.QUEUED)
@@ -285,6 +287,9 @@ class StoreMachine(RuleBasedStateMachine):
                 self._close_task(stage, index, TaskStatus.FAILED)
             case "skip":
                 self._close_task(stage, index, TaskStatus.SKIPPED)
+
+    def _cancel(self) -> None:
+        self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
 
     def _resubmit(self, *, from_stage_2: bool) -> None:
         """Run the job again if it failed or was cancelled; where the first stage is done, from the second."""
