@@ -8,6 +8,7 @@ from stageflow.app import RepositoryFactory, RepositoryRegistry, Stageflow
 from stageflow.contracts.base import Contract, UtcDatetime
 from stageflow.contracts.blob import BlobProperties
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
+from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import contract_of, enforce_contract
 from stageflow.contracts.job import (
     JobCompletionResult,
@@ -21,6 +22,7 @@ from stageflow.contracts.lease import TaskCompletionResult
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
+from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.stage import (
@@ -38,6 +40,7 @@ from stageflow.errors import (
     BlobError,
     ContractDefinitionError,
     ContractViolationError,
+    DeadLetterNotFoundError,
     IdempotencyConflictError,
     InvalidTransitionError,
     InvalidValueError,
@@ -74,6 +77,9 @@ __all__ = [
     "Contract",
     "ContractDefinitionError",
     "ContractViolationError",
+    "DeadLetter",
+    "DeadLetterNotFoundError",
+    "DeadLetterState",
     "FailurePolicy",
     "IdempotencyConflictError",
     "InvalidTransitionError",
@@ -99,6 +105,7 @@ __all__ = [
     "QueueError",
     "RepositoryFactory",
     "RepositoryRegistry",
+    "Resubmission",
     "RetryPolicy",
     "RetryableTaskError",
     "SchemaVersionError",

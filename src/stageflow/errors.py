@@ -14,6 +14,7 @@
     ├── UnboundControllerError (RuntimeError)   a boundary method of a controller that no app has bound
     ├── JobNotFoundError (LookupError)
     ├── TaskNotFoundError (LookupError)
+    ├── DeadLetterNotFoundError (LookupError)
     ├── StageResultsMissingError (KeyError, ValueError)
     ├── StageResultsInvalidError (ValueError)
     ├── TaskError                               what a handler raises to say how it failed
@@ -125,6 +126,10 @@ class JobNotFoundError(StageflowError, LookupError):
 
 class TaskNotFoundError(StageflowError, LookupError):
     """The store holds no task with this id."""
+
+
+class DeadLetterNotFoundError(StageflowError, LookupError):
+    """The store holds no parked message with this id."""
 
 
 class StageResultsMissingError(StageflowError, KeyError, ValueError):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stageflow import BaseController, StatusValidator, contract_of
+from stageflow import BaseController, JobStatus, StatusValidator, contract_of
+from stageflow.contracts.dead_letter import LETTER_TRANSITIONS
 from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS
 from stageflow.repositories import JobRepository, LeaseRepository, StageCompletionRepository, StageRepository, TaskRepository
 
@@ -23,6 +24,7 @@ BOUNDARIES = [
     JobRepository.update_job,
     JobRepository.update_job_status_with_validation,
     JobRepository.end_job,
+    JobRepository.resubmit_job,
     TaskRepository.get_task,
     TaskRepository.require_task,
     TaskRepository.list_tasks_for_job,
@@ -84,7 +86,12 @@ def test_tasks_are_made_of_definitions_only() -> None:
 
 @pytest.mark.parametrize(
     ("heading", "table"),
-    [("Job", JOB_TRANSITIONS), ("Stage", STAGE_TRANSITIONS), ("Task", TASK_TRANSITIONS)],
+    [
+        ("Job", JOB_TRANSITIONS),
+        ("Stage", STAGE_TRANSITIONS),
+        ("Task", TASK_TRANSITIONS),
+        ("Dead letter", LETTER_TRANSITIONS),
+    ],
 )
 def test_the_state_machine_page_says_what_the_validator_does(heading: str, table: dict[str, frozenset[str]]) -> None:
     """Each table of the page equals the one transition table."""
@@ -97,7 +104,9 @@ def test_the_state_machine_page_says_what_the_validator_does(heading: str, table
 
 
 def test_every_status_knows_whether_it_is_terminal() -> None:
-    """Terminal means that nothing follows, for jobs, stages and tasks alike."""
-    for table in (JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS):
+    """Terminal means that nothing follows, for jobs, stages and tasks alike, but for the resubmission of a job."""
+    for table in (STAGE_TRANSITIONS, TASK_TRANSITIONS):
         for status, following in table.items():
             assert StatusValidator.is_terminal(status) is (not following)
+    for job_status, following_job in JOB_TRANSITIONS.items():
+        assert StatusValidator.is_terminal(job_status) is (following_job <= {JobStatus.QUEUED})

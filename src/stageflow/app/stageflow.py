@@ -8,13 +8,18 @@ from typing import Any, Final, Self
 from stageflow.app.answers import answer_of, wait_for_end
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
 from stageflow.contracts.base import Contract
+from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.maintenance import Maintenance
+from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.schema import SchemaReport
 from stageflow.contracts.submission import Submission, SubmitOptions
+from stageflow.engine.control import pause_job, resume_job
+from stageflow.engine.letters import discard_letter, list_letters, requeue_letter, require_letter
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.recover import recover_work
+from stageflow.engine.resubmit import resubmit_job
 from stageflow.engine.submit import cancel_job, submit_jobs
 from stageflow.insights import JobProgress, job_progress
 from stageflow.ports import Queue
@@ -166,6 +171,83 @@ class Stageflow:
     def cancel(self, job_id: str, *, reason: str = "cancelled by an operator") -> JobRecord:
         """Cancel a job at once: nothing of it starts any more, and running handlers are told."""
         return cancel_job(job_id, reason, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def pause(self, job_id: str) -> JobRecord:
+        """Pause a job: nothing of it starts any more; running handlers end, and their results are recorded.
+
+        Raises:
+            InvalidTransitionError: It has ended; the message says what is allowed, and nothing changed.
+        """
+        return pause_job(job_id, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def resume(self, job_id: str) -> JobRecord:
+        """Let a paused job go on where it stood.
+
+        Raises:
+            InvalidTransitionError: It is not paused; the message says what is allowed, and nothing changed.
+        """
+        return resume_job(job_id, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def resubmit(self, job_id: str, *, from_stage: int = 1, dry_run: bool = False) -> Resubmission:
+        """Run a failed or cancelled job again under the same id, as its next run; the former run stays readable.
+
+        Args:
+            job_id: The job.
+            from_stage: The first stage to run again; the results of those before it are taken over, not computed again.
+            dry_run: Change nothing, only say what would happen.
+
+        Raises:
+            InvalidTransitionError: It has another status; the message says what is allowed, and nothing changed.
+            InvalidValueError: It cannot go on from that stage; the message names those it can.
+            UnknownWorkflowError: Its workflow is not registered.
+        """
+        return resubmit_job(job_id, self.registry, self.repositories, self.telemetry, from_stage=from_stage, dry_run=dry_run)
+
+    @enforce_contract
+    def dead_letters(
+        self, *, state: DeadLetterState | None = DeadLetterState.OPEN, limit: int = 100, after: int = 0
+    ) -> list[DeadLetter]:
+        """Return messages that could not be used, each with its bytes and the reason, oldest first.
+
+        Args:
+            state: Only those in this state; ``None`` for all.
+            limit: At most so many, 1 to 1,000.
+            after: The id of the last letter of the page before.
+        """
+        return list_letters(self.repositories, state=state, limit=limit, after=after)
+
+    @enforce_contract
+    def dead_letter(self, letter_id: int) -> DeadLetter:
+        """Return one dead letter.
+
+        Raises:
+            DeadLetterNotFoundError: There is none with this id.
+        """
+        return require_letter(letter_id, self.repositories)
+
+    @enforce_contract
+    def requeue(self, letter_id: int) -> DeadLetter:
+        """Send an open dead letter's bytes to its queue again, at least once.
+
+        Raises:
+            DeadLetterNotFoundError: There is none with this id.
+            InvalidTransitionError: It was requeued or discarded before.
+            InvalidValueError: The app has no external queue, or another than the letter came from; nothing changed.
+        """
+        return requeue_letter(letter_id, self.queue, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def discard(self, letter_id: int) -> DeadLetter:
+        """Put an open dead letter away: its bytes are kept, and it is never sent again.
+
+        Raises:
+            DeadLetterNotFoundError: There is none with this id.
+            InvalidTransitionError: It was requeued or discarded before; nothing changed.
+        """
+        return discard_letter(letter_id, self.repositories, self.telemetry)
 
     @enforce_contract
     def worker(self, options: WorkerOptions | None = None) -> Worker:

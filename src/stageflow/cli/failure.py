@@ -12,6 +12,7 @@ from stageflow.errors import (
     BlobStoreUnreachableError,
     ContractDefinitionError,
     ContractViolationError,
+    DeadLetterNotFoundError,
     InvalidValueError,
     JobNotFoundError,
     QueueUnreachableError,
@@ -30,6 +31,7 @@ DONE, FAILED, USAGE, UNREACHABLE, MIGRATION_NEEDED = 0, 1, 2, 3, 4
 _CALLERS_MISTAKES = (
     ContractDefinitionError,
     ContractViolationError,
+    DeadLetterNotFoundError,
     InvalidValueError,
     JobNotFoundError,
     TaskNotFoundError,

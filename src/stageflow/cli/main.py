@@ -2,7 +2,9 @@
 
 import click
 
+from stageflow.cli.control import pause, resubmit, resume
 from stageflow.cli.jobs import cancel, demo, jobs, run, status, submit, tasks, watch
+from stageflow.cli.letters import letters
 from stageflow.cli.upkeep import check, migrate, verify, worker
 
 
@@ -14,5 +16,10 @@ def main() -> None:
     """Durable multi-stage jobs."""
 
 
-for command in (demo, run, submit, worker, status, watch, jobs, tasks, cancel, migrate, verify, check):
+for command in (
+    *(demo, run, submit, worker),
+    *(status, watch, jobs, tasks),
+    *(cancel, pause, resume, resubmit, letters),
+    *(migrate, verify, check),
+):
     main.add_command(command)

@@ -1,10 +1,12 @@
 """Messages that could not be used, kept with their bytes and the reason."""
 
 from enum import StrEnum
+from typing import Final
 
 from pydantic import Field
 
 from stageflow.contracts.base import LateContract, UtcDatetime
+from stageflow.errors import InvalidTransitionError
 
 
 class DeadLetterState(StrEnum):
@@ -13,6 +15,25 @@ class DeadLetterState(StrEnum):
     OPEN = "open"
     REQUEUED = "requeued"
     DISCARDED = "discarded"
+
+
+LETTER_TRANSITIONS: Final[dict[DeadLetterState, frozenset[DeadLetterState]]] = {
+    DeadLetterState.OPEN: frozenset({DeadLetterState.REQUEUED, DeadLetterState.DISCARDED}),
+    DeadLetterState.REQUEUED: frozenset(),
+    DeadLetterState.DISCARDED: frozenset(),
+}
+
+
+def require_letter_change(letter_id: int, current: DeadLetterState, new_state: DeadLetterState) -> None:
+    """Do nothing if a dead letter in this state can get another.
+
+    Raises:
+        InvalidTransitionError: It cannot; the message names its state.
+    """
+    if new_state not in LETTER_TRANSITIONS[current]:
+        allowed = ", ".join(sorted(LETTER_TRANSITIONS[current])) or "nothing, only an open letter is requeued or discarded"
+        msg = f"dead letter {letter_id} is {current} and cannot become {new_state}; allowed: {allowed}"
+        raise InvalidTransitionError(msg)
 
 
 class NewDeadLetter(LateContract):

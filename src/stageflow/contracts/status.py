@@ -60,8 +60,8 @@ JOB_TRANSITIONS: Final[dict[JobStatus, frozenset[JobStatus]]] = {
     JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.PROCESSING, JobStatus.FAILED, JobStatus.CANCELLED}),
     JobStatus.COMPLETED: frozenset(),
     JobStatus.COMPLETED_WITH_ERRORS: frozenset(),
-    JobStatus.FAILED: frozenset(),
-    JobStatus.CANCELLED: frozenset(),
+    JobStatus.FAILED: frozenset({JobStatus.QUEUED}),
+    JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
 }
 
 STAGE_TRANSITIONS: Final[dict[StageStatus, frozenset[StageStatus]]] = {
@@ -98,7 +98,10 @@ TASK_TRANSITIONS: Final[dict[TaskStatus, frozenset[TaskStatus]]] = {
     TaskStatus.CANCELLED: frozenset(),
 }
 
-TERMINAL_JOB_STATUSES: Final = frozenset(status for status, following in JOB_TRANSITIONS.items() if not following)
+TERMINAL_JOB_STATUSES: Final = frozenset(
+    {JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS, JobStatus.FAILED, JobStatus.CANCELLED}
+)
+"""A job with one of these has ended: nothing moves it by itself, and only a resubmission leaves two of them."""
 TERMINAL_STAGE_STATUSES: Final = frozenset(status for status, following in STAGE_TRANSITIONS.items() if not following)
 TERMINAL_TASK_STATUSES: Final = frozenset(status for status, following in TASK_TRANSITIONS.items() if not following)
 
@@ -109,8 +112,8 @@ _NOTHING: Final = "nothing, it is terminal: to do the work again, submit it as a
 class StatusValidator:
     """Answers whether one status may follow another; the SQL guards are tested equal to it.
 
-    The same status again is allowed and changes nothing. A terminal status is never left: the same work
-    is done again by another job.
+    The same status again is allowed and changes nothing. A terminal status is never left, but by the resubmission of a
+    failed or cancelled job, which queues it with a run of its own.
     """
 
     @staticmethod
@@ -134,15 +137,37 @@ class StatusValidator:
         """
         if StatusValidator.may_follow(current, new_status):
             return
-        following = _following(current)
-        allowed = ", ".join(sorted(following)) if following else _NOTHING
+        allowed = StatusValidator.describe_following(current)
         msg = f"{type(current).__name__} {current} cannot become {new_status}; allowed: {allowed}"
         raise InvalidTransitionError(msg)
 
     @staticmethod
+    def describe_following(status: Status) -> str:
+        """Return in words what may follow ``status``."""
+        following = ", ".join(sorted(_following(status)))
+        if not following:
+            return _NOTHING
+        return f"{following}, by resubmit" if StatusValidator.is_terminal(status) else following
+
+    @staticmethod
     def is_terminal(status: Status) -> bool:
-        """Return whether nothing follows ``status``."""
-        return not _following(status)
+        """Return whether what has ``status`` has ended: nothing follows but, for a job, a resubmission."""
+        match status:
+            case JobStatus():
+                return status in TERMINAL_JOB_STATUSES
+            case _:
+                return not _following(status)
+
+    @staticmethod
+    def require_no_revival(current: JobStatus, new_status: JobStatus) -> None:
+        """Do nothing unless a job that has ended would get another status.
+
+        Raises:
+            InvalidTransitionError: It would; the message names ``resubmit``, which also opens the new run.
+        """
+        if current in TERMINAL_JOB_STATUSES and new_status is not current:
+            msg = f"JobStatus {current} becomes {new_status} by resubmit only, which opens a run of its own; use that"
+            raise InvalidTransitionError(msg)
 
 
 def _following(status: Status) -> frozenset[JobStatus] | frozenset[StageStatus] | frozenset[TaskStatus]:

@@ -71,6 +71,8 @@ def advance_stage(
     """
     try:
         reading = read_job(repositories, workflow, lease.job_id)
+        if reading.state.job.run != lease.run:
+            return _refused_as_former(lease, telemetry)
         stage = reading.stage(lease.stage_id)
         closing = _Closing(
             lease=lease,
@@ -90,6 +92,12 @@ def advance_stage(
     except (HookError, InvalidValueError) as error:
         reason = f"Closing stage {lease.stage_number} failed: {error}"
     return _end(lease, repositories, telemetry, reason=reason, result=None)
+
+
+def _refused_as_former(lease: Lease, telemetry: Telemetry) -> Advanced:
+    """Leave the work of a run alone that a resubmission put behind; recovery drops its lease."""
+    telemetry.emit("advance_refused", lease.job_id, stage=lease.stage_number, outcome=str(AdvanceOutcome.JOB_ENDED))
+    return Advanced(stage_closed=False)
 
 
 def _stage_result(closing: _Closing) -> StageResultContract:
@@ -206,6 +214,8 @@ def _why_group_failed(closing: _Closing) -> str:
 def _finish_group(closing: _Closing) -> Advanced:
     """End the job after a parallel group: read it again, now that every sibling's result is stored."""
     reading = read_job(closing.repositories, closing.reading.workflow, closing.lease.job_id)
+    if reading.state.job.run != closing.lease.run:
+        return _refused_as_former(closing.lease, closing.telemetry)
     return _finish(replace(closing, reading=reading), reading.closed[closing.stage.stage_number], [])
 
 

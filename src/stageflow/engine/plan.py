@@ -126,6 +126,9 @@ def plan_stage(
     """
     try:
         reading = read_job(repositories, workflow, lease.job_id)
+        if reading.state.job.run != lease.run:
+            telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=PlanOutcome.JOB_ENDED)
+            return PlanEnd(Planned.REFUSED)
         context = reading.context()
         with current_job(context):
             definitions = _definitions(lease, reading, context)

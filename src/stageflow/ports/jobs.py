@@ -6,6 +6,7 @@ from typing import Protocol
 
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.status import JobStatus
 
 
@@ -53,7 +54,19 @@ class JobStore(Protocol):
         Pausing and resuming hold and open the job's ranges. A job that becomes terminal has its waiting work closed.
 
         Raises:
-            InvalidTransitionError: The table forbids it; nothing changed.
+            InvalidTransitionError: The table forbids it, or the job has ended; nothing changed.
+        """
+        ...
+
+    def resubmit_job(self, new_run: NewRun) -> JobRecord | None:
+        """Queue a failed or cancelled job with run + 1, its stages opened in the same transaction; ``None``: no such job.
+
+        The former run stays as it ended: whatever of it is still leased or ready is treated as work of a job that has ended,
+        and may touch nothing of the new run.
+
+        Raises:
+            InvalidTransitionError: The job has another status, or is in another run; nothing changed.
+            StoreStateError: A stage that is to be taken over did not complete; nothing changed.
         """
         ...
 

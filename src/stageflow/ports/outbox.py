@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from stageflow.contracts.dead_letter import DeadLetter, NewDeadLetter
+from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState, NewDeadLetter
 from stageflow.contracts.outbox import Announcement
 
 
@@ -22,6 +22,14 @@ class OutboxStore(Protocol):
         """Park a message; the same queue and message id again returns the letter that is there."""
         ...
 
-    def list_dead_letters(self, *, limit: int, after: int) -> list[DeadLetter]:
-        """Return parked messages, oldest first, from after a letter id on."""
+    def list_dead_letters(self, *, limit: int, after: int, state: DeadLetterState | None = None) -> list[DeadLetter]:
+        """Return parked messages, of one state or of all, oldest first, from after a letter id on."""
+        ...
+
+    def change_dead_letter(self, letter_id: int, new_state: DeadLetterState) -> DeadLetter | None:
+        """Note what an operator did with an open letter; ``None`` where there is none with this id.
+
+        Raises:
+            InvalidTransitionError: It is not open; nothing changed.
+        """
         ...

@@ -24,6 +24,16 @@ class Queue(Protocol):
         """
         ...
 
+    def resend(self, queue: str, body: bytes) -> None:
+        """Send the body of a message as it was received, whatever it holds, to one of the two queues by its name.
+
+        Raises:
+            InvalidValueError: Neither has this name.
+            MessageTooLargeError: It is over the limit; nothing was sent.
+            QueueUnreachableError: It may not have been sent.
+        """
+        ...
+
     def receive(self, *, max_messages: int, visibility_seconds: float) -> list[ReceivedMessage]:
         """Return messages, hidden from others for the given time, job messages first; at once, also if there are none."""
         ...

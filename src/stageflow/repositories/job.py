@@ -7,6 +7,7 @@ from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import make_job_id, validate_job_id
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus
 from stageflow.errors import InvalidValueError, JobNotFoundError
@@ -186,6 +187,20 @@ class JobRepository:
     def end_job(self, ending: JobEnding) -> bool:
         """Fail or cancel a job and close its waiting work; ``False`` where it had ended or the lease is lost."""
         return self._store.end_job(ending)
+
+    @enforce_contract
+    def resubmit_job(self, new_run: NewRun) -> JobRecord:
+        """Queue a failed or cancelled job with a run of its own, its first stage opened in the same transaction.
+
+        Raises:
+            JobNotFoundError: The job does not exist.
+            InvalidTransitionError: It has another status, or was resubmitted meanwhile; nothing changed.
+        """
+        job = self._store.resubmit_job(new_run)
+        if job is None:
+            msg = f"there is no job {new_run.job_id}; list the jobs there are with `stageflow jobs`"
+            raise JobNotFoundError(msg)
+        return job
 
 
 _page_limit = 1000

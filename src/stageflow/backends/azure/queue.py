@@ -135,6 +135,23 @@ class AzureStorageQueue:
                     other.cancel()
         _require_sent(futures)
 
+    def resend(self, queue: str, body: bytes) -> None:
+        """Send the body of a message as it was received, whatever it holds, to the queue of this name; as base64, like all.
+
+        Raises:
+            InvalidValueError: Neither of the two queues has this name.
+            MessageTooLargeError: It is over 49,152 bytes; nothing was sent.
+            QueueUnreachableError: It may not have been sent.
+        """
+        if queue not in self._queues:
+            names = " and ".join(self._queues)
+            msg = f"there is no queue {queue!r} at {self._url}, which has {names}; connect to the queues it came from"
+            raise InvalidValueError(msg)
+        if len(body) > MAX_BODY_BYTES:
+            msg = f"the message has {len(body):,} bytes; Azure Storage Queue takes {MAX_BODY_BYTES:,} before base64: discard it"
+            raise MessageTooLargeError(msg)
+        self._put(self._queues[queue], b64encode(body).decode())
+
     def receive(self, *, max_messages: int, visibility_seconds: float) -> list[ReceivedMessage]:
         """Return up to ``max_messages`` messages, those of the job queue first, hidden from others for the given time.
 

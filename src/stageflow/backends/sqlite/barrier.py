@@ -39,6 +39,7 @@ class Settlement(NamedTuple):
 
 class _Counters(NamedTuple):
     job_id: str
+    run: int
     status: str
     generation: int
     task_count: int
@@ -125,8 +126,8 @@ def _subtract(tx: Transaction, stage_id: int, tally: Tally) -> _Counters:
         "update stageflow_stages set successful_tasks = successful_tasks + ?, failed_tasks = failed_tasks + ?,"
         " skipped_tasks = skipped_tasks + ?, cancelled_tasks = cancelled_tasks + ?, remaining = remaining - ?, updated_at = ?"
         " where stage_id = ?"
-        " returning job_id, status, generation, task_count, remaining, failed_tasks, skipped_tasks, cancelled_tasks, planned,"
-        " halted, fail_fast, minimum_success_rate",
+        " returning job_id, run, status, generation, task_count, remaining, failed_tasks, skipped_tasks, cancelled_tasks,"
+        " planned, halted, fail_fast, minimum_success_rate",
         (*tally, sum(tally), tx.now, stage_id),
     )
     if row is None:
@@ -149,7 +150,11 @@ def _reach_barrier(tx: Transaction, stage_id: int, counters: _Counters, holder: 
     if counters.remaining or counters.status in TERMINAL_STAGE_STATUSES:
         return Settlement(counters.remaining, halted, is_last=False, advance=None)
     has_control = tx.row("select 1 from stageflow_ranges where stage_id = ? and kind <> 'task'", (stage_id,)) is not None
-    job = tx.row("select status, job_type, workflow_version, priority from stageflow_jobs where job_id = ?", (counters.job_id,))
+    job = tx.row(
+        "select case when run = ? then status else 'cancelled' end, job_type, workflow_version, priority"
+        " from stageflow_jobs where job_id = ?",
+        (counters.run, counters.job_id),
+    )
     if job is None:
         msg = f"stage {stage_id} belongs to job {counters.job_id}, which is not stored; run `stageflow verify`"
         raise StoreStateError(msg)

@@ -105,6 +105,9 @@ class SqliteEnding(StorePart):
                 control = get_leased(tx, ending.range_id, ending.token)
                 if control is None or control.job_id != ending.job_id:
                     return False
+                if control.job_ended:
+                    drop_control(tx, control)
+                    return False
             return end_open_job(tx, ending)
 
     def change_job_status(self, job_id: str, new_status: JobStatus, update: JobUpdate) -> JobRecord | None:
@@ -120,6 +123,7 @@ class SqliteEnding(StorePart):
                 return None
             current = status_from_text(JobStatus, row[0])
             StatusValidator.validate(current, new_status)
+            StatusValidator.require_no_revival(current, new_status)
             if new_status in _UNFINISHED:
                 end_open_job(tx, JobEnding(job_id=job_id, status=new_status, error_details=update.error_details))
             elif new_status is not current:
@@ -229,8 +233,8 @@ def _read_progress(tx: Transaction, job_id: str) -> _Progress:
         msg = f"job {job_id} is not stored; use the job_id that submit returned"
         raise JobNotFoundError(msg)
     rows = tx.rows(
-        "select stage_id, stage_number, status, group_last, task_count, successful_tasks, failed_tasks from stageflow_stages"
-        " where job_id = ? and run = ? order by stage_number",
+        "select coalesce(taken_from, stage_id), stage_number, status, group_last, task_count, successful_tasks, failed_tasks"
+        " from stageflow_stages where job_id = ? and run = ? order by stage_number",
         (job_id, job[2]),
     )
     return _Progress(status_from_text(JobStatus, job[0]), job[1], [_StageEnd._make(row) for row in rows])

@@ -104,7 +104,7 @@ class SqliteHolding(StorePart):
 
 def _list_stopping(tx: Transaction, stages: Sequence[int]) -> set[int]:
     rows = tx.rows(
-        "select s.stage_id, s.halted, j.status from json_each(?) asked cross join stageflow_stages s"
+        "select s.stage_id, s.halted or s.run <> j.run, j.status from json_each(?) asked cross join stageflow_stages s"
         " on s.stage_id = asked.value"
         " join stageflow_jobs j on j.job_id = s.job_id",
         (json.dumps(sorted(set(stages))),),

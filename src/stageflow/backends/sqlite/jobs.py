@@ -148,7 +148,7 @@ def read_jobs(tx: Transaction, job_ids: Sequence[str]) -> list[JobRecord]:
 
 def _read_stage_results(tx: Transaction, job_id: str, run: int) -> dict[str, StageResultContract]:
     closed = tx.rows(
-        "select stage_id, stage_number, task_count, stored_result from stageflow_stages"
+        "select coalesce(taken_from, stage_id), stage_number, task_count, stored_result from stageflow_stages"
         " where job_id = ? and run = ? and stored_result is not null order by stage_number",
         (job_id, run),
     )

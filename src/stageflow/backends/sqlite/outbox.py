@@ -6,7 +6,7 @@ from stageflow.backends.sqlite.clock import from_micros, span_micros
 from stageflow.backends.sqlite.connection import Row
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, json_list
-from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState, NewDeadLetter
+from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState, NewDeadLetter, require_letter_change
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.status import status_from_text
@@ -53,11 +53,29 @@ class SqliteOutbox(StorePart):
             rows = tx.rows(_LETTER + "where queue = ? and message_id = ?", (letter.queue, letter.message_id))
         return _to_letter(rows[0])
 
-    def list_dead_letters(self, *, limit: int, after: int) -> list[DeadLetter]:
-        """Return parked messages, oldest first, from after a letter id on."""
+    def list_dead_letters(self, *, limit: int, after: int, state: DeadLetterState | None = None) -> list[DeadLetter]:
+        """Return parked messages, of one state or of all, oldest first, from after a letter id on."""
         with self._database.reading() as tx:
-            rows = tx.rows(_LETTER + "where letter_id > ? order by letter_id limit ?", (after, limit))
+            rows = tx.rows(
+                _LETTER + "where letter_id > ?1 and (?2 is null or state = ?2) order by letter_id limit ?3",
+                (after, None if state is None else state.value, limit),
+            )
         return [_to_letter(row) for row in rows]
+
+    def change_dead_letter(self, letter_id: int, new_state: DeadLetterState) -> DeadLetter | None:
+        """Note what an operator did with an open letter; ``None`` where there is none with this id.
+
+        Raises:
+            InvalidTransitionError: It is not open; nothing changed.
+        """
+        with self._database.transaction() as tx:
+            row = tx.row(_LETTER + "where letter_id = ?", (letter_id,))
+            if row is None:
+                return None
+            letter = _to_letter(row)
+            require_letter_change(letter_id, letter.state, new_state)
+            tx.run("update stageflow_dead_letters set state = ? where letter_id = ?", (new_state.value, letter_id))
+        return letter.model_copy(update={"state": new_state})
 
 
 def _announce(work: Work) -> Announcement:

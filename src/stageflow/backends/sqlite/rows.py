@@ -22,9 +22,9 @@ _result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
 _task_statuses: Final = {status.value: status for status in TaskStatus}
 
 STAGE: Final = (
-    "select stage_id, job_id, run, stage_number, generation, name, task_type, status, task_count, remaining, successful_tasks,"
-    " failed_tasks, skipped_tasks, cancelled_tasks, halted, plan_digest, group_first, group_last, stored_result, created_at,"
-    " updated_at from stageflow_stages "
+    "select coalesce(taken_from, stage_id), job_id, run, stage_number, generation, name, task_type, status, task_count,"
+    " remaining, successful_tasks, failed_tasks, skipped_tasks, cancelled_tasks, halted, plan_digest, group_first,"
+    " group_last, stored_result, created_at, updated_at from stageflow_stages "
 )
 STAGES_OF_RUN: Final = STAGE + "where job_id = ? and run = ? order by stage_number"
 JOB: Final = (

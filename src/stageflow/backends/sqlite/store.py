@@ -14,6 +14,7 @@ from stageflow.backends.sqlite.named import SqliteNamedClaims
 from stageflow.backends.sqlite.outbox import SqliteOutbox
 from stageflow.backends.sqlite.plan import SqlitePlan
 from stageflow.backends.sqlite.recovery import SqliteRecovery
+from stageflow.backends.sqlite.resubmission import SqliteResubmission
 from stageflow.backends.sqlite.schema import SqliteSchema
 from stageflow.backends.sqlite.tasks import SqliteTasks
 from stageflow.backends.sqlite.wakeup import JobWakeup, WorkWakeup
@@ -31,6 +32,7 @@ class SqliteStore(
     SqliteClosing,
     SqliteAdvance,
     SqliteEnding,
+    SqliteResubmission,
     SqliteOutbox,
     SqliteSchema,
 ):

@@ -130,7 +130,7 @@ def read_task_results(tx: Transaction, stage_id: int, *, first_index: int, limit
 
 def _find_stage(tx: Transaction, job_id: str, run: int, stage_number: int) -> StageKey | None:
     row = tx.row(
-        "select stage_id from stageflow_stages where job_id = ? and run = ? and stage_number = ?",
+        "select coalesce(taken_from, stage_id) from stageflow_stages where job_id = ? and run = ? and stage_number = ?",
         (job_id, run, stage_number),
     )
     return None if row is None else get_stage_key(tx, row[0])

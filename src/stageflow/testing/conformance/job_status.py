@@ -97,7 +97,11 @@ class JobStatusConformance(StoreScenarios):
         _bring_to(store, current)
         before = snapshot(store, _JOB)
         assert before.job.status is current
-        if StatusValidator.may_follow(current, new_status):
+        if current in _ENDS and new_status is JobStatus.QUEUED:
+            with pytest.raises(InvalidTransitionError, match=f"{current} becomes queued by resubmit only"):
+                store.change_job_status(_JOB.job_id, new_status, JobUpdate(error_details="never written"))
+            assert snapshot(store, _JOB) == before
+        elif StatusValidator.may_follow(current, new_status):
             record = store.change_job_status(_JOB.job_id, new_status, JobUpdate())
             assert record is not None
             assert record.status is new_status

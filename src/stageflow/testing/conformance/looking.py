@@ -52,9 +52,9 @@ def get_stage(store: MovableStore, job: NewJob | JobRecord, number: int = 1) -> 
     return next(stage for stage in store.list_stages(job.job_id, run) if stage.stage_number == number)
 
 
-def get_tasks(store: MovableStore, job: NewJob | JobRecord, number: int = 1) -> list[TaskRecord]:
-    """Return all tasks of a stage, page by page."""
-    run = get_shallow_job(store, job.job_id).run
+def get_tasks(store: MovableStore, job: NewJob | JobRecord, number: int = 1, *, run: int | None = None) -> list[TaskRecord]:
+    """Return all tasks of a stage of a run, the present one by default, page by page."""
+    run = get_shallow_job(store, job.job_id).run if run is None else run
     tasks: list[TaskRecord] = []
     while page := store.list_tasks(
         job.job_id,
@@ -108,11 +108,14 @@ def snapshot(store: MovableStore, job: NewJob | JobRecord) -> Snapshot:
     return Snapshot(job=record, stages=stages, tasks=tasks, leases=get_leases(store))
 
 
-def check_partition(store: MovableStore, job: NewJob | JobRecord) -> None:
-    """Assert, for each stage, that results and ranges cover its tasks exactly once and that its counters are their sums."""
+def check_partition(store: MovableStore, job: NewJob | JobRecord, *, run: int | None = None) -> None:
+    """Assert, for each stage of a run, that results and ranges cover its tasks exactly once and its counters are their sums.
+
+    Of the present run where none is named.
+    """
     record = get_shallow_job(store, job.job_id)
-    for stage in store.list_stages(record.job_id, record.run):
-        _check_stage(stage, get_tasks(store, record, stage.stage_number), get_rows(store, stage))
+    for stage in store.list_stages(record.job_id, record.run if run is None else run):
+        _check_stage(stage, get_tasks(store, record, stage.stage_number, run=run), get_rows(store, stage))
 
 
 def _check_stage(stage: StageRecord, tasks: list[TaskRecord], rows: list[ResultRow]) -> None:

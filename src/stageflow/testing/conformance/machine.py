@@ -23,11 +23,13 @@ from hypothesis.stateful import (
 from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
 from stageflow.contracts.lease import CompletionOutcome, HeldLease, Lease, SeenLease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
+from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.stage import AdvanceOutcome, NewStage, StageRecord
 from stageflow.contracts.status import (
     TERMINAL_JOB_STATUSES,
     TERMINAL_TASK_STATUSES,
     JobStatus,
+    StageStatus,
     StatusValidator,
     TaskStatus,
 )
@@ -64,10 +66,12 @@ _ACTS: Final = [
     *["claim tasks", "complete", "work", "work through"] * 3,
     *["claim control", "plan", "advance", "give back", "recover"] * 2,
     *["resume"] * 4,
+    *["resubmit"] * 2,
     *["recover seen", "pause", "end", "requeue", "fail", "skip"],
 ]
 """What may happen next, weighted; one rule for all of it, because Hypothesis leaves whole rules out of an example at will."""
 _OUTCOMES: Final = [OK, OK, OK, BAD, BAD, TaskStatus.SKIPPED, Again(), Again(20.0)]
+_DONE: Final = frozenset({StageStatus.COMPLETED, StageStatus.COMPLETED_WITH_ERRORS})
 _PLANNED: Final = [8, 6, 3, 0]
 
 
@@ -78,6 +82,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.store = store
         self.job: NewJob = new_job()
+        self.run = 1
         self.ends: dict[tuple[int, int], TaskStatus] = {}
         self.ending: JobStatus | None = None
         self.lasts: dict[int, int] = {}
@@ -148,6 +153,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._note(answer.leases)
         for lease in answer.leases:
             assert self._status() is JobStatus.PROCESSING, "only what belongs to a running job is claimed"
+            assert lease.run == self.run, "no work of a former run is claimed"
             if lease.kind is WorkKind.TASK:
                 assert not self._stage(lease).halted, "no task of a halted stage is claimed"
                 assert lease.last - lease.first <= (1 if lease.suspect else max_tasks)
@@ -226,7 +232,7 @@ class StoreMachine(RuleBasedStateMachine):
         outcome = self.store.add_tasks(part)
         if not live:
             assert outcome is PlanOutcome.STALE
-        elif status in TERMINAL_JOB_STATUSES:
+        elif status in TERMINAL_JOB_STATUSES or lease.run != self.run:
             assert outcome is PlanOutcome.JOB_ENDED
         else:
             assert outcome is (PlanOutcome.PAUSED if status is JobStatus.PAUSED else PlanOutcome.RECORDED)
@@ -236,6 +242,8 @@ class StoreMachine(RuleBasedStateMachine):
         answer = advance(self.store, lease, *(self.following if lease.stage_number == 1 else []))
         if not live:
             assert answer.outcome in {AdvanceOutcome.STALE, AdvanceOutcome.ALREADY_ADVANCED}
+        elif lease.run != self.run:
+            assert answer.outcome is AdvanceOutcome.JOB_ENDED, "a former run moves nothing"
         match answer.outcome:
             case AdvanceOutcome.ADVANCED:
                 assert self._all_ended(lease.stage_id), "a stage is left when all its tasks have ended"
@@ -267,8 +275,12 @@ class StoreMachine(RuleBasedStateMachine):
                 self._change(JobStatus.PAUSED)
             case "resume":
                 self._change(JobStatus.PROCESSING)
-            case "end" if (stage, index) == (2, 4):
-                self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
+            case "end" if (stage, index) in {(2, 4), (2, 5)}:
+                self._cancel()
+            case "resubmit":
+                if index == 4:  # amid the work, so that leases of the former run are held
+                    self._cancel()
+                self._resubmit(from_stage_2=index > 0)
             case "requeue":
                 self._close_task(stage, index, TaskStatus.QUEUED)
             case "fail":
@@ -276,8 +288,24 @@ class StoreMachine(RuleBasedStateMachine):
             case "skip":
                 self._close_task(stage, index, TaskStatus.SKIPPED)
 
+    def _cancel(self) -> None:
+        self.store.end_job(JobEnding(job_id=self.job.job_id, status=JobStatus.CANCELLED, error_details="enough"))
+
+    def _resubmit(self, *, from_stage_2: bool) -> None:
+        """Run the job again if it failed or was cancelled; where the first stage is done, from the second."""
+        if self._status() not in {JobStatus.FAILED, JobStatus.CANCELLED}:
+            return
+        begun = self.store.list_stages(self.job.job_id, self.run)
+        skips = from_stage_2 and len(begun) > 1 and begun[0].stored_result is not None and begun[0].status in _DONE
+        opened = tuple(self.following) if skips else (self.job.first_stage,)
+        record = self.store.resubmit_job(NewRun(job_id=self.job.job_id, former_run=self.run, stages=opened))
+        assert record is not None
+        self.run += 1
+        assert (record.run, record.status) == (self.run, JobStatus.QUEUED)
+        self.ending = None
+
     def _close_task(self, number: int, index: int, status: TaskStatus) -> None:
-        stages = {record.stage_number: record for record in self.store.list_stages(self.job.job_id, 1)}
+        stages = {record.stage_number: record for record in self.store.list_stages(self.job.job_id, self.run)}
         if self.ending is not None or number not in stages or index >= stages[number].task_count:
             return
         task = get_tasks(self.store, self.job, number)[index]
@@ -291,18 +319,20 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_partition_holds(self) -> None:
-        """Results and ranges cover every stage once."""
-        check_partition(self.store, self.job)
+        """Results and ranges cover every stage once, those of former runs as well."""
+        for run in range(1, self.run + 1):
+            check_partition(self.store, self.job, run=run)
 
     @invariant()
     def what_has_ended_stays_ended(self) -> None:
-        """No terminal status of a task or of the job ever changes."""
-        for stage in self.store.list_stages(self.job.job_id, 1):
-            for task in get_tasks(self.store, self.job, stage.stage_number):
-                known = self.ends.get((stage.stage_number, task.task_index))
-                assert known is None or known is task.status, "a task that has ended keeps its status"
-                if task.status in TERMINAL_TASK_STATUSES:
-                    self.ends[stage.stage_number, task.task_index] = task.status
+        """No terminal status of a task or of the job ever changes, but by a resubmission, which leaves the former run alone."""
+        for run in range(1, self.run + 1):
+            for stage in self.store.list_stages(self.job.job_id, run):
+                for task in get_tasks(self.store, self.job, stage.stage_number, run=run):
+                    known = self.ends.get((stage.stage_id, task.task_index))
+                    assert known is None or known is task.status, "a task that has ended keeps its status"
+                    if task.status in TERMINAL_TASK_STATUSES:
+                        self.ends[stage.stage_id, task.task_index] = task.status
         status = self._status()
         assert self.ending is None or self.ending is status, "a job that has ended keeps its status"
         if status in TERMINAL_JOB_STATUSES:
@@ -314,6 +344,9 @@ class StoreMachine(RuleBasedStateMachine):
             drain(self.store, self.job)
             let_leases_expire(self.store)
             self.what_has_ended_stays_ended()
+            for run in range(1, self.run + 1):
+                stages = self.store.list_stages(self.job.job_id, run)
+                assert not any(stage.remaining for stage in stages), "nothing of any run is left open"
 
     def _note(self, leases: list[Lease]) -> None:
         for lease in sorted(leases, key=lambda lease: lease.token):

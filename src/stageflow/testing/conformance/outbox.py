@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
+import pytest
+
 from stageflow.contracts.dead_letter import DeadLetterState, NewDeadLetter
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.worker import WorkerRecord
+from stageflow.errors import InvalidTransitionError
 from stageflow.testing.conformance.builders import (
     NOON,
     Again,
@@ -239,6 +242,36 @@ class DeadLetterConformance(StoreScenarios):
         second = store.list_dead_letters(limit=3, after=first[-1].letter_id)
         assert [letter.message_id for letter in (*first, *second)] == ["0", "1", "2", "3", "4"]
         assert store.list_dead_letters(limit=3, after=second[-1].letter_id) == []
+
+    @pytest.mark.parametrize("new_state", [DeadLetterState.REQUEUED, DeadLetterState.DISCARDED])
+    def test_an_open_letter_is_dealt_with_once(self, store: MovableStore, new_state: DeadLetterState) -> None:
+        """What an operator did is noted, the bytes stay, and no second decision is taken on the same letter."""
+        new = NewDeadLetter(queue="tasks", message_id="m1", body=b"\xff", reason="?", delivery_count=1)
+        letter = store.add_dead_letter(new)
+        changed = store.change_dead_letter(letter.letter_id, new_state)
+        assert changed == letter.model_copy(update={"state": new_state})
+        for later in DeadLetterState:
+            with pytest.raises(InvalidTransitionError, match=f"letter {letter.letter_id} is {new_state} and cannot become"):
+                store.change_dead_letter(letter.letter_id, later)
+        assert store.list_dead_letters(limit=10, after=0) == [changed]
+        assert store.add_dead_letter(new) == changed
+
+    def test_an_unknown_letter_is_not_dealt_with(self, store: MovableStore) -> None:
+        """There is nothing to be noted."""
+        assert store.change_dead_letter(99, DeadLetterState.DISCARDED) is None
+
+    def test_letters_are_listed_by_their_state(self, store: MovableStore) -> None:
+        """Who looks for what is to be done sees the open ones only."""
+        letters = [
+            store.add_dead_letter(NewDeadLetter(queue="jobs", message_id=name, body=b"", reason="?", delivery_count=1))
+            for name in ("a", "b", "c")
+        ]
+        store.change_dead_letter(letters[1].letter_id, DeadLetterState.DISCARDED)
+        assert store.list_dead_letters(limit=10, after=0, state=DeadLetterState.OPEN) == [letters[0], letters[2]]
+        after = letters[0].letter_id
+        assert store.list_dead_letters(limit=10, after=after, state=DeadLetterState.OPEN) == [letters[2]]
+        (discarded,) = store.list_dead_letters(limit=10, after=0, state=DeadLetterState.DISCARDED)
+        assert discarded.message_id == "b"
 
 
 class WorkerConformance(StoreScenarios):

@@ -9,7 +9,7 @@ import pytest
 
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.queue import ReceivedMessage
-from stageflow.errors import MessageTooLargeError, PoisonMessageError
+from stageflow.errors import InvalidValueError, MessageTooLargeError, PoisonMessageError
 from stageflow.ports import Queue
 
 _HIDDEN_SECONDS = 60.0
@@ -215,6 +215,24 @@ class QueueConformance:
         self.put_foreign(queue, "task", text)
         queue.park(receive_one(queue))
         assert self.parked(queue) == [text.encode()]
+        assert receive(queue) == []
+
+    @pytest.mark.parametrize("body", [b"not json", "äöü €".encode(), b"\x00\xff\x80", b"QUJD", b""])
+    def test_the_bytes_of_a_message_are_sent_again_as_they_were(self, queue: Queue, body: bytes) -> None:
+        """What people requeue comes back byte for byte, in the queue it came from, as a new message."""
+        for message in (job_message(), task_message()):
+            queue.send([message])
+            received = receive_one(queue)
+            queue.delete(received)
+            queue.resend(received.queue, body)
+            again = receive_one(queue)
+            assert (again.queue, again.body, again.decode_error, again.delivery_count) == (received.queue, body, None, 1)
+            queue.delete(again)
+
+    def test_nothing_is_sent_again_to_a_queue_of_another_name(self, queue: Queue) -> None:
+        """A letter from elsewhere is told apart, with the names that there are."""
+        with pytest.raises(InvalidValueError, match="there is no queue 'elsewhere'"):
+            queue.resend("elsewhere", b"{}")
         assert receive(queue) == []
 
     def test_a_message_over_the_limit_is_refused_and_none_is_sent(self, queue: Queue) -> None:

@@ -19,6 +19,11 @@ from stageflow.testing.conformance.partials import PartialConformance
 from stageflow.testing.conformance.pausing import PauseConformance
 from stageflow.testing.conformance.plan import PlanConformance
 from stageflow.testing.conformance.recovery import RecoveryConformance, SweepConformance, WatchedRecoveryConformance
+from stageflow.testing.conformance.resubmission import (
+    FormerRunConformance,
+    ResubmitConformance,
+    ResubmitFromStageConformance,
+)
 from stageflow.testing.conformance.results import ResultConformance, StageResultConformance
 from stageflow.testing.conformance.schema import SchemaConformance
 from stageflow.testing.conformance.sharing import SharingConformance
@@ -40,6 +45,9 @@ class StoreConformance(
     JobStatusConformance,
     PauseConformance,
     EndJobConformance,
+    ResubmitConformance,
+    FormerRunConformance,
+    ResubmitFromStageConformance,
     ClaimConformance,
     FairnessConformance,
     NamedClaimConformance,

@@ -55,6 +55,8 @@ create table stageflow_stages (
     group_first integer not null,
     group_last integer not null,
     stored_result text,
+    -- Of a closed stage that a resubmission took over from a former run: the stage that has its tasks, results and partials.
+    taken_from integer,
     created_at integer not null,
     updated_at integer not null,
     constraint stages_of_a_run unique (job_id, run, stage_number),
@@ -150,13 +152,15 @@ create index stageflow_ranges_of_a_stage on stageflow_ranges (stage_id, first);
 create index stageflow_ranges_announced on stageflow_ranges (announced_at, range_id) where state = 'ready';
 create unique index stageflow_ranges_control on stageflow_ranges (stage_id) where kind <> 'task';
 
--- A range with what a claim must know of its stage and job.
+-- A range with what a claim must know of its stage and job. For the work of a run that a resubmission put behind the job is
+-- cancelled, whatever it does now; so no former run is ever worked on, and none touches the present one.
 create view stageflow_work as
 select
     r.range_id, r.stage_id, r.kind, r.work_type, r.generation, r.first, r.last, r.attempt, r.state, r.priority, r.turn, r.stride,
     r.suspect, r.deaths, r.not_before, r.token, r.worker_id, r.beat, r.error_details,
     s.stage_number, s.task_type, s.status as stage_status, s.halted, s.planned,
-    j.job_id, j.job_type, j.workflow_version, s.run, j.status as job_status
+    j.job_id, j.job_type, j.workflow_version, s.run,
+    case when s.run = j.run then j.status else 'cancelled' end as job_status
 from stageflow_ranges r
 join stageflow_stages s on s.stage_id = r.stage_id
 join stageflow_jobs j on j.job_id = s.job_id;

@@ -28,10 +28,11 @@ begin
         return 'stale';
     end if;
     select s.* into v_stage from stageflow.stages s where s.stage_id = p_stage_id for no key update;
-    select j.status, j.job_type, j.workflow_version, j.priority into v_job
+    select stageflow.status_in_run(j.status, j.run, v_stage.run) as status, j.job_type, j.workflow_version, j.priority into v_job
     from stageflow.jobs j where j.job_id = v_stage.job_id;
     if v_job.status = 'paused' then
-        select j.status into v_job.status from stageflow.jobs j where j.job_id = v_stage.job_id for share;
+        select stageflow.status_in_run(j.status, j.run, v_stage.run) into v_job.status
+        from stageflow.jobs j where j.job_id = v_stage.job_id for share;
     end if;
     if v_job.status = 'paused' then
         update stageflow.ranges r set state = 'held', token = null, worker_id = null, lease_expires_at = null

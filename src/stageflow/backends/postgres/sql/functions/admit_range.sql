@@ -14,12 +14,13 @@ begin
     o_admitted := false;
     o_skipped := 0;
     o_cancelled := 0;
-    select s.halted, s.job_id, j.status into v_found
+    select s.halted, s.job_id, s.run, stageflow.status_in_run(j.status, j.run, s.run) as status into v_found
     from stageflow.stages s
-    cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
+    cross join lateral (select j.status, j.run from stageflow.jobs j where j.job_id = s.job_id offset 0) j
     where s.stage_id = p_range.stage_id;
     if v_found.status = 'paused' then
-        select j.status into v_found.status from stageflow.jobs j where j.job_id = v_found.job_id for share;
+        select stageflow.status_in_run(j.status, j.run, v_found.run) into v_found.status
+        from stageflow.jobs j where j.job_id = v_found.job_id for share;
     end if;
     if v_found.status = 'paused' then
         update stageflow.ranges r set state = 'held', not_before = null where r.range_id = p_range.range_id;

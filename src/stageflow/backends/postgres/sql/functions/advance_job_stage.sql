@@ -42,6 +42,7 @@ begin
     where s.job_id = v_stage.job_id and s.run = v_stage.run and s.group_first = v_stage.group_first
     order by s.stage_number for no key update;  -- the order of their ids too
     select j.* into v_job from stageflow.jobs j where j.job_id = v_stage.job_id for no key update;
+    v_job.status := stageflow.status_in_run(v_job.status, v_job.run, v_stage.run);
     if v_job.status = 'paused' then
         update stageflow.ranges r set state = 'held', token = null, worker_id = null, lease_expires_at = null
         where r.range_id = p_range_id;

@@ -22,8 +22,11 @@ begin
     if not v_ended and p_status <> v_job.status and not p_status = any (stageflow.job_following(v_job.status)) then
         raise exception using errcode = 'SF003', message = format(
             'JobStatus %s cannot become %s; allowed: %s', v_job.status, p_status,
-            coalesce(nullif(array_to_string(stageflow.job_following(v_job.status), ', '), ''),
-                'nothing, it is terminal: to do the work again, submit it as another job (new_run)'));
+            stageflow.describe_following(v_job.status));
+    end if;
+    if not v_ended and p_status <> v_job.status and stageflow.is_ended_job(v_job.status) then
+        raise exception using errcode = 'SF003', message = format(
+            'JobStatus %s becomes %s by resubmit only, which opens a run of its own; use that', v_job.status, p_status);
     end if;
     if p_status <> v_job.status and stageflow.is_ended_job(p_status) then
         perform 1 from stageflow.stages s

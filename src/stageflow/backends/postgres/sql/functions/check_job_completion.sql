@@ -15,6 +15,7 @@ declare
     v_job stageflow.jobs;
     v_holds boolean := false;
     v_stage_id bigint;
+    v_run integer;
     v_failed_stage integer;
 begin
     perform stageflow.require_read_committed();
@@ -23,7 +24,7 @@ begin
         select r.stage_id into v_stage_id from stageflow.ranges r
         where r.range_id = p_range_id and r.token = p_token
         for update;
-        perform 1 from stageflow.stages s where s.stage_id = v_stage_id and s.job_id = p_job_id;
+        select s.run into v_run from stageflow.stages s where s.stage_id = v_stage_id and s.job_id = p_job_id;
         v_holds := found;
     end if;
     if v_holds then
@@ -35,6 +36,7 @@ begin
             end if;
         end if;
         select j.* into v_job from stageflow.jobs j where j.job_id = p_job_id for no key update;
+        v_job.status := stageflow.status_in_run(v_job.status, v_job.run, v_run);
         if v_job.status = 'paused' then
             update stageflow.ranges r set state = 'held', token = null, worker_id = null, lease_expires_at = null
             where r.range_id = p_range_id;
@@ -70,7 +72,7 @@ begin
         raise exception using errcode = 'SF002', message = format(
             'stage %s of job %s failed, so the job cannot complete; end it as failed with end_job.', v_failed_stage, p_job_id);
     end if;
-    select s.stage_id into o_final_stage_id from stageflow.stages s
+    select coalesce(s.taken_from, s.stage_id) into o_final_stage_id from stageflow.stages s
     where s.job_id = p_job_id and s.run = v_job.run and s.stage_number = o_final_stage;
     if v_holds and o_complete then
         update stageflow.jobs j set status = o_status, result_data = p_result_data, updated_at = v_now where j.job_id = p_job_id;

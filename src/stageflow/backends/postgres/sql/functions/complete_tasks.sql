@@ -121,8 +121,8 @@ begin
         v_closed := 0;
         if v_stage.retried > 0 then
             perform 1 from stageflow.stages s
-            cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
-            where s.stage_id = v_stage.stage_id and stageflow.is_ended_job(j.status);
+            cross join lateral (select j.status, j.run from stageflow.jobs j where j.job_id = s.job_id offset 0) j
+            where s.stage_id = v_stage.stage_id and stageflow.is_ended_job(stageflow.status_in_run(j.status, j.run, s.run));
             if found then
                 v_closed := stageflow.close_ranges(v_stage.stage_id, 'cancelled');
             end if;

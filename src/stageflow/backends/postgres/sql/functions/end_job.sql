@@ -1,9 +1,9 @@
 -- Fails or cancels a job.
 -- Promise: the job has ended, its open stages are closed, its unleased work too; leased work may still report, and nothing
 -- advances. With a token only the holder of that control lease can (and, with a beat, only while the lease was not renewed since
--- then). Answers whether this call ended the job.
+-- then), and only in the job's present run. Answers whether this call ended the job.
 -- Locks: the control range, the unleased ranges (skipping locked ones: who meets them closes them), the stages by id, the job.
--- Errors: SF001, SF002 for another status.
+-- Errors: SF001, SF002 for another status, 40001 where the job was resubmitted meanwhile (call again).
 create or replace function stageflow.end_job(
     p_job_id text, p_status text, p_error text, p_range_id bigint, p_token bigint, p_beat bigint,
     p_stage_id bigint, p_stage_status text, p_stage_result text) returns boolean
@@ -12,6 +12,7 @@ declare
     v_now timestamptz := stageflow.clock();
     v_stage_id bigint;
     v_run integer;
+    v_present_run integer;
     v_closed record;
     v_stage_ids bigint[];
     v_range_ids bigint[];
@@ -26,19 +27,25 @@ begin
         select r.stage_id into v_stage_id from stageflow.ranges r
         where r.range_id = p_range_id and r.token = p_token and (p_beat is null or r.beat = p_beat)
         for update;
-        perform 1 from stageflow.stages s where s.stage_id = v_stage_id and s.job_id = p_job_id;
+        select s.run into v_run from stageflow.stages s where s.stage_id = v_stage_id and s.job_id = p_job_id;
         if not found then
             return false;
         end if;
     end if;
-    select j.run into v_run from stageflow.jobs j where j.job_id = p_job_id;
+    if p_token is null then
+        select j.run into v_run from stageflow.jobs j where j.job_id = p_job_id;
+    end if;
     v_stage_ids := array(select s.stage_id from stageflow.stages s where s.job_id = p_job_id and s.run = v_run);
     v_range_ids := array(
         select r.range_id from stageflow.ranges r
         where r.stage_id = any (v_stage_ids) and r.state in ('ready', 'waiting', 'held')
         for update skip locked);
     perform 1 from stageflow.stages s where s.stage_id = any (v_stage_ids) order by s.stage_id for no key update;
-    select j.status into v_status from stageflow.jobs j where j.job_id = p_job_id for no key update;
+    select j.status, j.run into v_status, v_present_run from stageflow.jobs j where j.job_id = p_job_id for no key update;
+    if p_token is null and v_present_run <> v_run and not stageflow.is_ended_job(v_status) then
+        raise exception using errcode = '40001', message = format('job %s was resubmitted just now', p_job_id);
+    end if;
+    v_status := stageflow.status_in_run(v_status, v_present_run, v_run);
     if p_token is not null then
         delete from stageflow.ranges r where r.range_id = p_range_id;
     end if;

@@ -24,9 +24,10 @@ begin
         returning r.stage_id, r.kind into v_stage_id, v_kind;
         continue when not found;
         return query
-        select v_lease.token, stageflow.is_ended_job(j.status) or (s.halted and v_kind = 'task')
+        select v_lease.token,
+            stageflow.is_ended_job(stageflow.status_in_run(j.status, j.run, s.run)) or (s.halted and v_kind = 'task')
         from stageflow.stages s
-        cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
+        cross join lateral (select j.status, j.run from stageflow.jobs j where j.job_id = s.job_id offset 0) j
         where s.stage_id = v_stage_id;
     end loop;
 end

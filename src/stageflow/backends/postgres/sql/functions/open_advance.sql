@@ -9,10 +9,11 @@ declare
     v_job record;
     v_state text := case when p_worker_id is null then 'ready' else 'leased' end;
 begin
-    select j.status, j.priority, stageflow.control_work_type(j.job_type, j.workflow_version) as work_type into v_job
+    select stageflow.status_in_run(j.status, j.run, p_stage.run) as status, j.priority, stageflow.control_work_type(j.job_type, j.workflow_version) as work_type into v_job
     from stageflow.jobs j where j.job_id = p_stage.job_id;
     if v_job.status = 'paused' then
-        select j.status into v_job.status from stageflow.jobs j where j.job_id = p_stage.job_id for share;
+        select stageflow.status_in_run(j.status, j.run, p_stage.run) into v_job.status
+        from stageflow.jobs j where j.job_id = p_stage.job_id for share;
     end if;
     o_open := not stageflow.is_ended_job(v_job.status);
     if not o_open then

@@ -40,8 +40,8 @@ begin
         end loop;
     end if;
     for v_range in select r.* from stageflow.ranges r where r.range_id = any (v_ids) order by r.range_id loop
-        select j.status into v_status from stageflow.stages s
-        cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
+        select stageflow.status_in_run(j.status, j.run, s.run) into v_status from stageflow.stages s
+        cross join lateral (select j.status, j.run from stageflow.jobs j where j.job_id = s.job_id offset 0) j
         where s.stage_id = v_range.stage_id;
         if stageflow.is_ended_job(v_status) then
             o_closed := o_closed + 1;

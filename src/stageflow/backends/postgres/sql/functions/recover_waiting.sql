@@ -21,10 +21,11 @@ begin
     o_closed := 0;
     o_due := stageflow.open_due(null, p_limit);
     for v_stage in
-        select h.stage_id, j.status from (select distinct r.stage_id from stageflow.ranges r where r.state = 'held') h
-        cross join lateral (select s.job_id from stageflow.stages s where s.stage_id = h.stage_id offset 0) s
-        cross join lateral (select j.status from stageflow.jobs j where j.job_id = s.job_id offset 0) j
-        where j.status <> 'paused'
+        select h.stage_id, stageflow.status_in_run(j.status, j.run, s.run) as status
+        from (select distinct r.stage_id from stageflow.ranges r where r.state = 'held') h
+        cross join lateral (select s.job_id, s.run from stageflow.stages s where s.stage_id = h.stage_id offset 0) s
+        cross join lateral (select j.status, j.run from stageflow.jobs j where j.job_id = s.job_id offset 0) j
+        where j.status <> 'paused' or j.run <> s.run
         limit p_limit
     loop
         if stageflow.is_ended_job(v_stage.status) then

@@ -63,6 +63,8 @@ create table stageflow.stages (
     group_first integer not null,
     group_last integer not null,
     stored_result text,
+    -- Of a closed stage that a resubmission took over from a former run: the stage that has its tasks, results and partials.
+    taken_from bigint,
     created_at timestamptz not null,
     updated_at timestamptz not null,
     constraint stages_of_a_run unique (job_id, run, stage_number),

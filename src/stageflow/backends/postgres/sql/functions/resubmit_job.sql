@@ -1,0 +1,74 @@
+-- Runs a failed or cancelled job again.
+-- Promise: the job is queued with run + 1 and without answer and error; the stages before the first given one are taken over from
+-- the former run (their tasks and results stay where they are), the given ones are open with the work of planning them. The former
+-- run keeps its stages, and whatever of it is still leased or ready sees a job that has ended (status_in_run). False: there is no
+-- such job. The lists are parallel.
+-- Locks: the job, alone. Errors: SF001; SF002 where a stage before the first given one did not complete; SF003 where the job has
+-- not failed and is not cancelled, or is in another run than p_run.
+create or replace function stageflow.resubmit_job(
+    p_job_id text, p_run integer, p_numbers integer[], p_names text[], p_task_types text[], p_fail_fast boolean[],
+    p_rates double precision[], p_group_firsts integer[], p_group_lasts integer[]) returns boolean
+language plpgsql volatile as $$
+declare
+    v_now timestamptz := stageflow.clock();
+    v_job stageflow.jobs;
+    v_first integer := p_numbers[1];
+    v_done integer;
+    v_work_type text;
+begin
+    perform stageflow.require_read_committed();
+    select j.* into v_job from stageflow.jobs j where j.job_id = p_job_id for no key update;
+    if not found then
+        return false;
+    end if;
+    if not 'queued' = any (stageflow.job_following(v_job.status)) or not stageflow.is_ended_job(v_job.status) then
+        raise exception using errcode = 'SF003', message = format(
+            'job %s is %s and cannot be resubmitted, which only a failed or cancelled job can; allowed from %s: %s',
+            p_job_id, v_job.status, v_job.status, stageflow.describe_following(v_job.status));
+    end if;
+    if v_job.run <> p_run then
+        raise exception using errcode = 'SF003', message = format(
+            'job %s is in run %s, not %s: it was resubmitted meanwhile; look at it again', p_job_id, v_job.run, p_run);
+    end if;
+    insert into stageflow.stages (
+        job_id, run, stage_number, generation, name, task_type, status, task_count, remaining, successful_tasks, failed_tasks,
+        skipped_tasks, cancelled_tasks, planned, halted, plan_digest, fail_fast, minimum_success_rate, group_first, group_last,
+        stored_result, taken_from, created_at, updated_at)
+    select s.job_id, s.run + 1, s.stage_number, s.generation, s.name, s.task_type, s.status, s.task_count, s.remaining,
+        s.successful_tasks, s.failed_tasks, s.skipped_tasks, s.cancelled_tasks, s.planned, s.halted, s.plan_digest, s.fail_fast,
+        s.minimum_success_rate, s.group_first, s.group_last, s.stored_result, coalesce(s.taken_from, s.stage_id), s.created_at,
+        s.updated_at
+    from stageflow.stages s
+    where s.job_id = p_job_id and s.run = p_run and s.stage_number < v_first and s.group_last < v_first
+        and s.status in ('completed', 'completed_with_errors', 'skipped') and s.stored_result is not null
+    order by s.stage_number;
+    get diagnostics v_done = row_count;
+    if v_done <> v_first - 1 then
+        raise exception using errcode = 'SF002', message = format(
+            'job %s cannot go on from stage %s: only %s stages before it completed in run %s; resubmit the whole job.',
+            p_job_id, v_first, v_done, p_run);
+    end if;
+    update stageflow.jobs j set
+        status = 'queued', run = p_run + 1, stage = v_first, result_data = null, error_details = null, updated_at = v_now
+    where j.job_id = p_job_id;
+    v_work_type := stageflow.control_work_type(v_job.job_type, v_job.workflow_version);
+    perform stageflow.wake_workers(v_work_type);
+    with opened as (
+        insert into stageflow.stages (
+            job_id, run, stage_number, name, task_type, status, fail_fast, minimum_success_rate, group_first, group_last,
+            created_at, updated_at)
+        select p_job_id, p_run + 1, n.number, n.name, n.task_type, 'pending', n.fail_fast, n.rate, n.group_first, n.group_last,
+            v_now, v_now
+        from unnest(p_numbers, p_names, p_task_types, p_fail_fast, p_rates, p_group_firsts, p_group_lasts)
+            as n (number, name, task_type, fail_fast, rate, group_first, group_last)
+        order by n.number
+        returning stages.stage_id
+    )
+    insert into stageflow.ranges (stage_id, kind, work_type, first, last, state, priority, not_before, created_at)
+    select o.stage_id, 'plan', v_work_type, 0, 1, case when v_job.not_before > v_now then 'waiting' else 'ready' end,
+        v_job.priority, case when v_job.not_before > v_now then v_job.not_before end, v_now
+    from opened o
+    order by o.stage_id;
+    return true;
+end
+$$;
