@@ -18,7 +18,8 @@
     ├── StageResultsInvalidError (ValueError)
     ├── TaskError                               what a handler raises to say how it failed
     │   ├── RetryableTaskError                  worth another attempt
-    │   └── PermanentTaskError                  never worth another attempt
+    │   ├── PermanentTaskError                  never worth another attempt
+    │   └── TaskTimeoutError (TimeoutError)     it ran longer than its task's ``timeout_seconds``; the policy decides
     ├── TaskFailedError (LookupError)           the result of a task that has none, asked for
     ├── TaskCancelledError                      raised by ``context.check()`` in a handler that should stop
     ├── HookError                               a controller hook raised or returned what it may not
@@ -148,12 +149,16 @@ class PermanentTaskError(TaskError):
     """The task can never succeed; no further attempt is made."""
 
 
+class TaskTimeoutError(TaskError, TimeoutError):
+    """A handler ran longer than the ``timeout_seconds`` of its task; the retry policy decides what follows."""
+
+
 class TaskFailedError(StageflowError, LookupError):
     """The result of a task was asked for that ended without one."""
 
 
 class TaskCancelledError(StageflowError):
-    """A handler was told to stop: its job was cancelled or its lease was lost."""
+    """A handler was told to stop: its job was cancelled, its lease was lost, or its time is over."""
 
 
 class HookError(StageflowError):

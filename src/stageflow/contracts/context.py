@@ -96,11 +96,11 @@ class StageExecutionContext(Contract):
 
 
 class StopSignal(Protocol):
-    """Tells a handler that its work is no longer wanted."""
+    """Tells a handler that its work is no longer wanted, or that its time is over."""
 
     @property
     def stopping(self) -> bool:
-        """Whether the job was cancelled or the lease was lost."""
+        """Whether the job was cancelled, the lease was lost, or the task's timeout is over."""
         ...
 
 
@@ -142,14 +142,14 @@ class TaskExecutionContext(Contract):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the handler should stop: the job was cancelled, or the lease was lost."""
+        """Whether the handler should stop: the job was cancelled, the lease was lost, or the task's timeout is over."""
         return self.signal.stopping
 
     def check(self) -> None:
-        """Do nothing while the work is wanted.
+        """Do nothing while the work is wanted and in time.
 
         Raises:
-            TaskCancelledError: The job was cancelled or the lease was lost; let it pass.
+            TaskCancelledError: The job was cancelled, the lease was lost, or the task's timeout is over; let it pass.
         """
         if self.signal.stopping:
             msg = f"task {self.task_index} of stage {self.stage_number} is no longer wanted; stop"

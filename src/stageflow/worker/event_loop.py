@@ -3,10 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future, wait
 from typing import Any
 
 from stageflow.contracts.context import TaskExecutionContext
 from stageflow.errors import TaskCancelledError
+from stageflow.worker.call_threads import LeftAloneError
+from stageflow.worker.limit import TimeLimit
 
 _CHECK_SECONDS = 0.5
 
@@ -33,8 +36,47 @@ class HandlerLoop:
                     raise
                 if context.cancelled:
                     running.cancel()
-                    msg = f"task {context.task_index} of stage {context.stage_number} was stopped: it is no longer wanted"
-                    raise TaskCancelledError(msg) from None
+                    raise _stopped(context) from None
+
+    def run_limited(
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: TaskExecutionContext,
+        limit: TimeLimit,
+        stop_seconds: float,
+    ) -> object:
+        """Await a handler that has a timeout; cancel it when its time is over or its work is no longer wanted.
+
+        Raises:
+            TaskCancelledError: It was cancelled, and has ended.
+            LeftAloneError: It was cancelled, and had not ended after ``stop_seconds``.
+        """
+        answer: Future[object] = Future()
+        tasks: list[asyncio.Task[object]] = []
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(coroutine))
+            tasks[0].add_done_callback(lambda ended: _pass_on(ended, answer))
+
+        def cancel() -> None:
+            tasks[0].cancel()
+
+        limit.start()
+        self._loop.call_soon_threadsafe(begin)
+        while not answer.done() and not limit.stopping:
+            wait([answer], timeout=min(limit.remaining_seconds, _CHECK_SECONDS))
+        if answer.done():
+            return answer.result()
+        self._loop.call_soon_threadsafe(cancel)
+        if not wait([answer], timeout=stop_seconds).done:
+            raise LeftAloneError
+        raise _stopped(context)
+
+    def is_blocked(self, patience_seconds: float) -> bool:
+        """Return whether a handler keeps the loop from running anything else."""
+        turned = threading.Event()
+        self._loop.call_soon_threadsafe(turned.set)
+        return not turned.wait(patience_seconds)
 
     def close(self) -> None:
         """Stop the loop."""
@@ -44,3 +86,18 @@ class HandlerLoop:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
         self._loop.close()
+
+
+def _stopped(context: TaskExecutionContext) -> TaskCancelledError:
+    return TaskCancelledError(f"task {context.task_index} of stage {context.stage_number} was stopped: it is no longer wanted")
+
+
+def _pass_on(ended: asyncio.Task[object], answer: Future[object]) -> None:
+    if ended.cancelled():
+        answer.set_exception(asyncio.CancelledError())
+        return
+    error = ended.exception()
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(ended.result())
