@@ -61,6 +61,7 @@ from stageflow.errors import (
     WaitTimeoutError,
     WorkflowDefinitionError,
 )
+from stageflow.telemetry import TaskLogFilter
 from stageflow.worker import Worker, WorkerOptions
 from stageflow.workflow.authoring import Keyed, stage, task, workflow
 from stageflow.workflow.controller import BaseController
@@ -124,6 +125,7 @@ __all__ = [
     "TaskDefinition",
     "TaskExecutionContext",
     "TaskFailedError",
+    "TaskLogFilter",
     "TaskNotFoundError",
     "TaskQueueMessage",
     "TaskRecord",

@@ -17,6 +17,7 @@ from stageflow.contracts.status import TaskStatus
 from stageflow.engine.fold import ResultFold
 from stageflow.engine.hooks import error_text, let_interrupt_pass
 from stageflow.errors import ContractViolationError, PermanentTaskError
+from stageflow.telemetry import running_task
 from stageflow.workflow.registry import Workflow
 from stageflow.workflow.task import Task
 
@@ -120,15 +121,20 @@ def execute_range(
         "signal": monitor,
     }
     report, due = Report(lease, lease.first, combine), time.perf_counter() + FLUSH_SECONDS
-    for index, parameters in enumerate(lease.tasks, start=lease.first):
-        if not monitor.start(index):
-            break
-        about["task_index"] = index
-        context = TaskExecutionContext.from_fields(about)
-        ended = _run_task(task, parameters, context, run_handler, policy, report)
-        if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
-            yield report.to_completion()
-            report, due = Report(lease, index + 1, combine), ended + FLUSH_SECONDS
+    try:
+        for index, parameters in enumerate(lease.tasks, start=lease.first):
+            if not monitor.start(index):
+                break
+            about["task_index"] = index
+            context = TaskExecutionContext.from_fields(about)
+            running_task.set(context)
+            ended = _run_task(task, parameters, context, run_handler, policy, report)
+            if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
+                running_task.set(None)
+                yield report.to_completion()
+                report, due = Report(lease, index + 1, combine), ended + FLUSH_SECONDS
+    finally:
+        running_task.set(None)
     if len(report):
         yield report.to_completion()
 

@@ -18,6 +18,7 @@ from typing import Any, Final, cast
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import TaskExecutionContext
 from stageflow.errors import PermanentTaskError, StageflowError, TaskTimeoutError
+from stageflow.telemetry import running_task
 from stageflow.worker.limit import TimeLimit
 from stageflow.workflow.task import Task
 
@@ -138,7 +139,9 @@ def _import_in_child(module: str) -> int:
 def _call_in_child(module: str, qualname: str, parameters: str, context: str) -> str | None:
     """Run in the child: find the task by where its own code stands, and call it."""
     task = cast("Task[Any, Any]", attrgetter(qualname)(importlib.import_module(module)))
-    called = task.function(task.parameter_model.from_json(parameters), TaskExecutionContext.from_json(context))
+    given = TaskExecutionContext.from_json(context)
+    running_task.set(given)
+    called = task.function(task.parameter_model.from_json(parameters), given)
     result = asyncio.run(called) if inspect.iscoroutine(called) else called
     if result is None:
         return None
