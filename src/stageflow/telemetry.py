@@ -15,8 +15,8 @@ from stageflow.contracts.context import TaskExecutionContext
 
 _logger = logging.getLogger("stageflow")
 
-QUIET: Final = frozenset({"range_completed", "lease_claimed"})
-"""Events of the hot path: logged at debug level."""
+QUIET: Final = frozenset({"range_completed", "lease_claimed", "task_progress"})
+"""Events that come often: logged at debug level."""
 
 running_task: Final[ContextVar[TaskExecutionContext | None]] = ContextVar("stageflow_running_task", default=None)
 """The task whose handler runs in this thread or coroutine."""
@@ -32,6 +32,7 @@ class TaskLogFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass, with the four attributes."""
         task = running_task.get()
+        names: dict[str, object]
         if task is None:
             names = {"job_id": None, "stage": None, "task_index": None, "attempt": None}
         else:

@@ -1,7 +1,9 @@
 """What user code is given to know: typed, frozen contexts."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Final, Generic, Protocol, Self, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, Self, TypeVar, overload
 
 from pydantic import (
     Field,
@@ -17,8 +19,9 @@ from stageflow.contracts.base import Contract, TypeName
 from stageflow.contracts.ids import JobId, make_task_id, stage_key
 from stageflow.contracts.stage import StageResultContract
 from stageflow.contracts.stored_results import StoredStageResults
-from stageflow.errors import StageResultsMissingError, TaskCancelledError
+from stageflow.errors import HostMissingError, InvalidValueError, StageResultsMissingError, TaskCancelledError
 
+M = TypeVar("M", bound=Contract)
 J = TypeVar("J", bound=Contract)
 
 
@@ -111,6 +114,27 @@ class FixedSignal:
         self.stopping: Final = stopping
 
 
+class TaskHost(ABC):
+    """A stop signal that can do more for a handler: a worker's, or a test's."""
+
+    @property
+    @abstractmethod
+    def stopping(self) -> bool:
+        """Whether the handler should stop."""
+
+    @abstractmethod
+    def note_progress(self, context: "TaskExecutionContext", done: float, total: float) -> None:
+        """Keep how far the handler has come."""
+
+    @abstractmethod
+    def read_predecessor(self, context: "TaskExecutionContext") -> Contract:
+        """Return the result of the same index of the stage before, as the handler's task declares it.
+
+        Raises:
+            PredecessorMissingError: There is none.
+        """
+
+
 _never_stopping = FixedSignal(stopping=False)
 _any_value = GetPydanticSchema(lambda _source, _handler: core_schema.any_schema())
 
@@ -154,3 +178,48 @@ class TaskExecutionContext(Contract):
         if self.signal.stopping:
             msg = f"task {self.task_index} of stage {self.stage_number} is no longer wanted; stop"
             raise TaskCancelledError(msg)
+
+    def progress(self, done: float, total: float) -> None:
+        """Say how far the handler has come: kept in memory, and told with the worker's next heartbeat (``task_progress``).
+
+        Raises:
+            InvalidValueError: ``done`` is not between 0 and ``total``, or ``total`` is 0 or infinite.
+        """
+        if not (0 <= done <= total and 0 < total < math.inf):
+            msg = f"progress({done}, {total}) says nothing; give how much is done, from 0 on, and how much that is of in all"
+            raise InvalidValueError(msg)
+        self._host("progress").note_progress(self, done, total)
+
+    @overload
+    def predecessor(self) -> Any: ...
+    @overload
+    def predecessor(self, model: type[M]) -> M: ...
+    def predecessor(self, model: type[Contract] | None = None) -> Any:
+        """Return the result of the task with the same index in the stage that this one follows; each call reads it.
+
+        The task declares it: ``@task(…, predecessor=Model)``.
+
+        Args:
+            model: The declared model again, for type checkers.
+
+        Raises:
+            PredecessorMissingError: That task did not complete, that stage has no such index, or it was skipped.
+            InvalidValueError: The task declares no predecessor, or another model.
+        """
+        found = self._host("predecessor").read_predecessor(self)
+        if model is not None and type(found) is not model:
+            msg = (
+                f"context.predecessor({model.__name__}) of task {self.task_type!r}: the stage before gives "
+                f"{type(found).__name__}; ask for that"
+            )
+            raise InvalidValueError(msg)
+        return found
+
+    def _host(self, asked: str) -> TaskHost:
+        if not isinstance(self.signal, TaskHost):
+            msg = (
+                f"context.{asked}() needs a worker, and this context has none; in a test, make it with "
+                "stageflow.testing.task_context"
+            )
+            raise HostMissingError(msg)
+        return self.signal

@@ -9,6 +9,7 @@ from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion,
 from stageflow.contracts.plan import FirstLease
 from stageflow.engine.advance import advance_stage
 from stageflow.engine.execute import execute_range
+from stageflow.engine.host import LeaseHost
 from stageflow.engine.plan import Planned, plan_stage
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -112,7 +113,8 @@ class Dispatcher:
         started, reported, advance = time.perf_counter(), lease.first, None
         alone = lease.deaths >= self._last_permitted_death > 0
         run_handler = self._handlers.run_alone if alone else self._handlers.run
-        for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id):
+        host = LeaseHost(lease, workflow, running, self._repositories)
+        for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id, host=host):
             advance = self._complete(completion, running, carried)
             reported = completion.first + len(completion.statuses)
         tasks = reported - lease.first

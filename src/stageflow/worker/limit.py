@@ -4,12 +4,13 @@ import math
 import time
 from typing import Final
 
-from stageflow.contracts.context import StopSignal, TaskExecutionContext
-from stageflow.errors import TaskTimeoutError
+from stageflow.contracts.base import Contract
+from stageflow.contracts.context import StopSignal, TaskExecutionContext, TaskHost
+from stageflow.errors import HostMissingError, TaskTimeoutError
 
 
-class TimeLimit:
-    """A stop signal that also fires when the handler's time is over; the clock is this process's own and never jumps."""
+class TimeLimit(TaskHost):
+    """A host that also says stop when the handler's time is over; the clock is this process's own and never jumps."""
 
     def __init__(self, seconds: float, signal: StopSignal) -> None:
         self.seconds: Final = seconds
@@ -34,6 +35,21 @@ class TimeLimit:
     def start(self) -> None:
         """Count from now: what came before, such as the start of a process, is not the handler's time."""
         self._end = time.monotonic() + self.seconds
+
+    def note_progress(self, context: TaskExecutionContext, done: float, total: float) -> None:
+        """Pass it on."""
+        self._host.note_progress(context, done, total)
+
+    def read_predecessor(self, context: TaskExecutionContext) -> Contract:
+        """Pass it on."""
+        return self._host.read_predecessor(context)
+
+    @property
+    def _host(self) -> TaskHost:
+        if not isinstance(self.signal, TaskHost):
+            msg = "no worker stands behind this context, so it can be stopped and no more; run the job with a worker"
+            raise HostMissingError(msg)
+        return self.signal
 
     def error(self, context: TaskExecutionContext) -> TaskTimeoutError:
         """Return the error of a task that took too long."""

@@ -40,6 +40,7 @@ class Task(Generic[P, R]):
         cpu_bound: Whether a worker may run it in another process.
         retry: Its retry policy, where the stage declares none.
         timeout_seconds: How long its handler may run, per attempt; ``None`` for as long as it takes.
+        predecessor: What its handler gets of the stage before, if it asks.
         where: ``module:qualname, file:line``, for messages.
     """
 
@@ -54,6 +55,7 @@ class Task(Generic[P, R]):
         retry: RetryPolicy | None,
         cpu_bound: bool,
         timeout_seconds: float | None,
+        predecessor: type[Contract] | None,
     ) -> None:
         self.where: Final = place_of(function)
         self.task_type: Final = task_type
@@ -62,6 +64,7 @@ class Task(Generic[P, R]):
         self.cpu_bound: Final = cpu_bound
         self.retry: Final = retry
         self.timeout_seconds: Final = timeout_seconds
+        self.predecessor: Final = predecessor
         parameter_model, result_model = _read_models(function, self.where)
         self.parameter_model: Final[type[P]] = parameter_model
         self.result_model: Final[type[R] | None] = result_model
@@ -108,11 +111,13 @@ class TaskDecorator:
         retry: RetryPolicy | None,
         cpu_bound: bool,
         timeout_seconds: float | None,
+        predecessor: type[Contract] | None,
     ) -> None:
         self._task_type = task_type
         self._retry = retry
         self._cpu_bound = cpu_bound
         self._timeout_seconds = timeout_seconds
+        self._predecessor = predecessor
 
     @overload
     def __call__(self, handler: Callable[[P, TaskExecutionContext], Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...
@@ -131,6 +136,7 @@ class TaskDecorator:
             retry=self._retry,
             cpu_bound=self._cpu_bound,
             timeout_seconds=self._timeout_seconds,
+            predecessor=self._predecessor,
         )
 
 
@@ -140,6 +146,7 @@ def task(
     retry: RetryPolicy | None = None,
     cpu_bound: bool = False,
     timeout_seconds: float | None = None,
+    predecessor: type[Contract] | None = None,
 ) -> TaskDecorator:
     """Declare a function ``(parameters, context) -> result`` as the handler of a task type.
 
@@ -149,10 +156,11 @@ def task(
         cpu_bound: A worker may run it in another process; the handler must be a plain function at module level.
         timeout_seconds: How long one attempt may run. What runs longer is stopped and fails with ``TaskTimeoutError``, which
             the retry policy treats like any other error.
+        predecessor: What ``context.predecessor()`` gives: the result model of the stage that the task's stage follows.
 
     Raises:
-        WorkflowDefinitionError: The task type is no type name, or the timeout is not above 0 and at most a week; or, at the
-            handler, its signature is not a handler's.
+        WorkflowDefinitionError: The task type is no type name, the timeout is not above 0 and at most a week, or the
+            predecessor is no contract; or, at the handler, its signature is not a handler's.
     """
     if type(task_type) is not str or _type_name.fullmatch(task_type) is None:
         msg = (
@@ -162,7 +170,16 @@ def task(
         raise WorkflowDefinitionError(msg)
     if timeout_seconds is not None:
         _require_timeout(task_type, timeout_seconds)
-    return TaskDecorator(task_type, retry=retry, cpu_bound=cpu_bound, timeout_seconds=timeout_seconds)
+    if predecessor is not None and not is_contract(predecessor):
+        msg = f"the predecessor of task {task_type!r} must be a Contract, but is {type_text(predecessor)}"
+        raise WorkflowDefinitionError(msg)
+    return TaskDecorator(
+        task_type,
+        retry=retry,
+        cpu_bound=cpu_bound,
+        timeout_seconds=timeout_seconds,
+        predecessor=predecessor,
+    )
 
 
 def _require_timeout(task_type: str, timeout_seconds: float) -> None:
