@@ -15,9 +15,13 @@ from stageflow import (
     JobStatus,
     PermanentTaskError,
     PredecessorMissingError,
+    RetryableTaskError,
+    RetryPolicy,
     Stageflow,
     StageResults,
+    TaskCancelledError,
     TaskExecutionContext,
+    TaskStatus,
     WorkerOptions,
     WorkflowDefinitionError,
     stage,
@@ -26,12 +30,13 @@ from stageflow import (
 )
 from stageflow.errors import HostMissingError, InvalidValueError
 from stageflow.telemetry import Event
-from stageflow.testing import task_context
+from stageflow.testing import drain_work, task_context
 from stageflow.testing.postgres_server import PostgresDatabases
 
 OPTIONS = WorkerOptions(slots=2, poll_seconds=0.2, beat_seconds=0.1, lease_seconds=30.0, recover_seconds=0.2, processes=1)
 WORKFLOWS = JobRegistry()
 heard = threading.Event()
+never = threading.Event()
 
 
 class Item(Contract):
@@ -243,3 +248,144 @@ def test_progress_that_says_nothing_is_refused(done: float, total: float) -> Non
     """Progress is a part of a whole."""
     with pytest.raises(InvalidValueError, match="says nothing"):
         task_context().progress(done, total)
+
+
+# Checkpoints.
+
+
+class Place(Contract):
+    """Where a handler is."""
+
+    steps: list[int]
+
+
+class Larger(Contract):
+    """A checkpoint with a field that older ones do not have."""
+
+    steps: list[int]
+    more: str
+
+
+@task("step", timeout_seconds=0.5, retry=RetryPolicy(max_attempts=4, initial_seconds=0, cap_seconds=0))
+def step(parameters: Item, context: TaskExecutionContext) -> Place:  # noqa: ARG001  the shape of a handler
+    """Do a step an attempt, from where the last one was; the first attempt fails, the second one hangs."""
+    place = context.last_checkpoint(Place) or Place(steps=[])
+    if len(place.steps) < 3:
+        place = Place(steps=[*place.steps, context.attempt])
+        context.checkpoint(Place(steps=[]))
+        context.checkpoint(place)
+        assert context.last_checkpoint(Place) == place
+    if context.attempt == 1:
+        raise RetryableTaskError
+    if context.attempt == 2:
+        while not never.wait(0.01):
+            context.check()
+    return place
+
+
+@task("keep_badly")
+def keep_badly(parameters: Item, context: TaskExecutionContext) -> Found:  # noqa: ARG001  the shape of a handler
+    """Store what cannot be stored, or read it as something else."""
+    match context.task_index:
+        case 0:
+            context.checkpoint(Larger(steps=[], more="x" * 1_048_576))
+        case 1:
+            context.checkpoint(Larger(steps=[], more="a\0b"))
+        case 2:
+            context.checkpoint({"steps": []})  # type: ignore[arg-type]
+        case _:
+            context.checkpoint(Place(steps=[1]))
+            context.last_checkpoint(Larger)
+    return Found(number=0)
+
+
+@workflow("stepping", registry=WORKFLOWS)
+class Stepping(BaseController[Item]):
+    """One stage of tasks that go on, one of tasks that keep what they may not."""
+
+    first = stage(1, "step", task=step)
+    second = stage(2, "keep badly", task=keep_badly, after=first, policy=FailurePolicy.any_may_fail())
+
+    @first.plan
+    def plan_first(self, job: JobExecutionContext[Item]) -> Iterator[Item]:
+        """Plan two tasks."""
+        yield job.parameters
+        yield job.parameters
+
+    @second.plan
+    def plan_second(self, job: JobExecutionContext[Item], results: StageResults[Place]) -> Iterator[Item]:  # noqa: ARG002
+        """Plan a task for each mistake."""
+        for number in range(4):
+            yield Item(number=number)
+
+
+def test_the_next_attempt_goes_on_from_the_last_checkpoint(app: Stageflow) -> None:
+    """After an error and after a timeout; what is wrong with a checkpoint is said, and never tried again."""
+    job_id = app.submit(Stepping, Item(number=0), new_run=True).job.job_id
+    result = app.wait(job_id, timeout=30)
+    assert [row.result_data for row in result.stage_results["1"].task_results] == [{"steps": [1, 2, 3]}] * 2
+    mistakes = result.stage_results["2"].task_results
+    assert [row.attempt for row in mistakes] == [1] * 4
+    large, nul, bare, other = (row.error_details or "" for row in mistakes)
+    assert "PayloadTooLargeError: the checkpoint of task 0 of stage 2: 1048" in large
+    assert "InvalidValueError: the payload holds text with a NUL character" in nul
+    assert "ContractViolationError" in bare
+    assert "InvalidValueError: the checkpoint of task 3 of stage 2 is no Larger" in other
+
+
+def test_no_checkpoint_is_left_when_a_job_has_ended(app: Stageflow) -> None:
+    """What the tasks kept is gone, also that of the failed ones."""
+    job_id = app.submit(Stepping, Item(number=0), new_run=True).job.job_id
+    app.wait(job_id, timeout=30)
+    for record in app.repositories.stages.list_stages(job_id, 1):
+        for index in range(record.task_count):
+            assert app.repositories.store.get_checkpoint(record.stage_id, index, 1) is None
+
+
+def test_a_handler_that_lost_its_lease_cannot_store_a_checkpoint() -> None:
+    """It is told to stop, and the next holder's checkpoint stays."""
+    with Stageflow("sqlite::memory:", registry=WORKFLOWS) as app:
+        app.submit(Losing, Item(number=0))
+        meddler.append(app)
+        drain_work(app)
+        assert lost == ["TaskCancelledError: task 0 of stage 1 lost its lease; its checkpoint was not stored, stop"]
+
+
+lost: list[str] = []
+meddler: list[Stageflow] = []
+
+
+@task("lose")
+def lose(parameters: Item, context: TaskExecutionContext) -> Found:  # noqa: ARG001  the shape of a handler
+    """Store a checkpoint after an operator took the task away."""
+    if context.attempt == 1:
+        store = meddler[0].repositories.store
+        assert store.close_task(context.job_id, 1, 0, TaskStatus.QUEUED, "by hand")
+        try:
+            context.checkpoint(Place(steps=[]))
+        except TaskCancelledError as error:
+            lost.append(f"{type(error).__name__}: {error}")
+            raise
+    return Found(number=context.attempt)
+
+
+@workflow("losing", registry=WORKFLOWS)
+class Losing(BaseController[Item]):
+    """One stage."""
+
+    only = stage(1, "lose", task=lose)
+
+    @only.plan
+    def plan_only(self, job: JobExecutionContext[Item]) -> Iterator[Item]:
+        """Plan one task."""
+        yield job.parameters
+
+
+def test_a_unit_test_gives_and_keeps_checkpoints() -> None:
+    """A handler can be tested without a store: it gets what the test gives, and what it stored itself."""
+    context = task_context(last_checkpoint=Place(steps=[1, 2]), attempt=3)
+    assert step.function(Item(number=0), context) == Place(steps=[1, 2, 3])
+    assert context.last_checkpoint(Place) == Place(steps=[1, 2, 3])
+    assert task_context().last_checkpoint(Place) is None
+    with pytest.raises(InvalidValueError, match="1048"):
+        context.checkpoint(Larger(steps=[], more="x" * 1_048_576))

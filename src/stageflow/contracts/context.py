@@ -9,6 +9,7 @@ from pydantic import (
     Field,
     GetPydanticSchema,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidatorFunctionWrapHandler,
     WrapSerializer,
     WrapValidator,
@@ -16,6 +17,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from stageflow.contracts.base import Contract, TypeName
+from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import JobId, make_task_id, stage_key
 from stageflow.contracts.stage import StageResultContract
 from stageflow.contracts.stored_results import StoredStageResults
@@ -134,6 +136,19 @@ class TaskHost(ABC):
             PredecessorMissingError: There is none.
         """
 
+    @abstractmethod
+    def write_checkpoint(self, context: "TaskExecutionContext", value: str) -> None:
+        """Store JSON text for the next attempt, in place of what was stored before.
+
+        Raises:
+            PayloadTooLargeError: It is larger than a row may be.
+            TaskCancelledError: The lease was lost; nothing was stored.
+        """
+
+    @abstractmethod
+    def read_checkpoint(self, context: "TaskExecutionContext") -> str | None:
+        """Return the JSON text that an attempt of the task stored last."""
+
 
 _never_stopping = FixedSignal(stopping=False)
 _any_value = GetPydanticSchema(lambda _source, _handler: core_schema.any_schema())
@@ -214,6 +229,38 @@ class TaskExecutionContext(Contract):
             )
             raise InvalidValueError(msg)
         return found
+
+    @enforce_contract
+    def checkpoint(self, value: Contract) -> None:
+        """Store where the handler is, so that the next attempt can go on from there; each call replaces the one before.
+
+        It is committed when this returns, and deleted when the task has ended.
+
+        Raises:
+            ContractViolationError: The value is no contract.
+            InvalidValueError: It cannot be stored (:meth:`Contract.to_json`).
+            PayloadTooLargeError: It has more than 1 MiB of JSON; write the bulk to a blob, and keep its name.
+            TaskCancelledError: The lease was lost, and another worker may run the task; nothing was stored; let it pass.
+        """
+        self._host("checkpoint").write_checkpoint(self, value.to_json())
+
+    def last_checkpoint(self, model: type[M]) -> M | None:
+        """Return what :meth:`checkpoint` stored last, in an earlier attempt or in this one; ``None`` where it stored nothing.
+
+        Raises:
+            InvalidValueError: What is stored is not (or no longer) this model.
+        """
+        text = self._host("last_checkpoint").read_checkpoint(self)
+        if text is None:
+            return None
+        try:
+            return model.from_json(text)
+        except ValidationError as error:
+            msg = (
+                f"the checkpoint of task {self.task_index} of stage {self.stage_number} is no {model.__name__}: {error}; "
+                "read it as the model that stored it, or give new fields defaults"
+            )
+            raise InvalidValueError(msg) from error
 
     def _host(self, asked: str) -> TaskHost:
         if not isinstance(self.signal, TaskHost):

@@ -5,7 +5,7 @@ from stageflow.contracts.context import TaskExecutionContext, TaskHost
 from stageflow.contracts.lease import Lease
 from stageflow.engine.execute import LeaseMonitor
 from stageflow.engine.reading import results_of
-from stageflow.errors import InvalidValueError, PredecessorMissingError, TaskFailedError
+from stageflow.errors import InvalidValueError, PredecessorMissingError, TaskCancelledError, TaskFailedError
 from stageflow.repositories import Repositories
 from stageflow.workflow.registry import Workflow
 
@@ -52,3 +52,20 @@ class LeaseHost(TaskHost):
             msg = f"task {index} of stage {context.stage_number} has no predecessor: {error}"
             raise PredecessorMissingError(msg) from error
         return result
+
+    def write_checkpoint(self, context: TaskExecutionContext, value: str) -> None:
+        """Store it under the lease's token.
+
+        Raises:
+            PayloadTooLargeError: It is larger than a row may be.
+            TaskCancelledError: The lease was lost.
+        """
+        if not self._repositories.leases.save_checkpoint(self._lease, context.task_index, value):
+            msg = (
+                f"task {context.task_index} of stage {context.stage_number} lost its lease; its checkpoint was not stored, stop"
+            )
+            raise TaskCancelledError(msg)
+
+    def read_checkpoint(self, context: TaskExecutionContext) -> str | None:
+        """Return what is stored, whichever attempt stored it."""
+        return self._repositories.leases.get_checkpoint(self._lease, context.task_index)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar, cast
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import Contract, inline_json
 from stageflow.contracts.context import JobExecutionContext, TaskExecutionContext, TaskHost
 from stageflow.contracts.results import Combination, ResultRow, StageResults
 from stageflow.contracts.stage import StageResultContract
@@ -23,9 +23,10 @@ class FixedHost(TaskHost):
         progress: What the handler said of its progress, in order.
     """
 
-    def __init__(self, *, stopping: bool, predecessor: Contract | None) -> None:
+    def __init__(self, *, stopping: bool, predecessor: Contract | None, last_checkpoint: Contract | None) -> None:
         self._stopping = stopping
         self._predecessor = predecessor
+        self._checkpoint = None if last_checkpoint is None else last_checkpoint.to_json()
         self.progress: Final[list[tuple[float, float]]] = []
 
     @property
@@ -44,6 +45,14 @@ class FixedHost(TaskHost):
             raise PredecessorMissingError(msg)
         return self._predecessor
 
+    def write_checkpoint(self, context: TaskExecutionContext, value: str) -> None:
+        """Keep it, if a store would."""
+        self._checkpoint = inline_json(value, f"the checkpoint of task {context.task_index} of stage {context.stage_number}")
+
+    def read_checkpoint(self, context: TaskExecutionContext) -> str | None:  # noqa: ARG002  as the port has it
+        """Return what was kept last."""
+        return self._checkpoint
+
 
 def task_context(
     *,
@@ -56,12 +65,14 @@ def task_context(
     attempt: int = 1,
     cancelled: bool = False,
     predecessor: Contract | None = None,
+    last_checkpoint: Contract | None = None,
 ) -> TaskExecutionContext:
     """Return the context with which a handler is called.
 
     Args:
         cancelled: The work is no longer wanted: ``context.cancelled`` is true and ``context.check()`` raises.
         predecessor: What ``context.predecessor()`` gives.
+        last_checkpoint: What an earlier attempt stored by ``context.checkpoint()``.
     """
     return TaskExecutionContext(
         job_id=job_id,
@@ -72,7 +83,7 @@ def task_context(
         task_type=task_type,
         attempt=attempt,
         worker_id="test",
-        signal=FixedHost(stopping=cancelled, predecessor=predecessor),
+        signal=FixedHost(stopping=cancelled, predecessor=predecessor, last_checkpoint=last_checkpoint),
     )
 
 

@@ -44,6 +44,14 @@ class TimeLimit(TaskHost):
         """Pass it on."""
         return self._host.read_predecessor(context)
 
+    def write_checkpoint(self, context: TaskExecutionContext, value: str) -> None:
+        """Pass it on."""
+        self._host.write_checkpoint(context, value)
+
+    def read_checkpoint(self, context: TaskExecutionContext) -> str | None:
+        """Pass it on."""
+        return self._host.read_checkpoint(context)
+
     @property
     def _host(self) -> TaskHost:
         if not isinstance(self.signal, TaskHost):
