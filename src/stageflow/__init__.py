@@ -49,6 +49,7 @@ from stageflow.errors import (
     JobNotFoundError,
     OrchestrationError,
     PermanentTaskError,
+    PredecessorMissingError,
     QueueError,
     RetryableTaskError,
     SchemaVersionError,
@@ -59,10 +60,12 @@ from stageflow.errors import (
     TaskCancelledError,
     TaskFailedError,
     TaskNotFoundError,
+    TaskTimeoutError,
     UnknownWorkflowError,
     WaitTimeoutError,
     WorkflowDefinitionError,
 )
+from stageflow.telemetry import TaskLogFilter
 from stageflow.worker import Worker, WorkerOptions
 from stageflow.workflow.authoring import Keyed, stage, task, workflow
 from stageflow.workflow.controller import BaseController
@@ -100,6 +103,7 @@ __all__ = [
     "OrchestrationDataContract",
     "OrchestrationError",
     "PermanentTaskError",
+    "PredecessorMissingError",
     "ProcessingOutcome",
     "ProcessingResult",
     "QueueError",
@@ -130,11 +134,13 @@ __all__ = [
     "TaskDefinition",
     "TaskExecutionContext",
     "TaskFailedError",
+    "TaskLogFilter",
     "TaskNotFoundError",
     "TaskQueueMessage",
     "TaskRecord",
     "TaskResult",
     "TaskStatus",
+    "TaskTimeoutError",
     "TaskUpdate",
     "UnknownWorkflowError",
     "UtcDatetime",

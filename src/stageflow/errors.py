@@ -19,9 +19,12 @@
     ├── StageResultsInvalidError (ValueError)
     ├── TaskError                               what a handler raises to say how it failed
     │   ├── RetryableTaskError                  worth another attempt
-    │   └── PermanentTaskError                  never worth another attempt
+    │   ├── PermanentTaskError                  never worth another attempt
+    │   │   └── PredecessorMissingError (LookupError)  ``context.predecessor()``, where there is none
+    │   └── TaskTimeoutError (TimeoutError)     it ran longer than its task's ``timeout_seconds``; the policy decides
     ├── TaskFailedError (LookupError)           the result of a task that has none, asked for
     ├── TaskCancelledError                      raised by ``context.check()`` in a handler that should stop
+    ├── HostMissingError (RuntimeError)         a context that no worker and no test kit made was asked for more than it holds
     ├── HookError                               a controller hook raised or returned what it may not
     │   ├── OrchestrationError                  orchestration that does not fit the workflow
     │   └── PlannerNotDeterministicError        a planner that planned other tasks on its second try
@@ -156,12 +159,24 @@ class PermanentTaskError(TaskError):
     """The task can never succeed; no further attempt is made."""
 
 
+class PredecessorMissingError(PermanentTaskError, LookupError):
+    """The task of the same index in the stage before has no result."""
+
+
+class TaskTimeoutError(TaskError, TimeoutError):
+    """A handler ran longer than the ``timeout_seconds`` of its task; the retry policy decides what follows."""
+
+
 class TaskFailedError(StageflowError, LookupError):
     """The result of a task was asked for that ended without one."""
 
 
 class TaskCancelledError(StageflowError):
-    """A handler was told to stop: its job was cancelled or its lease was lost."""
+    """A handler was told to stop: its job was cancelled, its lease was lost, or its time is over."""
+
+
+class HostMissingError(StageflowError, RuntimeError):
+    """A task context that no worker stands behind was asked for something that only a worker can do."""
 
 
 class HookError(StageflowError):

@@ -1,20 +1,50 @@
-"""Named events with one sink: logs, metrics, progress and tests hang on it."""
+"""Named events with one sink: logs, metrics, progress and tests hang on it; and the task to which a log record belongs."""
 
 import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 from pydantic import Field
 
 from stageflow.contracts.base import JsonObject, LateContract
+from stageflow.contracts.context import TaskExecutionContext
 
 _logger = logging.getLogger("stageflow")
 
-QUIET: Final = frozenset({"range_completed", "lease_claimed"})
-"""Events of the hot path: logged at debug level."""
+QUIET: Final = frozenset({"range_completed", "lease_claimed", "task_progress"})
+"""Events that come often: logged at debug level."""
+
+running_task: Final[ContextVar[TaskExecutionContext | None]] = ContextVar("stageflow_running_task", default=None)
+"""The task whose handler runs in this thread or coroutine."""
+
+
+class TaskLogFilter(logging.Filter):
+    """Gives each record ``job_id``, ``stage``, ``task_index`` and ``attempt`` of the task whose handler emitted it.
+
+    Add it to a *handler* of the logging system: a filter of a logger does not see the records of the loggers below it. Outside
+    of a task the four are ``None``; what a record has already (by ``extra``) is left as it is.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, with the four attributes."""
+        task = running_task.get()
+        names: dict[str, object]
+        if task is None:
+            names = {"job_id": None, "stage": None, "task_index": None, "attempt": None}
+        else:
+            names = {
+                "job_id": task.job_id,
+                "stage": task.stage_number,
+                "task_index": task.task_index,
+                "attempt": task.attempt,
+            }
+        record.__dict__.update({name: value for name, value in names.items() if name not in record.__dict__})
+        return True
+
 
 TROUBLES: Final = frozenset(
     {

@@ -42,6 +42,8 @@ BOUNDARIES = [
     LeaseRepository.claim_named_work,
     LeaseRepository.extend_leases,
     LeaseRepository.return_ranges,
+    LeaseRepository.save_checkpoint,
+    LeaseRepository.get_checkpoint,
     LeaseRepository.list_leases,
     LeaseRepository.recover,
     LeaseRepository.register_worker,

@@ -15,6 +15,7 @@ PAGES = [
     "docs/orchestration.md",
     "docs/policies.md",
     "docs/handlers.md",
+    "docs/how-to/long-tasks.md",
     "docs/testing.md",
 ]
 

@@ -73,7 +73,11 @@ class Stageflow:
         self.queue: Final[Queue | None] = create_queue(queue, credential=credential) if isinstance(queue, str) else queue
         if self.repositories.store.url.startswith("sqlite:"):
             self.repositories.store.migrate()
-        self._handlers = HandlerRunner(self.options.processes)
+        self._handlers = HandlerRunner(
+            self.options.processes,
+            telemetry=self.telemetry,
+            stop_seconds=self.options.stop_seconds,
+        )
         self._worker_id = new_worker_id()
         self._bind_controllers()
 

@@ -1,12 +1,15 @@
 """What user code is given to know: typed, frozen contexts."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Final, Generic, Protocol, Self, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, Self, TypeVar, overload
 
 from pydantic import (
     Field,
     GetPydanticSchema,
     SerializerFunctionWrapHandler,
+    ValidationError,
     ValidatorFunctionWrapHandler,
     WrapSerializer,
     WrapValidator,
@@ -14,11 +17,13 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from stageflow.contracts.base import Contract, TypeName
+from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import JobId, make_task_id, stage_key
 from stageflow.contracts.stage import StageResultContract
 from stageflow.contracts.stored_results import StoredStageResults
-from stageflow.errors import StageResultsMissingError, TaskCancelledError
+from stageflow.errors import HostMissingError, InvalidValueError, StageResultsMissingError, TaskCancelledError
 
+M = TypeVar("M", bound=Contract)
 J = TypeVar("J", bound=Contract)
 
 
@@ -96,11 +101,11 @@ class StageExecutionContext(Contract):
 
 
 class StopSignal(Protocol):
-    """Tells a handler that its work is no longer wanted."""
+    """Tells a handler that its work is no longer wanted, or that its time is over."""
 
     @property
     def stopping(self) -> bool:
-        """Whether the job was cancelled or the lease was lost."""
+        """Whether the job was cancelled, the lease was lost, or the task's timeout is over."""
         ...
 
 
@@ -109,6 +114,40 @@ class FixedSignal:
 
     def __init__(self, *, stopping: bool) -> None:
         self.stopping: Final = stopping
+
+
+class TaskHost(ABC):
+    """A stop signal that can do more for a handler: a worker's, or a test's."""
+
+    @property
+    @abstractmethod
+    def stopping(self) -> bool:
+        """Whether the handler should stop."""
+
+    @abstractmethod
+    def note_progress(self, context: "TaskExecutionContext", done: float, total: float) -> None:
+        """Keep how far the handler has come."""
+
+    @abstractmethod
+    def read_predecessor(self, context: "TaskExecutionContext") -> Contract:
+        """Return the result of the same index of the stage before, as the handler's task declares it.
+
+        Raises:
+            PredecessorMissingError: There is none.
+        """
+
+    @abstractmethod
+    def write_checkpoint(self, context: "TaskExecutionContext", value: str) -> None:
+        """Store JSON text for the next attempt, in place of what was stored before.
+
+        Raises:
+            PayloadTooLargeError: It is larger than a row may be.
+            TaskCancelledError: The lease was lost; nothing was stored.
+        """
+
+    @abstractmethod
+    def read_checkpoint(self, context: "TaskExecutionContext") -> str | None:
+        """Return the JSON text that an attempt of the task stored last."""
 
 
 _never_stopping = FixedSignal(stopping=False)
@@ -142,15 +181,92 @@ class TaskExecutionContext(Contract):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the handler should stop: the job was cancelled, or the lease was lost."""
+        """Whether the handler should stop: the job was cancelled, the lease was lost, or the task's timeout is over."""
         return self.signal.stopping
 
     def check(self) -> None:
-        """Do nothing while the work is wanted.
+        """Do nothing while the work is wanted and in time.
 
         Raises:
-            TaskCancelledError: The job was cancelled or the lease was lost; let it pass.
+            TaskCancelledError: The job was cancelled, the lease was lost, or the task's timeout is over; let it pass.
         """
         if self.signal.stopping:
             msg = f"task {self.task_index} of stage {self.stage_number} is no longer wanted; stop"
             raise TaskCancelledError(msg)
+
+    def progress(self, done: float, total: float) -> None:
+        """Say how far the handler has come: kept in memory, and told with the worker's next heartbeat (``task_progress``).
+
+        Raises:
+            InvalidValueError: ``done`` is not between 0 and ``total``, or ``total`` is 0 or infinite.
+        """
+        if not (0 <= done <= total and 0 < total < math.inf):
+            msg = f"progress({done}, {total}) says nothing; give how much is done, from 0 on, and how much that is of in all"
+            raise InvalidValueError(msg)
+        self._host("progress").note_progress(self, done, total)
+
+    @overload
+    def predecessor(self) -> Any: ...
+    @overload
+    def predecessor(self, model: type[M]) -> M: ...
+    def predecessor(self, model: type[Contract] | None = None) -> Any:
+        """Return the result of the task with the same index in the stage that this one follows; each call reads it.
+
+        The task declares it: ``@task(…, predecessor=Model)``.
+
+        Args:
+            model: The declared model again, for type checkers.
+
+        Raises:
+            PredecessorMissingError: That task did not complete, that stage has no such index, or it was skipped.
+            InvalidValueError: The task declares no predecessor, or another model.
+        """
+        found = self._host("predecessor").read_predecessor(self)
+        if model is not None and type(found) is not model:
+            msg = (
+                f"context.predecessor({model.__name__}) of task {self.task_type!r}: the stage before gives "
+                f"{type(found).__name__}; ask for that"
+            )
+            raise InvalidValueError(msg)
+        return found
+
+    @enforce_contract
+    def checkpoint(self, value: Contract) -> None:
+        """Store where the handler is, so that the next attempt can go on from there; each call replaces the one before.
+
+        It is committed when this returns, and deleted when the task has ended.
+
+        Raises:
+            ContractViolationError: The value is no contract.
+            InvalidValueError: It cannot be stored (:meth:`Contract.to_json`).
+            PayloadTooLargeError: It has more than 1 MiB of JSON; write the bulk to a blob, and keep its name.
+            TaskCancelledError: The lease was lost, and another worker may run the task; nothing was stored; let it pass.
+        """
+        self._host("checkpoint").write_checkpoint(self, value.to_json())
+
+    def last_checkpoint(self, model: type[M]) -> M | None:
+        """Return what :meth:`checkpoint` stored last, in an earlier attempt or in this one; ``None`` where it stored nothing.
+
+        Raises:
+            InvalidValueError: What is stored is not (or no longer) this model.
+        """
+        text = self._host("last_checkpoint").read_checkpoint(self)
+        if text is None:
+            return None
+        try:
+            return model.from_json(text)
+        except ValidationError as error:
+            msg = (
+                f"the checkpoint of task {self.task_index} of stage {self.stage_number} is no {model.__name__}: {error}; "
+                "read it as the model that stored it, or give new fields defaults"
+            )
+            raise InvalidValueError(msg) from error
+
+    def _host(self, asked: str) -> TaskHost:
+        if not isinstance(self.signal, TaskHost):
+            msg = (
+                f"context.{asked}() needs a worker, and this context has none; in a test, make it with "
+                "stageflow.testing.task_context"
+            )
+            raise HostMissingError(msg)
+        return self.signal

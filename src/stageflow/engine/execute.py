@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract, inline_json
-from stageflow.contracts.context import StopSignal, TaskExecutionContext
+from stageflow.contracts.context import StopSignal, TaskExecutionContext, TaskHost
 from stageflow.contracts.lease import Lease, RangeCompletion, Retry
 from stageflow.contracts.partial import Combine
 from stageflow.contracts.preview import preview
@@ -17,6 +17,7 @@ from stageflow.contracts.status import TaskStatus
 from stageflow.engine.fold import ResultFold
 from stageflow.engine.hooks import error_text, let_interrupt_pass
 from stageflow.errors import ContractViolationError, PermanentTaskError
+from stageflow.telemetry import running_task
 from stageflow.workflow.registry import Workflow
 from stageflow.workflow.task import Task
 
@@ -37,6 +38,10 @@ class LeaseMonitor(StopSignal, Protocol):
 
     def start(self, task_index: int) -> bool:
         """Note that a task starts; ``False`` if it may not: the lease ends before it, or was lost."""
+        ...
+
+    def note_progress(self, task_index: int, done: float, total: float) -> None:
+        """Keep how far a task has come."""
         ...
 
 
@@ -99,11 +104,15 @@ def execute_range(
     run_handler: RunHandler,
     *,
     worker_id: str,
+    host: TaskHost | None = None,
 ) -> Iterator[RangeCompletion]:
     """Run the tasks of a lease in index order and yield reports of consecutive prefixes, each when it is due.
 
     Stops before the next task when the lease was lost, its tail was given back, or its work is no longer wanted. The tasks
     of a range that killed a worker are reported one by one.
+
+    Args:
+        host: What stands behind the handlers' contexts; without one they can be stopped, and no more.
     """
     task = workflow.task(lease.stage_number)
     policy = workflow.definition.stage(lease.stage_number).retry
@@ -117,18 +126,23 @@ def execute_range(
         "attempt": lease.attempt,
         "generation": lease.generation,
         "worker_id": worker_id,
-        "signal": monitor,
+        "signal": monitor if host is None else host,
     }
     report, due = Report(lease, lease.first, combine), time.perf_counter() + FLUSH_SECONDS
-    for index, parameters in enumerate(lease.tasks, start=lease.first):
-        if not monitor.start(index):
-            break
-        about["task_index"] = index
-        context = TaskExecutionContext.from_fields(about)
-        ended = _run_task(task, parameters, context, run_handler, policy, report)
-        if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
-            yield report.to_completion()
-            report, due = Report(lease, index + 1, combine), time.perf_counter() + FLUSH_SECONDS
+    try:
+        for index, parameters in enumerate(lease.tasks, start=lease.first):
+            if not monitor.start(index):
+                break
+            about["task_index"] = index
+            context = TaskExecutionContext.from_fields(about)
+            running_task.set(context)
+            ended = _run_task(task, parameters, context, run_handler, policy, report)
+            if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
+                running_task.set(None)
+                yield report.to_completion()
+                report, due = Report(lease, index + 1, combine), time.perf_counter() + FLUSH_SECONDS
+    finally:
+        running_task.set(None)
     if len(report):
         yield report.to_completion()
 

@@ -6,6 +6,7 @@ a token that is no longer the range's changes nothing and is answered by a typed
 """
 
 from stageflow.ports.blobs import BlobStore
+from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.clock import Clock
 from stageflow.ports.completions import CompletionStore
 from stageflow.ports.engine import Engine
@@ -21,6 +22,7 @@ from stageflow.ports.wakeup import Wakeup
 
 __all__ = [
     "BlobStore",
+    "CheckpointStore",
     "Clock",
     "CompletionStore",
     "Engine",

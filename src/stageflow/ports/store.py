@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
+from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.completions import CompletionStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
@@ -13,7 +14,7 @@ from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
 
 
-class Store(JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, OutboxStore, SchemaStore, Protocol):
+class Store(JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, CheckpointStore, OutboxStore, SchemaStore, Protocol):
     """A database, whole."""
 
     @property

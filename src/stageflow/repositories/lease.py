@@ -1,10 +1,12 @@
 """Leases: claimed, kept, given back, recovered."""
 
+from stageflow.contracts.base import inline_json
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.lease import (
     ClaimAnswer,
     ClaimRequest,
     HeldLease,
+    Lease,
     LeaseExtension,
     NamedClaim,
     RangeReturn,
@@ -40,6 +42,21 @@ class LeaseRepository:
     def return_ranges(self, returns: list[RangeReturn]) -> list[bool]:
         """Give unstarted work back; ``False`` for each lease that was lost."""
         return self._store.return_ranges(returns)
+
+    @enforce_contract
+    def save_checkpoint(self, lease: Lease, task_index: int, value: str) -> bool:
+        """Replace what a leased task keeps for its next attempt; ``False`` where the lease, or this task of it, was lost.
+
+        Raises:
+            PayloadTooLargeError: The value has more bytes than a row may hold.
+        """
+        inline_json(value, f"the checkpoint of task {task_index} of stage {lease.stage_number}")
+        return self._store.save_checkpoint(lease.range_id, lease.token, task_index, value)
+
+    @enforce_contract
+    def get_checkpoint(self, lease: Lease, task_index: int) -> str | None:
+        """Return what a task keeps since an earlier attempt, or this one, ``None`` where it keeps nothing."""
+        return self._store.get_checkpoint(lease.stage_id, task_index, lease.generation)
 
     @enforce_contract
     def list_leases(self, limit: int) -> list[SeenLease]:

@@ -3,16 +3,55 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar, cast
 
-from stageflow.contracts.base import Contract
-from stageflow.contracts.context import FixedSignal, JobExecutionContext, TaskExecutionContext
+from stageflow.contracts.base import Contract, inline_json
+from stageflow.contracts.context import JobExecutionContext, TaskExecutionContext, TaskHost
 from stageflow.contracts.results import Combination, ResultRow, StageResults
 from stageflow.contracts.stage import StageResultContract
 from stageflow.contracts.status import TaskStatus
+from stageflow.errors import PredecessorMissingError
 
 J = TypeVar("J", bound=Contract)
 R = TypeVar("R", bound=Contract | None)
 
 TEST_JOB_ID: Final = "0" * 64
+
+
+class FixedHost(TaskHost):
+    """What stands behind the context of a handler's unit test.
+
+    Attributes:
+        progress: What the handler said of its progress, in order.
+    """
+
+    def __init__(self, *, stopping: bool, predecessor: Contract | None, last_checkpoint: Contract | None) -> None:
+        self._stopping = stopping
+        self._predecessor = predecessor
+        self._checkpoint = None if last_checkpoint is None else last_checkpoint.to_json()
+        self.progress: Final[list[tuple[float, float]]] = []
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the test says that the work is no longer wanted."""
+        return self._stopping
+
+    def note_progress(self, context: TaskExecutionContext, done: float, total: float) -> None:  # noqa: ARG002  as the port has it
+        """Keep it."""
+        self.progress.append((done, total))
+
+    def read_predecessor(self, context: TaskExecutionContext) -> Contract:
+        """Return what the test gave."""
+        if self._predecessor is None:
+            msg = f"task {context.task_index} has no predecessor in this test; pass one to task_context(predecessor=…)"
+            raise PredecessorMissingError(msg)
+        return self._predecessor
+
+    def write_checkpoint(self, context: TaskExecutionContext, value: str) -> None:
+        """Keep it, if a store would."""
+        self._checkpoint = inline_json(value, f"the checkpoint of task {context.task_index} of stage {context.stage_number}")
+
+    def read_checkpoint(self, context: TaskExecutionContext) -> str | None:  # noqa: ARG002  as the port has it
+        """Return what was kept last."""
+        return self._checkpoint
 
 
 def task_context(
@@ -25,11 +64,15 @@ def task_context(
     task_type: str = "test_task",
     attempt: int = 1,
     cancelled: bool = False,
+    predecessor: Contract | None = None,
+    last_checkpoint: Contract | None = None,
 ) -> TaskExecutionContext:
     """Return the context with which a handler is called.
 
     Args:
         cancelled: The work is no longer wanted: ``context.cancelled`` is true and ``context.check()`` raises.
+        predecessor: What ``context.predecessor()`` gives.
+        last_checkpoint: What an earlier attempt stored by ``context.checkpoint()``.
     """
     return TaskExecutionContext(
         job_id=job_id,
@@ -40,7 +83,7 @@ def task_context(
         task_type=task_type,
         attempt=attempt,
         worker_id="test",
-        signal=FixedSignal(stopping=cancelled),
+        signal=FixedHost(stopping=cancelled, predecessor=predecessor, last_checkpoint=last_checkpoint),
     )
 
 

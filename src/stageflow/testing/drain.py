@@ -4,8 +4,6 @@ import time
 from typing import Any, Final, Protocol, runtime_checkable
 
 from stageflow.app import Stageflow
-from stageflow.contracts.base import Contract
-from stageflow.contracts.context import TaskExecutionContext
 from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, ClaimRequest
 from stageflow.errors import InvalidValueError, WaitTimeoutError
 from stageflow.worker.dispatch import Dispatcher
@@ -52,7 +50,7 @@ def drain_work(app: Stageflow, *, timeout: float = 30) -> int:
     Raises:
         WaitTimeoutError: There was still work after ``timeout`` seconds.
     """
-    handlers = _SameProcess(1)
+    handlers = _SameProcess(1, telemetry=app.telemetry, stop_seconds=app.options.stop_seconds)
     try:
         return _Drain(app, handlers).run(timeout)
     finally:
@@ -62,12 +60,9 @@ def drain_work(app: Stageflow, *, timeout: float = 30) -> int:
 class _SameProcess(HandlerRunner):
     """Calls handlers that are declared ``cpu_bound`` here too: their module need not be importable elsewhere."""
 
-    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
-        """Call the handler and return what it returns; what it raises passes through."""
-        if not task.cpu_bound:
-            return super().run(task, parameters, context)
-        result: object = task.function(parameters, context)
-        return result
+    def in_child(self, task: Task[Any, Any]) -> bool:  # noqa: ARG002  overrides
+        """Return ``False``: no handler runs elsewhere."""
+        return False
 
 
 class _Drain:

@@ -4,9 +4,17 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 from stageflow.contracts.lease import HeldLease, Lease
+
+
+class Progress(NamedTuple):
+    """What a handler said of itself."""
+
+    task_index: int
+    done: float
+    total: float
 
 
 class RunningLease:
@@ -21,6 +29,7 @@ class RunningLease:
         self._since = time.monotonic()
         self._lost = False
         self._unwanted = False
+        self._progress: Progress | None = None
 
     @property
     def last(self) -> int:
@@ -45,6 +54,15 @@ class RunningLease:
             self._current = task_index
             self._since = time.monotonic()
             return True
+
+    def note_progress(self, task_index: int, done: float, total: float) -> None:
+        """Keep how far a task has come."""
+        self._progress = Progress(task_index, done, total)
+
+    def take_progress(self) -> "Progress | None":
+        """Return how far a task has come, once; ``None`` if it has said nothing since the last call."""
+        progress, self._progress = self._progress, None
+        return progress
 
     def lose(self) -> None:
         """Note that the lease is no longer ours."""

@@ -12,6 +12,7 @@ from stageflow.contracts.message import TaskQueueMessage
 from stageflow.contracts.plan import FirstLease
 from stageflow.engine.advance import advance_stage
 from stageflow.engine.execute import execute_range
+from stageflow.engine.host import LeaseHost
 from stageflow.engine.plan import FIRST_CHUNK_TASKS, Planned, plan_stage
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -142,7 +143,8 @@ class Dispatcher:
         started, reported, advance, handler_seconds = time.perf_counter(), lease.first, None, 0.0
         alone = lease.deaths >= self._last_permitted_death > 0
         run_handler = self._handlers.run_alone if alone else self._handlers.run
-        for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id):
+        host = LeaseHost(lease, workflow, running, self._repositories)
+        for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id, host=host):
             report_begun = time.perf_counter()
             advance = self._complete(completion, running, carried)
             # Reports of one stage wait for each other: were that counted as work, leases would shrink the more, the longer the

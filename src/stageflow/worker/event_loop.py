@@ -3,11 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
 from stageflow.contracts.context import TaskExecutionContext
 from stageflow.errors import TaskCancelledError
+from stageflow.worker.call_threads import LeftAloneError
+from stageflow.worker.limit import TimeLimit
 
 _CHECK_SECONDS = 0.5
 
@@ -18,6 +21,12 @@ class _Outcome:
 
     value: object = None
     error: BaseException | None = None
+
+    def returned(self) -> object:
+        """Return what the handler returned, or raise what it raised."""
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
 async def _contained(coroutine: Coroutine[Any, Any, object]) -> _Outcome:
@@ -48,12 +57,49 @@ class HandlerLoop:
             except TimeoutError:
                 if context.cancelled:
                     running.cancel()
-                    msg = f"task {context.task_index} of stage {context.stage_number} was stopped: it is no longer wanted"
-                    raise TaskCancelledError(msg) from None
+                    raise _stopped(context) from None
             else:
-                if outcome.error is not None:
-                    raise outcome.error
-                return outcome.value
+                return outcome.returned()
+
+    def run_limited(
+        self,
+        coroutine: Coroutine[Any, Any, object],
+        context: TaskExecutionContext,
+        limit: TimeLimit,
+        stop_seconds: float,
+    ) -> object:
+        """Await a handler that has a timeout; cancel it when its time is over or its work is no longer wanted.
+
+        Raises:
+            TaskCancelledError: It was cancelled, and has ended.
+            LeftAloneError: It was cancelled, and had not ended after ``stop_seconds``.
+        """
+        answer: Future[_Outcome] = Future()
+        tasks: list[asyncio.Task[_Outcome]] = []
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(_contained(coroutine)))
+            tasks[0].add_done_callback(lambda ended: _pass_on(ended, answer))
+
+        def cancel() -> None:
+            tasks[0].cancel()
+
+        limit.start()
+        self._loop.call_soon_threadsafe(begin)
+        while not answer.done() and not limit.stopping:
+            wait([answer], timeout=min(limit.remaining_seconds, _CHECK_SECONDS))
+        if answer.done():
+            return answer.result().returned()
+        self._loop.call_soon_threadsafe(cancel)
+        if not wait([answer], timeout=stop_seconds).done:
+            raise LeftAloneError
+        raise _stopped(context)
+
+    def is_blocked(self, patience_seconds: float) -> bool:
+        """Return whether a handler keeps the loop from running anything else."""
+        turned = threading.Event()
+        self._loop.call_soon_threadsafe(turned.set)
+        return not turned.wait(patience_seconds)
 
     def close(self) -> None:
         """Stop the loop."""
@@ -63,3 +109,12 @@ class HandlerLoop:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
         self._loop.close()
+
+
+def _stopped(context: TaskExecutionContext) -> TaskCancelledError:
+    return TaskCancelledError(f"task {context.task_index} of stage {context.stage_number} was stopped: it is no longer wanted")
+
+
+def _pass_on(ended: "asyncio.Task[_Outcome]", answer: "Future[_Outcome]") -> None:
+    # What a handler raises is in its outcome; a cancellation here is one that came before the handler began.
+    answer.set_result(_Outcome(error=asyncio.CancelledError()) if ended.cancelled() else ended.result())

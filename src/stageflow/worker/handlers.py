@@ -5,28 +5,42 @@ from typing import TYPE_CHECKING, Any
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import TaskExecutionContext
+from stageflow.engine.hooks import let_interrupt_pass
 from stageflow.errors import PermanentTaskError, RetryableTaskError
+from stageflow.telemetry import Telemetry
+from stageflow.worker.limit import TimeLimit
 from stageflow.workflow.task import Task
 
 if TYPE_CHECKING:
-    from stageflow.worker.children import Children
+    from stageflow.worker.call_threads import CallThreads
+    from stageflow.worker.children import Children, LimitedChildren
     from stageflow.worker.event_loop import HandlerLoop
 
 
 class HandlerRunner:
     """One event loop and one process pool for all slots of a worker, each loaded and started when it is first needed."""
 
-    def __init__(self, processes: int) -> None:
+    def __init__(self, processes: int, *, telemetry: Telemetry | None = None, stop_seconds: float = 5.0) -> None:
         self._processes = processes
+        self._telemetry = telemetry if telemetry is not None else Telemetry()
+        self._stop_seconds = stop_seconds
         self._lock = threading.Lock()
         self._loop: HandlerLoop | None = None
         self._children: Children | None = None
+        self._threads: CallThreads | None = None
+        self._limited_children: LimitedChildren | None = None
 
     def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
-        """Call the handler and return what it returns; what it raises passes through."""
+        """Call the handler and return what it returns; what it raises passes through.
+
+        Raises:
+            TaskTimeoutError: Its task has a timeout, and it ran longer.
+        """
+        if task.timeout_seconds is not None:
+            return self._run_limited(task, parameters, context, task.timeout_seconds)
         if task.is_async:
             return self._started_loop().run(task.function(parameters, context), context)
-        if task.cpu_bound:
+        if self.in_child(task):
             return self._in_pool(task, parameters, context)
         result: object = task.function(parameters, context)
         return result
@@ -39,6 +53,7 @@ class HandlerRunner:
 
         Raises:
             PermanentTaskError: The child died.
+            TaskTimeoutError: Its task has a timeout, and it ran longer.
         """
         if "<locals>" in task.function.__qualname__:
             return self.run(task, parameters, context)
@@ -46,6 +61,8 @@ class HandlerRunner:
 
         child = Children(1)
         try:
+            if task.timeout_seconds is not None:
+                return child.run_limited(task, parameters, context, TimeLimit(task.timeout_seconds, context.signal))
             return child.run(task, parameters, context)
         except ChildDiedError as error:
             msg = (
@@ -55,15 +72,61 @@ class HandlerRunner:
         finally:
             child.close()
 
+    def in_child(self, task: Task[Any, Any]) -> bool:
+        """Return whether a handler runs in a child process."""
+        return task.cpu_bound
+
     def close(self) -> None:
-        """Stop the loop and the child processes."""
+        """Stop the loop, the child processes and the idle threads."""
         with self._lock:
-            if self._loop is not None:
-                self._loop.close()
-                self._loop = None
-            if self._children is not None:
-                self._children.close()
-                self._children = None
+            started = (self._loop, self._children, self._threads, self._limited_children)
+            self._loop = self._children = self._threads = self._limited_children = None
+        for each in started:
+            if each is not None:
+                each.close()
+
+    def _run_limited(
+        self,
+        task: Task[Any, Any],
+        parameters: Contract,
+        context: TaskExecutionContext,
+        seconds: float,
+    ) -> object:
+        """Call a handler that has a timeout; whatever it does after its time is a timeout, unless its work is not wanted."""
+        limit = TimeLimit(seconds, context.signal)
+        try:
+            result = self._call_limited(task, parameters, context.model_copy(update={"signal": limit}), limit)
+        except BaseException as error:
+            let_interrupt_pass(error)
+            if limit.is_over and not context.cancelled:
+                raise limit.error(context) from error
+            raise
+        if limit.is_over and not context.cancelled:
+            raise limit.error(context)
+        return result
+
+    def _call_limited(
+        self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit
+    ) -> object:
+        if self.in_child(task):
+            return self._in_limited_child(task, parameters, context, limit)
+        from stageflow.worker.call_threads import LeftAloneError  # noqa: PLC0415  loaded on first need
+
+        try:
+            if task.is_async:
+                return self._started_loop().run_limited(task.function(parameters, context), context, limit, self._stop_seconds)
+            return self._started_threads().run(lambda: task.function(parameters, context), limit)
+        except LeftAloneError:
+            self._telemetry.emit(
+                "handler_abandoned",
+                context.job_id,
+                stage=context.stage_number,
+                task_index=context.task_index,
+                task_type=context.task_type,
+                timeout_seconds=limit.seconds,
+            )
+            self._drop_blocked_loop()
+            raise limit.error(context) from None
 
     def _in_pool(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
         from stageflow.worker.children import ChildDiedError  # noqa: PLC0415  loaded on first need
@@ -78,6 +141,21 @@ class HandlerRunner:
             msg = f"{error}: it ran out of memory, or was killed"
             raise RetryableTaskError(msg) from error
 
+    def _in_limited_child(
+        self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit
+    ) -> object:
+        from stageflow.worker.children import ChildDiedError, LimitedChildren  # noqa: PLC0415  loaded on first need
+
+        with self._lock:
+            if self._limited_children is None:
+                self._limited_children = LimitedChildren(self._processes)
+            children = self._limited_children
+        try:
+            return children.run(task, parameters, context, limit)
+        except ChildDiedError as error:
+            msg = f"{error}: it ran out of memory, or was killed"
+            raise RetryableTaskError(msg) from error
+
     def _started_loop(self) -> "HandlerLoop":
         from stageflow.worker.event_loop import HandlerLoop  # noqa: PLC0415  loaded on first need
 
@@ -85,6 +163,23 @@ class HandlerRunner:
             if self._loop is None:
                 self._loop = HandlerLoop()
             return self._loop
+
+    def _drop_blocked_loop(self) -> None:
+        """Let the next async handler have another loop, if the present one is held by a handler that does not await."""
+        loop = self._loop
+        if loop is not None and loop.is_blocked(self._stop_seconds):
+            # Not stopped: what else waits on it still ends there, if it ever turns again.
+            with self._lock:
+                if self._loop is loop:
+                    self._loop = None
+
+    def _started_threads(self) -> "CallThreads":
+        from stageflow.worker.call_threads import CallThreads  # noqa: PLC0415  loaded on first need
+
+        with self._lock:
+            if self._threads is None:
+                self._threads = CallThreads(self._stop_seconds)
+            return self._threads
 
     def _started_children(self) -> "Children":
         from stageflow.worker.children import Children  # noqa: PLC0415  loaded on first need

@@ -71,6 +71,11 @@ class Heartbeat:
                     each.stop()
                 elif each.lease.token not in held and each.lease.token in still:
                     each.lose()
+        for each in running:
+            progress = each.take_progress()
+            if progress is not None:
+                lease = each.lease
+                self._telemetry.emit("task_progress", lease.job_id, stage=lease.stage_number, **progress._asdict())
         self._register()
 
     def return_tails(self) -> None:

@@ -18,7 +18,8 @@ class WorkerOptions(Contract):
         grace_seconds: How long a stopping worker lets running handlers finish.
         recover_seconds: Time between rounds of recovery.
         death_budget: How many workers may die over one task before it is failed.
-        processes: Child processes for handlers declared ``cpu_bound``.
+        processes: Child processes for handlers declared ``cpu_bound``; as many again for those with a timeout.
+        stop_seconds: How long a handler whose timeout is over may take to stop, before its thread is left alone.
     """
 
     slots: int = Field(default=4, ge=1, le=1000)
@@ -29,6 +30,7 @@ class WorkerOptions(Contract):
     recover_seconds: float = Field(default=5.0, gt=0, le=3600)
     death_budget: int = Field(default=3, ge=1, le=100)
     processes: int = Field(default=2, ge=1, le=256)
+    stop_seconds: float = Field(default=5.0, ge=0, le=86_400)
 
     @model_validator(mode="after")
     def _beats_often_enough(self) -> Self:

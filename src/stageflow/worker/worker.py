@@ -52,7 +52,7 @@ class Worker:
         self._signal = WorkSignal()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
-        self._handlers = HandlerRunner(options.processes)
+        self._handlers = HandlerRunner(options.processes, telemetry=telemetry, stop_seconds=options.stop_seconds)
         self._dispatcher = Dispatcher(
             registry,
             repositories,

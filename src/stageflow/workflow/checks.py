@@ -25,6 +25,7 @@ from stageflow.workflow.annotations import (
     without_none,
 )
 from stageflow.workflow.controller import BaseController
+from stageflow.workflow.declared import preceding_stage
 from stageflow.workflow.overrides import is_overridden
 from stageflow.workflow.stage import Keyed, Stage
 
@@ -80,6 +81,7 @@ def check_stages(controller_class: Controller, stages: tuple[Stage[Any, Any], ..
     _check_names(stages)
     for stage in stages:
         _check_order(controller_class, stages, stage)
+        _check_predecessor(controller_class, stage)
         if stage.planner is None:
             _require_other_plan(controller_class, stages, stage)
         else:
@@ -117,6 +119,20 @@ def _check_order(controller_class: Controller, stages: tuple[Stage[Any, Any], ..
         if earlier.definition.number >= stage.definition.number:
             msg = f"{stage!r} follows {earlier!r}, which does not come before it; number them in the order they run"
             raise WorkflowDefinitionError(msg)
+
+
+def _check_predecessor(controller_class: Controller, stage: Stage[Any, Any]) -> None:
+    expected = stage.task.predecessor
+    if expected is None:
+        return
+    before = preceding_stage(controller_class, stage)
+    if before is None or before.task.result_model is not expected:
+        gives = "it follows no stage" if before is None else f"{before!r} gives {type_text(before.task.result_model)}"
+        msg = (
+            f"task {stage.task.where} of {stage!r} declares predecessor={type_text(expected)}, but {gives}; declare the result "
+            "model of the stage that it follows"
+        )
+        raise WorkflowDefinitionError(msg)
 
 
 def _require_other_plan(controller_class: Controller, stages: tuple[Stage[Any, Any], ...], stage: Stage[Any, Any]) -> None:

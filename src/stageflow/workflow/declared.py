@@ -43,3 +43,11 @@ def declared_stage(controller_class: type, stage_number: int) -> Stage[Any, Any]
         msg = f"{controller_class.__qualname__} has stages 1 to {len(stages)}, not {stage_number}"
         raise WorkflowDefinitionError(msg)
     return stages[stage_number - 1]
+
+
+def preceding_stage(controller_class: type, stage: Stage[Any, Any]) -> Stage[Any, Any] | None:
+    """Return the stage whose results ``context.predecessor()`` reads: the one it follows, else the one numbered before it."""
+    if len(stage.after) == 1:
+        return stage.after[0]
+    number = stage.definition.number
+    return declared_stage(controller_class, number - 1) if number > 1 else None

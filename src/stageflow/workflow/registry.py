@@ -16,7 +16,7 @@ from stageflow.workflow.annotations import place_of_caller
 from stageflow.workflow.checks import check_stages, parameters_model_of
 from stageflow.workflow.combining import combine_of
 from stageflow.workflow.controller import BaseController
-from stageflow.workflow.declared import declared_stage, declared_stages
+from stageflow.workflow.declared import declared_stage, declared_stages, preceding_stage
 from stageflow.workflow.overrides import is_overridden
 from stageflow.workflow.task import Task
 
@@ -62,6 +62,12 @@ class Workflow:
             WorkflowDefinitionError: There is no such stage.
         """
         return combine_of(self.controller, declared_stage(type(self.controller), stage_number))
+
+    def preceding_stage(self, stage_number: int) -> int | None:
+        """Return the number of the stage whose results a stage's handlers may ask for; ``None`` for one that follows none."""
+        controller_class = type(self.controller)
+        before = preceding_stage(controller_class, declared_stage(controller_class, stage_number))
+        return None if before is None else before.definition.number
 
     @property
     def looks_at_task_results(self) -> bool:

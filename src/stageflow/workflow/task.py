@@ -25,6 +25,7 @@ P = TypeVar("P", bound=Contract)
 R = TypeVar("R", bound=Contract | None)
 
 _type_name = re.compile(type_name_pattern)
+_longest_timeout = 604_800.0
 
 
 class Task(Generic[P, R]):
@@ -38,6 +39,8 @@ class Task(Generic[P, R]):
         is_async: Whether calling it gives a coroutine.
         cpu_bound: Whether a worker may run it in another process.
         retry: Its retry policy, where the stage declares none.
+        timeout_seconds: How long its handler may run, per attempt; ``None`` for as long as it takes.
+        predecessor: What its handler gets of the stage before, if it asks.
         where: ``module:qualname, file:line``, for messages.
     """
 
@@ -51,6 +54,8 @@ class Task(Generic[P, R]):
         *,
         retry: RetryPolicy | None,
         cpu_bound: bool,
+        timeout_seconds: float | None,
+        predecessor: type[Contract] | None,
     ) -> None:
         self.where: Final = place_of(function)
         self.task_type: Final = task_type
@@ -58,6 +63,8 @@ class Task(Generic[P, R]):
         self.is_async: Final = inspect.iscoroutinefunction(function)
         self.cpu_bound: Final = cpu_bound
         self.retry: Final = retry
+        self.timeout_seconds: Final = timeout_seconds
+        self.predecessor: Final = predecessor
         parameter_model, result_model = _read_models(function, self.where)
         self.parameter_model: Final[type[P]] = parameter_model
         self.result_model: Final[type[R] | None] = result_model
@@ -97,10 +104,20 @@ class AsyncTask(Task[P, R]):
 class TaskDecorator:
     """What ``@task(…)`` returns: turns a handler into a :class:`Task`."""
 
-    def __init__(self, task_type: str, *, retry: RetryPolicy | None, cpu_bound: bool) -> None:
+    def __init__(
+        self,
+        task_type: str,
+        *,
+        retry: RetryPolicy | None,
+        cpu_bound: bool,
+        timeout_seconds: float | None,
+        predecessor: type[Contract] | None,
+    ) -> None:
         self._task_type = task_type
         self._retry = retry
         self._cpu_bound = cpu_bound
+        self._timeout_seconds = timeout_seconds
+        self._predecessor = predecessor
 
     @overload
     def __call__(self, handler: Callable[[P, TaskExecutionContext], Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...
@@ -113,19 +130,37 @@ class TaskDecorator:
             WorkflowDefinitionError: The handler's parameters or annotations are not those of a handler.
         """
         kind: type[Task[P, Any]] = AsyncTask if inspect.iscoroutinefunction(handler) else SyncTask
-        return kind(handler, self._task_type, retry=self._retry, cpu_bound=self._cpu_bound)
+        return kind(
+            handler,
+            self._task_type,
+            retry=self._retry,
+            cpu_bound=self._cpu_bound,
+            timeout_seconds=self._timeout_seconds,
+            predecessor=self._predecessor,
+        )
 
 
-def task(task_type: str, *, retry: RetryPolicy | None = None, cpu_bound: bool = False) -> TaskDecorator:
+def task(
+    task_type: str,
+    *,
+    retry: RetryPolicy | None = None,
+    cpu_bound: bool = False,
+    timeout_seconds: float | None = None,
+    predecessor: type[Contract] | None = None,
+) -> TaskDecorator:
     """Declare a function ``(parameters, context) -> result`` as the handler of a task type.
 
     Args:
         task_type: The name under which its tasks are stored; unique within a workflow.
         retry: Policy for its tasks where their stage declares none.
         cpu_bound: A worker may run it in another process; the handler must be a plain function at module level.
+        timeout_seconds: How long one attempt may run. What runs longer is stopped and fails with ``TaskTimeoutError``, which
+            the retry policy treats like any other error.
+        predecessor: What ``context.predecessor()`` gives: the result model of the stage that the task's stage follows.
 
     Raises:
-        WorkflowDefinitionError: The task type is no type name; or, at the handler, its signature is not a handler's.
+        WorkflowDefinitionError: The task type is no type name, the timeout is not above 0 and at most a week, or the
+            predecessor is no contract; or, at the handler, its signature is not a handler's.
     """
     if type(task_type) is not str or _type_name.fullmatch(task_type) is None:
         msg = (
@@ -133,7 +168,27 @@ def task(task_type: str, *, retry: RetryPolicy | None = None, cpu_bound: bool = 
             f'but is {task_type!r}; write @task("a_name") above the handler'
         )
         raise WorkflowDefinitionError(msg)
-    return TaskDecorator(task_type, retry=retry, cpu_bound=cpu_bound)
+    if timeout_seconds is not None:
+        _require_timeout(task_type, timeout_seconds)
+    if predecessor is not None and not is_contract(predecessor):
+        msg = f"the predecessor of task {task_type!r} must be a Contract, but is {type_text(predecessor)}"
+        raise WorkflowDefinitionError(msg)
+    return TaskDecorator(
+        task_type,
+        retry=retry,
+        cpu_bound=cpu_bound,
+        timeout_seconds=timeout_seconds,
+        predecessor=predecessor,
+    )
+
+
+def _require_timeout(task_type: str, timeout_seconds: float) -> None:
+    if type(timeout_seconds) not in {int, float} or not 0 < timeout_seconds <= _longest_timeout:
+        msg = (
+            f"the timeout_seconds of task {task_type!r} must be a number above 0 and at most {_longest_timeout:.0f} (a week), "
+            f"but is {timeout_seconds!r}; leave it out for a handler that may take as long as it takes"
+        )
+        raise WorkflowDefinitionError(msg)
 
 
 def _read_models(function: Callable[..., Any], where: str) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """One unfinished task, ended or requeued by an operator's hand."""
 
 from stageflow.backends.sqlite.barrier import count_off, tally_of
+from stageflow.backends.sqlite.checkpoints import forget_checkpoints
 from stageflow.backends.sqlite.completion import INSERT_RESULT, NO_TOKEN
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.part import StorePart
@@ -77,6 +78,7 @@ def _record(tx: Transaction, work: Work, index: int, status: TaskStatus, error_d
         INSERT_RESULT,
         (work.stage_id, index, work.generation, work.attempt, status.value, None, error_details, 0.0, NO_TOKEN, tx.now),
     )
+    forget_checkpoints(tx, work.stage_id, [index])
     count_off(tx, work.stage_id, tally_of(status, 1))
 
 

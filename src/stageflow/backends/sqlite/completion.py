@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from stageflow.backends.sqlite.barrier import Settlement, Tally, close_waiting, count_off
+from stageflow.backends.sqlite.checkpoints import forget_checkpoints, may_have_checkpoints
 from stageflow.backends.sqlite.clock import span_micros, unix_micros
 from stageflow.backends.sqlite.connection import Transaction, Value
 from stageflow.backends.sqlite.decisions import group_retries
@@ -72,6 +73,8 @@ def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | Non
             f"already, though range {work.range_id} says that it is open; run `stageflow verify`"
         )
         raise StoreStateError(msg) from error
+    if may_have_checkpoints(work):
+        forget_checkpoints(tx, work.stage_id, _ended(completion))
     _return_retries(tx, work, completion)
     if count == work.width:
         delete_range(tx, work.range_id)
@@ -144,6 +147,12 @@ def _result_rows(work: Work, completion: RangeCompletion) -> Iterator[tuple[Valu
 def _partial_rows(work: Work, completion: RangeCompletion) -> Iterator[tuple[Value, ...]]:
     for partial in completion.partials:
         yield work.stage_id, work.generation, partial.first, partial.last, partial.successful_tasks, partial.value
+
+
+def _ended(completion: RangeCompletion) -> Iterator[int]:
+    for index, status in enumerate(completion.statuses, completion.first):
+        if status is not TaskStatus.QUEUED:
+            yield index
 
 
 def _return_retries(tx: Transaction, work: Work, completion: RangeCompletion) -> None:

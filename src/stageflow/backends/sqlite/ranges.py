@@ -32,6 +32,7 @@ class Work(NamedTuple):
     worker_id: str | None
     beat: int
     error_details: str | None
+    checkpointed: int
     stage_number: int
     task_type: str
     stage_status: str

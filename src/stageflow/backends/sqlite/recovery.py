@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from stageflow.backends.sqlite.barrier import close_waiting, close_work, count_off, tally_of
+from stageflow.backends.sqlite.checkpoints import forget_checkpoints
 from stageflow.backends.sqlite.completion import INSERT_RESULT, NO_TOKEN
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.ending import end_open_job
@@ -85,6 +86,7 @@ def _quarantine(tx: Transaction, work: Work, deaths: int) -> None:
         INSERT_RESULT,
         (work.stage_id, work.first, work.generation, work.attempt, "failed", None, error, 0.0, NO_TOKEN, tx.now),
     )
+    forget_checkpoints(tx, work.stage_id, [work.first])
     delete_range(tx, work.range_id)
     count_off(tx, work.stage_id, tally_of(TaskStatus.FAILED, 1))
 

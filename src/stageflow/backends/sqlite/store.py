@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from stageflow.backends.sqlite.advance import SqliteAdvance
+from stageflow.backends.sqlite.checkpoints import SqliteCheckpoints
 from stageflow.backends.sqlite.clock import from_micros
 from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.completion import SqliteCompletion
@@ -28,6 +29,7 @@ class SqliteStore(
     SqliteNamedClaims,
     SqliteHolding,
     SqliteRecovery,
+    SqliteCheckpoints,
     SqliteCompletion,
     SqliteClosing,
     SqliteAdvance,

@@ -2,6 +2,7 @@
 
 from stageflow.testing.conformance.advance import AdvanceConformance
 from stageflow.testing.conformance.builders import MovableStore
+from stageflow.testing.conformance.checkpoints import CheckpointConformance
 from stageflow.testing.conformance.claims import ClaimConformance, FairnessConformance
 from stageflow.testing.conformance.completion import BarrierConformance, CompletionConformance, RetryConformance
 from stageflow.testing.conformance.connection import ApplicationConnection, ConnectionConformance
@@ -70,6 +71,7 @@ class StoreConformance(
     ResultConformance,
     StageResultConformance,
     PartialConformance,
+    CheckpointConformance,
     OutboxConformance,
     DeadLetterConformance,
     WorkerConformance,

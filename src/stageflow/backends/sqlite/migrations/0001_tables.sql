@@ -107,6 +107,17 @@ create table stageflow_partials (
     constraint partials_width check (successful_tasks >= 1 and successful_tasks <= last - first)
 ) strict, without rowid;
 
+-- What a running task wants its next attempt to know; deleted when the task ends.
+create table stageflow_checkpoints (
+    stage_id integer not null,
+    task_index integer not null,
+    generation integer not null,
+    attempt integer not null,
+    value text not null,
+    saved_at integer not null,
+    primary key (stage_id, task_index)
+) strict, without rowid;
+
 -- Work: tasks [first, last) of a stage, or the planning or advancing of it (kind). The only table whose rows move.
 -- For each stage and generation, results and ranges of kind task cover [0, task_count) exactly once. A range that was skipped
 -- or cancelled stays as one closed row and needs no results. Ids are never used again, since outsiders remember them.
@@ -134,6 +145,7 @@ create table stageflow_ranges (
     current_index integer,
     current_since integer,
     error_details text,
+    checkpointed integer not null default 0 check (checkpointed in (0, 1)),
     announced_at integer,
     created_at integer not null,
     closed_at integer,
@@ -157,7 +169,7 @@ create unique index stageflow_ranges_control on stageflow_ranges (stage_id) wher
 create view stageflow_work as
 select
     r.range_id, r.stage_id, r.kind, r.work_type, r.generation, r.first, r.last, r.attempt, r.state, r.priority, r.turn, r.stride,
-    r.suspect, r.deaths, r.not_before, r.token, r.worker_id, r.beat, r.error_details,
+    r.suspect, r.deaths, r.not_before, r.token, r.worker_id, r.beat, r.error_details, r.checkpointed,
     s.stage_number, s.task_type, s.status as stage_status, s.halted, s.planned,
     j.job_id, j.job_type, j.workflow_version, s.run,
     case when s.run = j.run then j.status else 'cancelled' end as job_status

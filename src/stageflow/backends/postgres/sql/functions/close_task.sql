@@ -49,6 +49,7 @@ begin
         values (
             v_range.stage_id, p_index, v_range.generation, v_range.attempt, p_status,
             coalesce(nullif(p_error, ''), p_status || ' by an operator'), 0, 0, v_now);
+        delete from stageflow.checkpoints c where c.stage_id = v_range.stage_id and c.task_index = p_index;
         perform stageflow.count_down(
             v_range.stage_id, 0, (p_status = 'failed')::integer, (p_status = 'skipped')::integer,
             (p_status = 'cancelled')::integer, null, 0);

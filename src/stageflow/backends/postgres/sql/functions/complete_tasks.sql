@@ -94,6 +94,13 @@ begin
                 count(*) filter (where t.status = 'queued')] into v_counts
             from unnest(p_statuses[v_lo:v_hi]) as t (status);
         end if;
+        if v_range.checkpointed or v_range.suspect or v_range.attempt > 1 then
+            -- Who ran a task of the range before left one of these marks; other tasks keep nothing.
+            delete from stageflow.checkpoints c
+            where c.stage_id = v_range.stage_id and c.task_index >= v_range.first
+                and c.task_index < v_range.first + v_report.count
+                and p_statuses[v_lo + c.task_index - v_range.first] is distinct from 'queued';
+        end if;
         if v_counts[5] > 0 then
             perform stageflow.retry_tasks(v_range, p_statuses[v_lo:v_hi], p_delays[v_lo:v_hi], p_errors[v_lo:v_hi]);
         end if;

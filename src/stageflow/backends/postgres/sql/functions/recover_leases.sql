@@ -67,6 +67,7 @@ begin
                 v_range.stage_id, v_range.first, v_range.generation, v_range.attempt, 'failed', format(
                     'worker died %s times while it ran this task alone; find what kills it, then submit the work as another job.',
                     v_range.deaths + 1), 0, 0, v_now);
+            delete from stageflow.checkpoints c where c.stage_id = v_range.stage_id and c.task_index = v_range.first;
             delete from stageflow.ranges r where r.range_id = v_range.range_id;
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_failed := v_failed || 1;

@@ -115,6 +115,17 @@ create table stageflow.partials (
     constraint partials_width check (successful_tasks between 1 and last - first)
 );
 
+-- What a running task wants its next attempt to know; deleted when the task ends.
+create table stageflow.checkpoints (
+    stage_id bigint not null,
+    task_index integer not null,
+    generation integer not null,
+    attempt integer not null,
+    value text not null,
+    saved_at timestamptz not null,
+    primary key (stage_id, task_index)
+);
+
 -- Work: tasks [first, last) of a stage, or the planning or advancing of it (kind). The only table whose rows move.
 -- For each stage and generation, results and ranges of kind task cover [0, task_count) exactly once. A range that was skipped or
 -- cancelled stays as one closed row and needs no results.
@@ -142,6 +153,7 @@ create table stageflow.ranges (
     current_index integer,
     current_since timestamptz,
     error_details text,
+    checkpointed boolean not null default false,
     announced_at timestamptz,
     created_at timestamptz not null,
     closed_at timestamptz,

@@ -1,0 +1,67 @@
+"""The time that a handler has."""
+
+import math
+import time
+from typing import Final
+
+from stageflow.contracts.base import Contract
+from stageflow.contracts.context import StopSignal, TaskExecutionContext, TaskHost
+from stageflow.errors import HostMissingError, TaskTimeoutError
+
+
+class TimeLimit(TaskHost):
+    """A host that also says stop when the handler's time is over; the clock is this process's own and never jumps."""
+
+    def __init__(self, seconds: float, signal: StopSignal) -> None:
+        self.seconds: Final = seconds
+        self.signal: Final = signal
+        self._end = math.inf
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the handler should stop: its time is over, or its work is no longer wanted."""
+        return self.is_over or self.signal.stopping
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() >= self._end
+
+    @property
+    def remaining_seconds(self) -> float:
+        """How much time is left; never negative."""
+        return max(0.0, self._end - time.monotonic())
+
+    def start(self) -> None:
+        """Count from now: what came before, such as the start of a process, is not the handler's time."""
+        self._end = time.monotonic() + self.seconds
+
+    def note_progress(self, context: TaskExecutionContext, done: float, total: float) -> None:
+        """Pass it on."""
+        self._host.note_progress(context, done, total)
+
+    def read_predecessor(self, context: TaskExecutionContext) -> Contract:
+        """Pass it on."""
+        return self._host.read_predecessor(context)
+
+    def write_checkpoint(self, context: TaskExecutionContext, value: str) -> None:
+        """Pass it on."""
+        self._host.write_checkpoint(context, value)
+
+    def read_checkpoint(self, context: TaskExecutionContext) -> str | None:
+        """Pass it on."""
+        return self._host.read_checkpoint(context)
+
+    @property
+    def _host(self) -> TaskHost:
+        if not isinstance(self.signal, TaskHost):
+            msg = "no worker stands behind this context, so it can be stopped and no more; run the job with a worker"
+            raise HostMissingError(msg)
+        return self.signal
+
+    def error(self, context: TaskExecutionContext) -> TaskTimeoutError:
+        """Return the error of a task that took too long."""
+        return TaskTimeoutError(
+            f"task {context.task_index} of stage {context.stage_number} ran longer than its timeout of {self.seconds:g} s; "
+            f"give it less to do, or raise timeout_seconds of its task {context.task_type!r}"
+        )
