@@ -190,6 +190,19 @@ def test_a_failed_job_goes_on_from_the_stage_that_failed(app: Stageflow) -> None
     assert (seen.first, seen.second) == (3, 33)
 
 
+def test_a_new_run_paused_before_it_began_is_queued_again(app: Stageflow) -> None:
+    """What it took over from the former run does not count as begun."""
+    failing.add(11)
+    job_id = app.submit(InterruptedController, Three()).job.job_id
+    drain_work(app)
+    app.resubmit(job_id, from_stage=2)
+    app.pause(job_id)
+    assert app.resume(job_id).status is JobStatus.QUEUED
+    failing.clear()
+    drain_work(app)
+    assert app.job(job_id).status is JobStatus.COMPLETED
+
+
 def test_a_job_resubmitted_while_a_handler_runs_is_not_touched_by_it(app: Stageflow) -> None:
     """A handler of the former run that cancels and resubmits its own job ends where it began."""
 
