@@ -15,20 +15,24 @@ from stageflow import (
     InvalidValueError,
     JobExecutionContext,
     JobNotFoundError,
+    JobQueueMessage,
     JobRegistry,
     JobStatus,
     PermanentTaskError,
+    ProcessingOutcome,
     Stageflow,
     StageResults,
     StageStatus,
     SubmitOutcome,
     TaskExecutionContext,
+    TaskQueueMessage,
     TaskStatus,
     stage,
     task,
     workflow,
 )
 from stageflow.cli import main
+from stageflow.engine.resubmit import resubmit_job
 from stageflow.testing.drain import drain_work
 
 registry = JobRegistry()
@@ -91,6 +95,17 @@ class InterruptedController(BaseController[Three]):
             interrupting["answer"](job.job_id)
         first, second = (sum(each.index for each in stage_results[number]) for number in (1, 2))
         return Sums(first=first, second=second)
+
+
+class ShortenedController(BaseController[Three]):
+    """What became of it: one stage."""
+
+    only = stage(1, "only", task=item)
+
+    @only.plan
+    def plan_only(self, job: JobExecutionContext[Three]) -> Iterator[Item]:  # noqa: ARG002  a planner's shape
+        """Plan one task."""
+        yield Item(index=0)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -190,6 +205,19 @@ def test_a_failed_job_goes_on_from_the_stage_that_failed(app: Stageflow) -> None
     assert (seen.first, seen.second) == (3, 33)
 
 
+def test_a_new_run_paused_before_it_began_is_queued_again(app: Stageflow) -> None:
+    """What it took over from the former run does not count as begun."""
+    failing.add(11)
+    job_id = app.submit(InterruptedController, Three()).job.job_id
+    drain_work(app)
+    app.resubmit(job_id, from_stage=2)
+    app.pause(job_id)
+    assert app.resume(job_id).status is JobStatus.QUEUED
+    failing.clear()
+    drain_work(app)
+    assert app.job(job_id).status is JobStatus.COMPLETED
+
+
 def test_a_job_resubmitted_while_a_handler_runs_is_not_touched_by_it(app: Stageflow) -> None:
     """A handler of the former run that cancels and resubmits its own job ends where it began."""
 
@@ -205,6 +233,24 @@ def test_a_job_resubmitted_while_a_handler_runs_is_not_touched_by_it(app: Stagef
     assert (job.status, job.run) == (JobStatus.COMPLETED, 2)
     (former,) = app.repositories.stages.list_stages(job_id, 1)
     assert (former.status, former.remaining) == (StageStatus.CANCELLED, 0)
+
+
+def test_messages_of_the_former_run_are_acknowledged_without_work(app: Stageflow) -> None:
+    """A host that still gets them runs nothing, and is told to let them go; those of the new run do their work."""
+    job_id = app.submit(InterruptedController, Three()).job.job_id
+    controller = registry.find(InterruptedController).controller
+    message = JobQueueMessage(job_id=job_id, job_type="interrupted", stage_number=1)
+    assert controller.process_job_queue_message(message).stages_planned == [1]
+    app.cancel(job_id)
+    app.resubmit(job_id)
+    tasks = TaskQueueMessage(
+        job_id=job_id, job_type="interrupted", stage_number=1, task_type="interrupted_item", first=0, last=3
+    )
+    assert controller.process_job_queue_message(message).outcome is ProcessingOutcome.DUPLICATE
+    assert controller.process_task_queue_message(tasks).outcome is ProcessingOutcome.DUPLICATE
+    assert runs == {}
+    assert controller.process_job_queue_message(message.model_copy(update={"run": 2})).stages_planned == [1]
+    assert controller.process_task_queue_message(tasks.model_copy(update={"run": 2})).tasks_run == 3
 
 
 def test_a_planner_that_outlives_its_run_plans_nothing(app: Stageflow) -> None:
@@ -252,6 +298,29 @@ def test_what_cannot_be_resubmitted_is_told_why(app: Stageflow) -> None:
     assert app.job(job_id) == before
     with pytest.raises(JobNotFoundError, match="stageflow jobs"):
         app.resubmit("0" * 64)
+
+
+def test_a_workflow_with_other_stages_resubmits_nothing(app: Stageflow) -> None:
+    """Code that changed without a new version is told apart before anything is written."""
+    job_id = app.submit(InterruptedController, Three()).job.job_id
+    app.cancel(job_id)
+    before = app.job(job_id)
+    changed = JobRegistry()
+    changed.register(ShortenedController, "interrupted")
+    with pytest.raises(InvalidValueError, match="has 2 stages, and 'interrupted' version 1 is registered with 1;"):
+        resubmit_job(job_id, changed, app.repositories, app.telemetry, from_stage=1, dry_run=False)
+    assert app.job(job_id) == before
+
+
+def test_an_ambiguous_id_is_refused_by_the_command_line(app: Stageflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two jobs that begin alike neither is touched."""
+    monkeypatch.setattr(f"{__name__}.cli_app", app, raising=False)
+    ids = [app.submit(InterruptedController, Three(), new_run=True).job.job_id for _ in range(17)]
+    begin = next(each[0] for each in ids if sum(other[0] == each[0] for other in ids) > 1)
+    for command in ("pause", "resume", "resubmit"):
+        answer = CliRunner().invoke(main, [command, begin, "--app", f"{__name__}:cli_app"])
+        assert (answer.exit_code, "fits several jobs" in answer.output) == (2, True)
+    assert {app.job(each).status for each in ids} == {JobStatus.QUEUED}
 
 
 def test_the_command_line_resubmits(app: Stageflow, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,12 +12,14 @@ from psycopg import sql
 from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.job import JobUpdate
 from stageflow.contracts.lease import HeldLease
+from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.status import JobStatus, TaskStatus
-from stageflow.errors import IsolationLevelError
+from stageflow.errors import IsolationLevelError, StoreError
 from stageflow.testing.conformance.builders import (
     advance,
     all_types,
     ask,
+    cancel,
     claim_one,
     complete_ok,
     complete_one,
@@ -177,6 +179,43 @@ def test_a_claim_that_meets_a_pause_and_a_resume_leaves_nothing_held(
         rival.commit()
     (task, *_) = store.list_tasks(_JOB.job_id, 1, 1, first_index=0, limit=1)
     assert task.status is TaskStatus.PROCESSING
+
+
+@pytest.mark.parametrize("table", ["ranges", "stages"])
+def test_a_resubmission_waits_for_no_work_of_the_former_run(
+    store: PostgresStore, rival: psycopg.Connection, table: LiteralString
+) -> None:
+    """It takes the job's row alone, so that who reports late, bottom up, never meets it halfway."""
+    start(store, _JOB, 3)
+    claim_one(store, tasks_type(_JOB), max_tasks=1)
+    cancel(store, _JOB)
+    rival.execute(_all_rows(table, "for update"))
+    job = store.resubmit_job(NewRun(job_id=_JOB.job_id, former_run=1, stages=(_JOB.first_stage,)))
+    assert job is not None
+    assert job.run == 2
+
+
+def test_a_cancellation_that_meets_a_resubmission_is_told_to_be_called_again(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It looked at the run that had ended; it writes nothing, rather than to cancel half of another."""
+    start(store, _JOB, 3)
+    cancel(store, _JOB)
+    other = PostgresStore(postgres_dsn)
+    rival.execute("select 1 from stageflow.stages for update")
+    threads = ThreadPoolExecutor(1)
+    late = threads.submit(lambda: other.change_job_status(_JOB.job_id, JobStatus.CANCELLED, JobUpdate()))
+    with psycopg.connect(postgres_dsn, autocommit=True) as watcher:
+        deadline = monotonic() + _PATIENCE_SECONDS
+        while watcher.execute(_ONE_WAITS).fetchone() != (True,):
+            assert monotonic() < deadline, "the cancellation does not wait"
+    assert store.resubmit_job(NewRun(job_id=_JOB.job_id, former_run=1, stages=(_JOB.first_stage,))) is not None
+    rival.rollback()
+    with pytest.raises(StoreError, match=r"was resubmitted just now.*call again"):
+        late.result(_PATIENCE_SECONDS)
+    threads.shutdown()
+    other.close()
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.QUEUED
 
 
 def test_a_heartbeat_waits_for_a_report_of_the_same_range(

@@ -32,7 +32,8 @@ def resume_job(job_id: str, repositories: Repositories, telemetry: Telemetry) ->
         allowed = StatusValidator.describe_following(status)
         msg = f"job {job_id} is {status} and cannot be resumed, which only a paused job can; allowed from {status}: {allowed}"
         raise InvalidTransitionError(msg)
-    began = any(stage.status is not StageStatus.PENDING for stage in state.stages)
+    current = [stage for stage in state.stages if stage.stage_number >= state.job.stage]
+    began = any(stage.status is not StageStatus.PENDING for stage in current)
     job = repositories.jobs.update_job_status_with_validation(job_id, JobStatus.PROCESSING if began else JobStatus.QUEUED)
     telemetry.emit("job_resumed", job_id)
     return job

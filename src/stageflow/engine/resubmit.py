@@ -37,12 +37,19 @@ def resubmit_job(
         JobNotFoundError: There is no such job.
         UnknownWorkflowError: Its workflow is not registered.
         InvalidTransitionError: It has another status, or was resubmitted meanwhile; nothing changed.
-        InvalidValueError: It cannot go on from that stage; the message names those it can.
+        InvalidValueError: It cannot go on from that stage; the message names those it can. Or its workflow has another number
+            of stages by now.
     """
     state = repositories.jobs.require_job_state(job_id)
     job = state.job
     require_resubmittable(job_id, job.status)
     definition = registry.get(job.job_type, job.workflow_version).definition
+    if definition.total_stages != job.total_stages:
+        msg = (
+            f"job {job_id} has {job.total_stages} stages, and {job.job_type!r} version {job.workflow_version} is registered "
+            f"with {definition.total_stages}; register what it was submitted with, or submit the work as another job (new_run)"
+        )
+        raise InvalidValueError(msg)
     possible = list_starts(state.stages)
     if from_stage not in possible:
         allowed = ", ".join(str(number) for number in possible)

@@ -50,7 +50,9 @@ from stageflow.testing.conformance.builders import (
     start,
     tasks_type,
 )
+from stageflow.testing.conformance.crowd import crowd
 from stageflow.testing.conformance.looking import (
+    check_partition,
     drain,
     fail_with,
     get_job,
@@ -296,6 +298,31 @@ class FormerRunConformance(StoreScenarios):
         resume(store, _JOB)
         assert finish(store, run_all(store, _JOB)).job_updated
 
+    def test_a_resubmission_amid_the_work_of_the_former_run_lets_nothing_through(self, store: MovableStore) -> None:
+        """While others report, claim, return and beat, the job is cancelled and resubmitted: each run has what is its own."""
+        for number in range(6):
+            job = new_job(f"round {number}")
+            start(store, job, 16, range_count=8)
+            reported, returned, beaten, *others = claim_all(store, tasks_type(job), max_tasks=2, max_leases=5)
+            beat = HeldLease(range_id=beaten.range_id, token=beaten.token, current_index=beaten.first)
+            acts: list[Callable[[], object]] = [
+                partial(_cancel_and_resubmit, store, job),
+                partial(complete_one, store, report(reported, BAD, Again())),
+                partial(store.return_ranges, [give_back(returned)]),
+                partial(store.extend_leases, "ada", [beat], LEASE_SECONDS),
+                partial(claim_all, store, tasks_type(job)),
+                *(partial(complete_one, store, complete_ok(lease)) for lease in others),
+            ]
+            crowd(len(acts), lambda place, acts=acts: acts[place]())  # type: ignore[misc]
+            assert (get_job(store, job).run, get_stage(store, job).task_count) == (2, 0)
+            let_leases_expire(store)
+            claimed = claim_all(store, *all_types(job))
+            assert [(lease.kind, lease.run) for lease in claimed] == [(WorkKind.PLAN, 2)]
+            check_partition(store, job, run=1)
+            assert [stage.remaining for stage in store.list_stages(job.job_id, 1)] == [0]
+            assert store.add_tasks(chunk(claimed[0], 1)) is PlanOutcome.RECORDED
+            assert finish(store, run_all(store, job)).job_updated
+
     def test_a_delayed_retry_of_the_former_run_is_never_claimed(self, store: MovableStore) -> None:
         """What became due after the resubmission is closed."""
         start(store, _JOB, 1)
@@ -364,6 +391,11 @@ class ResubmitFromStageConformance(StoreScenarios):
         with pytest.raises(StoreStateError, match="resubmit the whole job"):
             resubmit(store, job, new_stage(number))
         assert snapshot(store, job) == before
+
+
+def _cancel_and_resubmit(store: MovableStore, job: NewJob) -> None:
+    cancel(store, job)
+    resubmit(store, job)
 
 
 def _failing(store: MovableStore) -> Lease:
