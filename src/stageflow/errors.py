@@ -52,7 +52,8 @@ Refusals that are part of normal life (a lease that another worker took over, a 
 errors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 
 class StageflowError(Exception):
@@ -89,6 +90,11 @@ class ContractViolationError(StageflowError, TypeError):
         self.actual = actual
         self.path = path
         self.preview = preview
+
+    def __reduce__(self) -> tuple[Callable[[str], "ContractViolationError"], tuple[str]]:
+        """Pickle whole, so that one raised in a child process comes back as it is."""
+        names = {name: value for name, value in vars(self).items() if name != "__notes__"}
+        return partial(type(self), **names), (str(self),)
 
 
 class ContractDefinitionError(StageflowError, TypeError):

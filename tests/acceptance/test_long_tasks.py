@@ -1,7 +1,9 @@
 """What a long task tells, keeps and asks for, on each store."""
 
+import importlib
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -389,3 +391,56 @@ def test_a_unit_test_gives_and_keeps_checkpoints() -> None:
     assert task_context().last_checkpoint(Place) is None
     with pytest.raises(InvalidValueError, match="1048"):
         context.checkpoint(Larger(steps=[], more="x" * 1_048_576))
+
+
+# Child processes.
+
+
+def test_a_child_process_asks_its_worker_for_all_that_a_context_gives(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predecessor, checkpoint, progress and their errors pass over the line between the two."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    work = importlib.import_module("line_work")
+    registry = JobRegistry()
+
+    @workflow("asking", registry=registry)
+    class Asking(BaseController[Item]):
+        """A stage that asks, and one that asks for what cannot be had."""
+
+        first = stage(1, "give", task=work.first_number)
+        second = stage(2, "ask", task=work.ask_from_child, after=first)
+        third = stage(3, "err", task=work.err_in_child, after=second, policy=FailurePolicy.any_may_fail())
+
+        @first.plan
+        def plan_first(self, job: JobExecutionContext[Item]) -> Iterator[Any]:  # noqa: ARG002
+            """Plan two numbers."""
+            yield from (work.Number(number=10), work.Number(number=20))
+
+        @second.plan
+        def plan_second(self, job: JobExecutionContext[Item], results: Any) -> Iterator[Any]:  # noqa: ARG002
+            """Plan two more."""
+            yield from (work.Number(number=1), work.Number(number=2))
+
+        @third.plan
+        def plan_third(self, job: JobExecutionContext[Item], results: Any) -> Iterator[Any]:
+            """Plan two mistakes, a long one if the parameters say so, and one that is none."""
+            del results
+            yield from (work.Number(number=number) for number in [0, 1, *([2] if job.parameters.fails else []), 3])
+
+    with Stageflow(store_url, registry=registry, options=OPTIONS) as app:
+        app.migrate()
+        with app.worker():
+            result = app.wait(app.submit(Asking, Item(number=0)).job.job_id, timeout=60)
+            assert [row.result_data for row in result.stage_results["2"].task_results] == [{"number": 211}, {"number": 222}]
+            bare, none, fine = result.stage_results["3"].task_results
+            assert "ContractViolationError" in (bare.error_details or "")
+            assert "InvalidValueError: task 'err_in_child' declares no predecessor" in (none.error_details or "")
+            assert fine.error_details is None
+
+            def cancel(event: Event) -> None:
+                if event.name == "task_progress" and event.details["stage"] == 3:
+                    app.cancel(event.job_id)
+
+            with app.telemetry.listening(cancel):
+                job_id = app.submit(Asking, Item(number=0, fails=True)).job.job_id
+                assert app.wait(job_id, timeout=60).status is JobStatus.CANCELLED
+        assert app.telemetry.counts["slot_failed"] == 0

@@ -66,6 +66,8 @@ insert into stageflow.results (stage_id, task_index, generation, attempt, status
 select 1, i, 1, 1, 'completed', '{}', 0, 1, now() from generate_series(100, %(rows)s) i;
 insert into stageflow.partials (stage_id, generation, first, last, successful_tasks, value)
 select 1, 1, i, i + 1, 1, '{}' from generate_series(100, %(rows)s) i;
+insert into stageflow.checkpoints (stage_id, task_index, generation, attempt, value, saved_at)
+select 1, i, 1, 1, '{}', now() from generate_series(100, %(rows)s) i;
 """
 
 
@@ -142,6 +144,18 @@ def test_claim_and_completion_stay_on_their_indexes(watched: _Watched) -> None:
     lease = claim_one(store, tasks_type(_WIDE), max_tasks=2)
     assert _offences(watched.plans_of(lambda: complete_one(store, complete_ok(lease)))) == []
     assert _offences(watched.plans_of(lambda: ask(store, "unknown/1/type"))) == []
+
+
+def test_checkpoints_stay_on_their_index(watched: _Watched) -> None:
+    """Storing, reading and forgetting one reads no other, however many there are."""
+    store = watched.store
+    lease = claim_one(store, tasks_type(_WIDE), max_tasks=2)
+    saved = watched.plans_of(lambda: store.save_checkpoint(lease.range_id, lease.token, lease.first, "{}"))
+    assert _offences(saved) == []
+    assert _offences(watched.plans_of(lambda: store.get_checkpoint(lease.stage_id, lease.first, 1))) == []
+    forgotten = watched.plans_of(lambda: complete_one(store, complete_ok(lease)))
+    assert any("checkpoints_pkey" in plan for plan in forgotten), "the plan was not seen"
+    assert _offences(forgotten) == []
 
 
 def test_planning_and_advancing_stay_on_their_indexes(watched: _Watched) -> None:

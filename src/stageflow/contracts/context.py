@@ -203,7 +203,7 @@ class TaskExecutionContext(Contract):
         if not (0 <= done <= total and 0 < total < math.inf):
             msg = f"progress({done}, {total}) says nothing; give how much is done, from 0 on, and how much that is of in all"
             raise InvalidValueError(msg)
-        self._host("progress").note_progress(self, done, total)
+        self.require_host("progress").note_progress(self, done, total)
 
     @overload
     def predecessor(self) -> Any: ...
@@ -221,7 +221,7 @@ class TaskExecutionContext(Contract):
             PredecessorMissingError: That task did not complete, that stage has no such index, or it was skipped.
             InvalidValueError: The task declares no predecessor, or another model.
         """
-        found = self._host("predecessor").read_predecessor(self)
+        found = self.require_host("predecessor").read_predecessor(self)
         if model is not None and type(found) is not model:
             msg = (
                 f"context.predecessor({model.__name__}) of task {self.task_type!r}: the stage before gives "
@@ -242,7 +242,7 @@ class TaskExecutionContext(Contract):
             PayloadTooLargeError: It has more than 1 MiB of JSON; write the bulk to a blob, and keep its name.
             TaskCancelledError: The lease was lost, and another worker may run the task; nothing was stored; let it pass.
         """
-        self._host("checkpoint").write_checkpoint(self, value.to_json())
+        self.require_host("checkpoint").write_checkpoint(self, value.to_json())
 
     def last_checkpoint(self, model: type[M]) -> M | None:
         """Return what :meth:`checkpoint` stored last, in an earlier attempt or in this one; ``None`` where it stored nothing.
@@ -250,7 +250,7 @@ class TaskExecutionContext(Contract):
         Raises:
             InvalidValueError: What is stored is not (or no longer) this model.
         """
-        text = self._host("last_checkpoint").read_checkpoint(self)
+        text = self.require_host("last_checkpoint").read_checkpoint(self)
         if text is None:
             return None
         try:
@@ -262,7 +262,15 @@ class TaskExecutionContext(Contract):
             )
             raise InvalidValueError(msg) from error
 
-    def _host(self, asked: str) -> TaskHost:
+    def require_host(self, asked: str) -> TaskHost:
+        """Return what stands behind this context.
+
+        Args:
+            asked: The method of the context for which it is needed.
+
+        Raises:
+            HostMissingError: Nothing does.
+        """
         if not isinstance(self.signal, TaskHost):
             msg = (
                 f"context.{asked}() needs a worker, and this context has none; in a test, make it with "

@@ -3,69 +3,84 @@
 import asyncio
 import importlib
 import inspect
+import math
 import os
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, Final, cast
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import TaskExecutionContext
-from stageflow.errors import PermanentTaskError, StageflowError, TaskTimeoutError
+from stageflow.errors import PermanentTaskError, StageflowError
 from stageflow.telemetry import running_task
+from stageflow.worker.child_line import LineHost, answer
 from stageflow.worker.limit import TimeLimit
 from stageflow.workflow.task import Task
 
 _KILL: Final = signal.SIGTERM if os.name == "nt" else signal.SIGKILL
 """What ends a process at once, also one that is busy in native code."""
 
+_line: "Connection[Any, Any] | None" = None
+"""In a child: its line to the worker."""
+
 
 class ChildDiedError(StageflowError):
     """The process that ran a handler is gone."""
 
 
-class Children:
-    """A pool of child processes, made anew when one of them dies."""
+class Child:
+    """One child process, in a pool of its own, so that its death is nobody else's."""
 
-    def __init__(self, processes: int) -> None:
-        self._pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    def __init__(self) -> None:
+        processes = get_context("spawn")
+        self._line, self._far_end = processes.Pipe()
+        self._pool = ProcessPoolExecutor(1, mp_context=processes, initializer=_begin, initargs=(self._far_end,))
+        self._pid: int | None = None
+        self.usable = True
 
-    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
-        """Call the handler in a child and return what it returns.
+    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit | None) -> object:
+        """Call the handler and return what it returns; with a limit, kill the child when the time is over.
 
-        Raises:
-            ChildDiedError: A child of the pool died; the pool is of no further use.
-        """
-        with _deaths(context):
-            return _result(task, self._call(task, parameters, context).result())
-
-    def run_limited(
-        self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit
-    ) -> object:
-        """Call the handler in the one child of this pool; kill it when the time is over.
-
-        The time begins when the child is up and has imported the handler's module.
+        The time begins when the child is up and has imported the handler's module. The child is of further use if it is
+        ``usable`` afterwards.
 
         Raises:
-            TaskTimeoutError: The child was killed; the pool is of no further use.
-            ChildDiedError: The child died by itself; likewise.
+            TaskTimeoutError: The child was killed.
+            ChildDiedError: The child died by itself.
         """
+        self.usable = False
         with _deaths(context):
-            pid = self._pool.submit(_import_in_child, task.function.__module__).result()
-            limit.start()
-            answer = self._call(task, parameters, context)
-            wait([answer], timeout=limit.remaining_seconds)
-            if answer.done():
-                return _result(task, answer.result())
-        os.kill(pid, _KILL)
+            pid = self._started(task.function.__module__)
+            if limit is not None:
+                limit.start()
+            called = self._call(task, parameters, context)
+            if self._serve(context, math.inf if limit is None else limit.remaining_seconds, limit):
+                text = self._result(called)
+                return None if text is None or task.result_model is None else task.result_model.from_json(text)
+        with suppress(ProcessLookupError):
+            os.kill(pid, _KILL)
         self._pool.shutdown()
-        raise limit.error(context)
+        raise cast("TimeLimit", limit).error(context)
+
+    def close(self) -> None:
+        """Stop the child."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._line.close()
+        self._far_end.close()
+
+    def _started(self, module: str) -> int:
+        if self._pid is None:
+            self._pid = self._pool.submit(_import_in_child, module).result()
+            self._far_end.close()  # the child alone has that end now, so that its death ends the line
+        return self._pid
 
     def _call(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> "Future[str | None]":
         function = task.function
@@ -77,32 +92,43 @@ class Children:
             context.to_json(),
         )
 
-    def close(self) -> None:
-        """Stop the children."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def _serve(self, context: TaskExecutionContext, seconds: float, limit: TimeLimit | None) -> bool:
+        """Answer what the handler asks until its call ends or the child dies; ``False`` when the time was over before."""
+        while self._line.poll(None if limit is None else min(seconds, limit.remaining_seconds)):
+            try:
+                request = self._line.recv()
+            except EOFError:
+                return True
+            if request is None:
+                return True
+            self._line.send(answer(request, context))
+        return False
+
+    def _result(self, called: "Future[str | None]") -> str | None:
+        try:
+            return called.result()
+        finally:
+            self.usable = not isinstance(called.exception(), BrokenProcessPool)
 
 
-class LimitedChildren:
-    """Child processes for handlers that have a timeout: each a pool of one, so that its death is nobody else's."""
+class Children:
+    """As many children as may run at a time, started when they are needed and used again."""
 
     def __init__(self, processes: int) -> None:
         self._free = threading.Semaphore(processes)
-        self._idle: SimpleQueue[Children] = SimpleQueue()
+        self._idle: SimpleQueue[Child] = SimpleQueue()
 
-    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit) -> object:
-        """Call the handler in a child as soon as one is free; see :meth:`Children.run_limited`."""
+    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit | None) -> object:
+        """Call the handler in a child as soon as one is free; see :meth:`Child.run`."""
         with self._free:
             child = self._idle_child()
             try:
-                result = child.run_limited(task, parameters, context, limit)
-            except (ChildDiedError, TaskTimeoutError):
-                child.close()
-                raise
-            except BaseException:
-                self._idle.put(child)
-                raise
-            self._idle.put(child)
-            return result
+                return child.run(task, parameters, context, limit)
+            finally:
+                if child.usable:
+                    self._idle.put(child)
+                else:
+                    child.close()
 
     def close(self) -> None:
         """Stop the idle children."""
@@ -110,24 +136,26 @@ class LimitedChildren:
             while True:
                 self._idle.get_nowait().close()
 
-    def _idle_child(self) -> Children:
+    def _idle_child(self) -> Child:
         try:
             return self._idle.get_nowait()
         except Empty:
-            return Children(1)
+            return Child()
 
 
 @contextmanager
 def _deaths(context: TaskExecutionContext) -> Iterator[None]:
     try:
         yield
-    except BrokenProcessPool as error:
+    except (BrokenProcessPool, BrokenPipeError, ConnectionResetError) as error:
         msg = f"the child process that ran task {context.task_index} of stage {context.stage_number} died"
         raise ChildDiedError(msg) from error
 
 
-def _result(task: Task[Any, Any], text: str | None) -> object:
-    return None if text is None or task.result_model is None else task.result_model.from_json(text)
+def _begin(line: "Connection[Any, Any]") -> None:
+    """Run in the child, first: keep its end of the line."""
+    global _line  # noqa: PLW0603  a process has one worker
+    _line = line
 
 
 def _import_in_child(module: str) -> int:
@@ -139,10 +167,14 @@ def _import_in_child(module: str) -> int:
 def _call_in_child(module: str, qualname: str, parameters: str, context: str) -> str | None:
     """Run in the child: find the task by where its own code stands, and call it."""
     task = cast("Task[Any, Any]", attrgetter(qualname)(importlib.import_module(module)))
-    given = TaskExecutionContext.from_json(context)
-    running_task.set(given)
-    called = task.function(task.parameter_model.from_json(parameters), given)
-    result = asyncio.run(called) if inspect.iscoroutine(called) else called
+    host = LineHost(cast("Connection[Any, Any]", _line), task)
+    try:
+        given = TaskExecutionContext.from_json(context).model_copy(update={"signal": host})
+        running_task.set(given)
+        called = task.function(task.parameter_model.from_json(parameters), given)
+        result = asyncio.run(called) if inspect.iscoroutine(called) else called
+    finally:
+        host.end()
     if result is None:
         return None
     if not isinstance(result, Contract) or type(result) is not task.result_model:

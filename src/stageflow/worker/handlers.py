@@ -13,12 +13,12 @@ from stageflow.workflow.task import Task
 
 if TYPE_CHECKING:
     from stageflow.worker.call_threads import CallThreads
-    from stageflow.worker.children import Children, LimitedChildren
+    from stageflow.worker.children import Children
     from stageflow.worker.event_loop import HandlerLoop
 
 
 class HandlerRunner:
-    """One event loop and one process pool for all slots of a worker, each loaded and started when it is first needed."""
+    """One event loop and some child processes for all slots of a worker, each loaded and started when it is first needed."""
 
     def __init__(self, processes: int, *, telemetry: Telemetry | None = None, stop_seconds: float = 5.0) -> None:
         self._processes = processes
@@ -28,7 +28,6 @@ class HandlerRunner:
         self._loop: HandlerLoop | None = None
         self._children: Children | None = None
         self._threads: CallThreads | None = None
-        self._limited_children: LimitedChildren | None = None
 
     def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
         """Call the handler and return what it returns; what it raises passes through.
@@ -41,7 +40,7 @@ class HandlerRunner:
         if task.is_async:
             return self._started_loop().run(task.function(parameters, context), context)
         if self.in_child(task):
-            return self._in_pool(task, parameters, context)
+            return self._in_other_process(task, parameters, context, None)
         result: object = task.function(parameters, context)
         return result
 
@@ -57,13 +56,12 @@ class HandlerRunner:
         """
         if "<locals>" in task.function.__qualname__:
             return self.run(task, parameters, context)
-        from stageflow.worker.children import ChildDiedError, Children  # noqa: PLC0415  loaded on first need
+        from stageflow.worker.children import Child, ChildDiedError  # noqa: PLC0415  loaded on first need
 
-        child = Children(1)
+        child = Child()
+        limit = None if task.timeout_seconds is None else TimeLimit(task.timeout_seconds, context.signal)
         try:
-            if task.timeout_seconds is not None:
-                return child.run_limited(task, parameters, context, TimeLimit(task.timeout_seconds, context.signal))
-            return child.run(task, parameters, context)
+            return child.run(task, parameters, context, limit)
         except ChildDiedError as error:
             msg = (
                 f"{error} alone, and workers died over it before; look for exhausted memory, a crash in native code, or a kill"
@@ -79,8 +77,8 @@ class HandlerRunner:
     def close(self) -> None:
         """Stop the loop, the child processes and the idle threads."""
         with self._lock:
-            started = (self._loop, self._children, self._threads, self._limited_children)
-            self._loop = self._children = self._threads = self._limited_children = None
+            started = (self._loop, self._children, self._threads)
+            self._loop = self._children = self._threads = None
         for each in started:
             if each is not None:
                 each.close()
@@ -109,7 +107,7 @@ class HandlerRunner:
         self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit
     ) -> object:
         if self.in_child(task):
-            return self._in_limited_child(task, parameters, context, limit)
+            return self._in_other_process(task, parameters, context, limit)
         from stageflow.worker.call_threads import LeftAloneError  # noqa: PLC0415  loaded on first need
 
         try:
@@ -128,28 +126,19 @@ class HandlerRunner:
             self._drop_blocked_loop()
             raise limit.error(context) from None
 
-    def _in_pool(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
-        from stageflow.worker.children import ChildDiedError  # noqa: PLC0415  loaded on first need
-
-        children = self._started_children()
-        try:
-            return children.run(task, parameters, context)
-        except ChildDiedError as error:
-            with self._lock:
-                if self._children is children:
-                    self._children = None
-            msg = f"{error}: it ran out of memory, or was killed"
-            raise RetryableTaskError(msg) from error
-
-    def _in_limited_child(
-        self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit
+    def _in_other_process(
+        self,
+        task: Task[Any, Any],
+        parameters: Contract,
+        context: TaskExecutionContext,
+        limit: TimeLimit | None,
     ) -> object:
-        from stageflow.worker.children import ChildDiedError, LimitedChildren  # noqa: PLC0415  loaded on first need
+        from stageflow.worker.children import ChildDiedError, Children  # noqa: PLC0415  loaded on first need
 
         with self._lock:
-            if self._limited_children is None:
-                self._limited_children = LimitedChildren(self._processes)
-            children = self._limited_children
+            if self._children is None:
+                self._children = Children(self._processes)
+            children = self._children
         try:
             return children.run(task, parameters, context, limit)
         except ChildDiedError as error:
@@ -180,11 +169,3 @@ class HandlerRunner:
             if self._threads is None:
                 self._threads = CallThreads(self._stop_seconds)
             return self._threads
-
-    def _started_children(self) -> "Children":
-        from stageflow.worker.children import Children  # noqa: PLC0415  loaded on first need
-
-        with self._lock:
-            if self._children is None:
-                self._children = Children(self._processes)
-            return self._children

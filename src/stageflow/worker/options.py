@@ -18,7 +18,7 @@ class WorkerOptions(Contract):
         grace_seconds: How long a stopping worker lets running handlers finish.
         recover_seconds: Time between rounds of recovery.
         death_budget: How many workers may die over one task before it is failed.
-        processes: Child processes for handlers declared ``cpu_bound``; as many again for those with a timeout.
+        processes: Child processes for handlers declared ``cpu_bound``.
         stop_seconds: How long a handler whose timeout is over may take to stop, before its thread is left alone.
     """
 
