@@ -19,6 +19,7 @@ class HandlerRunner:
     def __init__(self, processes: int) -> None:
         self._processes = processes
         self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
         self._loop: HandlerLoop | None = None
         self._children: Children | None = None
 
@@ -42,18 +43,15 @@ class HandlerRunner:
         """
         if "<locals>" in task.function.__qualname__:
             return self.run(task, parameters, context)
-        from stageflow.worker.children import ChildDiedError, Children  # noqa: PLC0415  loaded on first need
+        from stageflow.worker.children import ChildDiedError  # noqa: PLC0415  loaded on first need
 
-        child = Children(1)
         try:
-            return child.run(task, parameters, context)
+            return _run_in_own_child(task, parameters, context)
         except ChildDiedError as error:
             msg = (
                 f"{error} alone, and workers died over it before; look for exhausted memory, a crash in native code, or a kill"
             )
             raise PermanentTaskError(msg) from error
-        finally:
-            child.close()
 
     def close(self) -> None:
         """Stop the loop and the child processes."""
@@ -66,16 +64,26 @@ class HandlerRunner:
                 self._children = None
 
     def _in_pool(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
+        """Call the handler in the pool, and once more where the pool died, which may have been a neighbour's fault.
+
+        Raises:
+            RetryableTaskError: The child that ran this task and nothing else died too.
+        """
         from stageflow.worker.children import ChildDiedError  # noqa: PLC0415  loaded on first need
 
         children = self._started_children()
         try:
             return children.run(task, parameters, context)
-        except ChildDiedError as error:
+        except ChildDiedError:
             with self._lock:
                 if self._children is children:
                     self._children = None
-            msg = f"{error}: it ran out of memory, or was killed"
+        try:
+            # One after another: those that together need too much memory must not be found guilty together.
+            with self._one_at_a_time:
+                return _run_in_own_child(task, parameters, context)
+        except ChildDiedError as error:
+            msg = f"{error}, and it ran nothing else: it ran out of memory, crashed in native code, or was killed"
             raise RetryableTaskError(msg) from error
 
     def _started_loop(self) -> "HandlerLoop":
@@ -93,3 +101,13 @@ class HandlerRunner:
             if self._children is None:
                 self._children = Children(self._processes)
             return self._children
+
+
+def _run_in_own_child(task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> object:
+    from stageflow.worker.children import Children  # noqa: PLC0415  loaded on first need
+
+    child = Children(1)
+    try:
+        return child.run(task, parameters, context)
+    finally:
+        child.close()
