@@ -76,7 +76,7 @@ def opened_store(app: str | None, store: str | None, queue: str | None) -> Itera
 
 
 def find_job(app: Stageflow, job_id: str) -> JobRecord:
-    """Return the job with this id, or with the only id that begins so.
+    """Return the job with this id, or with the only id that begins so, as the list shows it: without its stage results.
 
     Raises:
         click.UsageError: The prefix is blank or fits several jobs.
@@ -92,7 +92,7 @@ def find_job(app: Stageflow, job_id: str) -> JobRecord:
     if len(matches) > 1:
         msg = f"{job_id!r} fits several jobs, such as {', '.join(match.job_id[:16] for match in matches)}; give more of the id"
         raise click.UsageError(msg)
-    return app.job(matches[0].job_id)
+    return matches[0]
 
 
 def find_stage(app: Stageflow, job: JobRecord, stage_number: int | None) -> int:
