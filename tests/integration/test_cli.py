@@ -4,10 +4,12 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -393,3 +395,70 @@ def test_the_rate_counts_from_the_first_look_and_says_what_is_left(setup: list[s
     assert 0 < Pace(begun).look(ended)[1] <= 100 / 0.001
     assert stage_line(begun.stages[0], 50.0) == "stage 1 squares: 100/200 done, 4 running, 0 failed, 50/s, 2 s left"
     assert stage_line(stage, 50.0) == "stage 1 squares: 200/200 done, 0 failed"
+
+
+LOOKS = [["jobs"], ["status", "a"], ["tasks", "a"], ["watch", "a"], ["cancel", "a"], ["check"], ["verify"]]
+_NEWER: LiteralString = "insert into stageflow.migrations (version, name, checksum) values (99, 'later', 'x')"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [(_NEWER, "newer|upgrade stageflow"), ("delete from stageflow.migrations", "restore its rows from a backup")],
+)
+def test_a_schema_that_does_not_fit_is_refused_by_every_command(postgres_dsn: str, change: LiteralString, said: str) -> None:
+    """Neither a newer schema nor one without records is read as if it were ours; each answer says what to do."""
+    assert call("migrate", "--store", postgres_dsn).exit_code == 0
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(change)
+    for arguments in [*LOOKS, ["demo"], ["migrate"]]:
+        answer = call(*arguments, "--store", postgres_dsn)
+        assert (arguments, answer.exit_code) == (arguments, 4), answer.output
+        assert re.search(said, answer.output), answer.output
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("insert into stageflow_migrations values (99, 'later', 'x', 0)", "or a newer one"),
+        ("delete from stageflow_migrations", "restore its rows from a backup"),
+    ],
+)
+def test_a_file_whose_schema_does_not_fit_is_refused_by_every_command(tmp_path: Path, change: str, said: str) -> None:
+    """The same in SQLite."""
+    url = f"sqlite:{tmp_path / 'unfit.db'}"
+    assert call("migrate", "--store", url).exit_code == 0
+    with closing(sqlite3.connect(tmp_path / "unfit.db", isolation_level=None)) as connection:
+        connection.execute(change)
+    for arguments in [*LOOKS, ["demo"], ["migrate"]]:
+        answer = call(*arguments, "--store", url)
+        assert (arguments, answer.exit_code) == (arguments, 4), answer.output
+        assert said in answer.output
+
+
+def test_migrate_does_not_call_a_drifted_schema_up_to_date(postgres_dsn: str) -> None:
+    """What no migration mends is said, with the command that names it."""
+    assert call("migrate", "--store", postgres_dsn).exit_code == 0
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("drop index stageflow.jobs_created")
+    answer = call("migrate", "--store", postgres_dsn)
+    assert answer.exit_code == 4
+    assert "run `stageflow verify`" in answer.output
+    assert "up to date" not in answer.output
+
+
+def test_a_module_that_exits_when_it_is_imported_is_a_usage_error(setup: list[str], tmp_path: Path) -> None:
+    """A script that runs at import must not look like a submission that went well."""
+    name = f"{setup[1].partition(':')[0]}_exits"
+    (tmp_path / f"{name}.py").write_text("import sys\nsys.exit(0)\n")
+    answer = call("submit", "squares", "--app", name, "--store", "sqlite::memory:")
+    assert answer.exit_code == 2
+    assert "it calls sys.exit(0)" in " ".join(answer.output.split())
+
+
+def test_a_store_that_is_no_database_exits_3(tmp_path: Path) -> None:
+    """A file of another kind is a store that cannot be used, whatever is asked of it."""
+    (tmp_path / "picture.db").write_bytes(b"no database" * 1000)
+    for arguments in (["jobs"], ["demo"], ["verify"], ["migrate"]):
+        answer = call(*arguments, "--store", f"sqlite:{tmp_path / 'picture.db'}")
+        assert (arguments, answer.exit_code) == (arguments, 3), answer.output
+        assert "no SQLite database" in answer.output

@@ -1,10 +1,14 @@
 """Rows that were altered by hand, and results that cannot be stored: the task or the job fails, with the reason."""
 
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
+from click.testing import CliRunner
 
 from stageflow import (
     BaseController,
@@ -22,6 +26,9 @@ from stageflow import (
     task,
     workflow,
 )
+from stageflow.cli import main
+from stageflow.errors import MalformedRowError
+from stageflow.repositories import Repositories
 from stageflow.testing.drain import drain_work
 
 registry = JobRegistry()
@@ -163,3 +170,66 @@ def test_an_earlier_stage_result_that_was_altered_fails_the_job_at_the_next_clos
     assert status == "failed"
     assert "Cannot close stage 2 - stage results invalid: " in error
     assert "the stored result of stage 1 is invalid at stage_number" in error
+
+
+def damage_one_of_two(repositories: Repositories, alter_rows: Callable[[str], None], table: str) -> tuple[str, str]:
+    """Create two jobs and make the parameters of the first no object; return their ids, the damaged one first."""
+    with_parameters = [Sizes(size=size) for size in (1, 2)]
+    damaged, whole = [repositories.jobs.create_job_from_params("texts", each, 1).job_id for each in with_parameters]
+    alter_rows(f"update {table} set parameters = '[1]', metadata = 'x' where job_id = '{damaged}'")  # noqa: S608  a test's own
+    return damaged, whole
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def damaged_pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str, str]]:
+    """Give the address of a store with a damaged and a whole job, and their ids."""
+    if request.param == "sqlite":
+        url, table = f"sqlite:{tmp_path / 'pair.db'}", "stageflow_jobs"
+        alter_rows: Callable[[str], None] = partial(alter, tmp_path / "pair.db")
+    else:
+        url, table = request.getfixturevalue("postgres_dsn"), "stageflow.jobs"
+
+        def alter_rows(statement: str) -> None:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(statement.encode())
+
+    with Stageflow(url, registry=registry) as made:
+        made.migrate()
+        yield url, *damage_one_of_two(made.repositories, alter_rows, table)
+
+
+def test_a_damaged_job_hides_no_other_and_is_named(damaged_pair: tuple[str, str, str]) -> None:
+    """The list shows both; what cannot be read is empty and named, and whoever works from the job is refused."""
+    url, damaged, whole = damaged_pair
+    with Stageflow(url, registry=registry) as app:
+        listed = {job.job_id: job for job in app.repositories.jobs.list_jobs()}
+        assert (listed[whole].parameters, listed[whole].damage) == ({"size": 2}, None)
+        assert listed[damaged].parameters == {}
+        assert re.match("parameters is no JSON object: .*; metadata is no JSON object: ", str(listed[damaged].damage))
+        with pytest.raises(MalformedRowError, match="stageflow cancel"):
+            app.job(damaged)
+    shown = CliRunner().invoke(main, ["jobs", "--store", url])
+    assert (shown.exit_code, shown.output.count("texts")) == (0, 2)
+    assert f"job {damaged[:16]} is damaged: parameters is no JSON object" in shown.output
+
+
+def test_a_damaged_job_is_cancelled(damaged_pair: tuple[str, str, str]) -> None:
+    """Ending a job needs nothing of what it holds."""
+    url, damaged, _ = damaged_pair
+    cancelled = CliRunner().invoke(main, ["cancel", damaged[:12], "--store", url])
+    assert (cancelled.exit_code, f"{damaged} cancelled" in cancelled.output) == (0, True)
+    assert "the job is damaged" in cancelled.output
+    assert CliRunner().invoke(main, ["jobs", "--status", "cancelled", "--store", url]).output.count("texts") == 1
+
+
+def test_a_job_with_a_malformed_stage_result_is_paused(app: Stageflow, path: Path) -> None:
+    """A status is changed whatever the stages left, and the answer names what it could not read."""
+    job_id = app.submit(CopyController, Sizes(size=1)).job.job_id
+    controller = registry.find(CopyController).controller
+    controller.process_job_queue_message(JobQueueMessage(job_id=job_id, job_type="copied_texts", stage_number=1))
+    first = TaskQueueMessage(job_id=job_id, job_type="copied_texts", task_type="text", stage_number=1, first=0, last=1)
+    controller.process_task_queue_message(first)
+    alter(path, """update stageflow_stages set stored_result = '{"task_count":"1"}' where stage_number = 1""")
+    paused = app.repositories.jobs.update_job_status_with_validation(job_id, JobStatus.PAUSED)
+    assert (paused.status, paused.stage_results) == (JobStatus.PAUSED, {})
+    assert "stage 1" in str(paused.damage)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
@@ -182,6 +183,22 @@ def test_a_cpu_bound_handler_must_be_a_plain_function_at_module_level() -> None:
 
     with pytest.raises(WorkflowDefinitionError, match=r"later.* is async, so it cannot be cpu_bound"):
         task("later", cpu_bound=True)(later)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t\n\u3000", "\u200b", "a\0b", "a\ud800", "a" * 201])
+def test_a_stage_has_a_name_that_can_be_seen_and_stored(name: str) -> None:
+    """Blank names, names that no store can hold and endless ones are refused where they are declared."""
+    with pytest.raises(WorkflowDefinitionError, match=r"stage 1 at .*test_authoring\.py:\d+ cannot be: name: "):
+        stage(1, name, task=spell)
+    assert stage(1, "é" * 200, task=spell).definition.name == "é" * 200
+
+
+@pytest.mark.parametrize("percent", ["95", True, None, 101, -1, float("nan")])
+def test_a_success_rate_is_a_number_of_percent(percent: Any) -> None:
+    """What only looks like a number is refused where the policy is made."""
+    with pytest.raises(ValidationError, match="minimum_success_rate"):
+        FailurePolicy.at_least(percent)
+    assert FailurePolicy.at_least(95).minimum_success_rate == 95.0
 
 
 def test_a_stage_carries_its_declaration() -> None:

@@ -27,7 +27,9 @@ class RepositoryFactory:
         connection_factory: ConnectionFactory | None = None,
         pool_size: int = 10,
     ) -> Repositories:
-        """Return the repositories of a store; nothing is connected yet, and the schema is not touched.
+        """Return the repositories of a store; nothing is connected yet, and no schema is touched, SQLite or not.
+
+        On a new store call ``repositories.store.migrate()`` first; a :class:`Stageflow` app does that for SQLite by itself.
 
         Args:
             store: ``sqlite:PATH``, ``sqlite::memory:`` or ``postgresql://…``.
@@ -78,7 +80,10 @@ def require_made(store: str) -> None:
         return
     opened = _create_store(store, None, 1)
     try:
-        if opened.verify().state is SchemaState.MISSING:
+        report = opened.verify()
+        if report.state is SchemaState.MISSING and report.drifts:
+            opened.check_schema()  # says better than this what there is
+        if report.state is SchemaState.MISSING:
             msg = (
                 f"there is no stageflow store at {opened.url}; correct the address, or make the store with "
                 f"`stageflow migrate --store {store}`"
@@ -116,6 +121,9 @@ def create_queue(url: str, *, credential: object | None = None) -> Queue:
 
 
 def _create_store(url: str, connection_factory: ConnectionFactory | None, pool_size: int) -> Store:
+    if "\0" in url:
+        msg = f"store {redact(url)!r} has a NUL in it, which no path or address can have; give it without"
+        raise InvalidValueError(msg)
     if connection_factory is not None or url.startswith(("postgresql://", "postgres://")):
         from stageflow.backends.postgres import PostgresStore  # noqa: PLC0415  psycopg is loaded on first need
 

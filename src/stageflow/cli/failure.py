@@ -19,6 +19,7 @@ from stageflow.errors import (
     SchemaVersionError,
     StageflowError,
     StoreUnreachableError,
+    StoreUnsuitableError,
     TaskNotFoundError,
     UnknownWorkflowError,
     WorkflowDefinitionError,
@@ -49,7 +50,7 @@ def exiting(command: Callable[P, int]) -> Callable[P, None]:
             code = command(*args, **kwargs)
         except SchemaVersionError as error:
             code = _tell(error, MIGRATION_NEEDED)
-        except (StoreUnreachableError, QueueUnreachableError, BlobStoreUnreachableError) as error:
+        except (StoreUnreachableError, StoreUnsuitableError, QueueUnreachableError, BlobStoreUnreachableError) as error:
             code = _tell(error, UNREACHABLE)
         except _CALLERS_MISTAKES as error:
             code = _tell(error, USAGE)

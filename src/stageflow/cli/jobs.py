@@ -104,7 +104,7 @@ def submit(job_type: str, app_name: str | None, store: str | None, queue: str | 
 def status(job_id: str, app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
     """Show where a job stands; JOB_ID may be the beginning of an id."""
     with opened_app(app_name, store, queue) as app:
-        job = find_job(app, job_id)
+        job = app.job(find_job(app, job_id).job_id)
         progress = job_progress(app.repositories, job)
         if as_json:
             print_json({**job_document(app.repositories, job), "stages": dump(progress)["stages"]})
@@ -166,6 +166,9 @@ def jobs(
                 for job in found
             ]
             print_table("jobs", ("job", "type", "status", "stage", "created (UTC)"), rows)
+            for job in found:
+                if job.damage is not None:
+                    click.echo(f"job {job.job_id[:16]} is damaged: {job.damage}; correct its row, or cancel it", err=True)
     return DONE
 
 
@@ -216,6 +219,8 @@ def cancel(job_id: str, reason: str, app_name: str | None, store: str | None, qu
             print_json(dump(job))
         else:
             click.echo(f"{job.job_id} {job.status}")
+            if job.damage is not None:
+                click.echo(f"the job is damaged: {job.damage}; correct its row to read it", err=True)
     return DONE
 
 

@@ -21,6 +21,7 @@ from stageflow.settings import read_settings
 from stageflow.worker import WorkerOptions
 from stageflow.workflow.registry import JobRegistry
 
+_MAIN = """`if __name__ == "__main__":`"""
 _PREFIX_MATCHES = 3
 
 
@@ -39,11 +40,16 @@ def opened_app(
 
     Args:
         needs_workflows: Refuse a registry without workflows.
-        makes_store: Make a SQLite store that is not there yet; a command that only looks must not.
+        makes_store: Make a SQLite store that is not there yet; a command that only looks must not, and checks the schema.
+
+    Raises:
+        SchemaVersionError: The schema does not fit this code.
     """
     settings = read_settings()
     found = registry if registry is not None else _registered(app, store, queue)
     if isinstance(found, Stageflow):
+        if not makes_store:
+            found.repositories.store.check_schema()
         yield found
         return
     if needs_workflows and not found.workflows():
@@ -58,6 +64,8 @@ def opened_app(
         queue=queue or settings.queue,
         options=options,
     ) as opened:
+        if not makes_store:
+            opened.repositories.store.check_schema()
         yield opened
 
 
@@ -76,7 +84,7 @@ def opened_store(app: str | None, store: str | None, queue: str | None) -> Itera
 
 
 def find_job(app: Stageflow, job_id: str) -> JobRecord:
-    """Return the job with this id, or with the only id that begins so.
+    """Return the job with this id, or with the only id that begins so, as the list shows it: without its stage results.
 
     Raises:
         click.UsageError: The prefix is blank or fits several jobs.
@@ -92,7 +100,7 @@ def find_job(app: Stageflow, job_id: str) -> JobRecord:
     if len(matches) > 1:
         msg = f"{job_id!r} fits several jobs, such as {', '.join(match.job_id[:16] for match in matches)}; give more of the id"
         raise click.UsageError(msg)
-    return app.job(matches[0].job_id)
+    return matches[0]
 
 
 def find_stage(app: Stageflow, job: JobRecord, stage_number: int | None) -> int:
@@ -146,6 +154,9 @@ def _imported(named: str, module_name: str) -> ModuleType:
     except ImportError as error:
         msg = f"--app {named}: {error}; name an importable module, or module:attribute"
         raise click.UsageError(msg) from error
+    except SystemExit as error:
+        msg = f"--app {named} cannot be imported: it calls sys.exit({error.code!r}); put what it runs under {_MAIN}"
+        raise click.UsageError(redact(msg)) from error
     except SyntaxError as error:
         msg = f"--app {named} cannot be imported: SyntaxError: {error}"
         raise click.UsageError(redact(msg)) from error

@@ -9,7 +9,7 @@ from stageflow.cli.upkeep import check, migrate, verify, worker
 
 
 @click.group(
-    epilog="Exit codes: 0 done, 1 job or check failed, 2 usage, 3 store or queue unreachable, 4 the schema needs migrate.",
+    epilog="Exit codes: 0 done, 1 job or check failed, 2 usage, 3 store or queue unreachable or unfit, 4 schema does not fit.",
 )
 @click.version_option(package_name="stageflow")
 def main() -> None:

@@ -9,7 +9,7 @@ from stageflow.cli.failure import DONE, FAILED, MIGRATION_NEEDED, exiting
 from stageflow.cli.loading import opened_app, opened_store
 from stageflow.cli.options import as_json, connecting
 from stageflow.cli.output import dump, print_json
-from stageflow.contracts.schema import SchemaReport, SchemaState
+from stageflow.contracts.schema import SCHEMA_VERSION, SchemaReport, SchemaState
 from stageflow.worker import Worker, WorkerOptions
 
 
@@ -50,7 +50,16 @@ def worker(
 def migrate(app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
     """Bring the store's schema to this version, and create missing queues."""
     with opened_app(app_name, store, queue, makes_store=True) as app:
-        return _report(app.migrate(), as_json=as_json)
+        app.migrate()
+        report = app.repositories.store.verify()
+        if report.up_to_date or as_json:
+            _report(report, as_json=as_json)
+        else:
+            differences = f"differs from what the migrations make ({len(report.drifts)} differences)"
+            click.echo(
+                f"schema version {report.version} is applied, but {differences}; run `stageflow verify` to have each named"
+            )
+    return DONE if report.up_to_date else MIGRATION_NEEDED
 
 
 @click.command()
@@ -70,7 +79,6 @@ def verify(app_name: str | None, store: str | None, queue: str | None, as_json: 
 def check(app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
     """Check the whole set-up: workflows, store, schema and queue."""
     with opened_app(app_name, store, queue) as app:
-        app.repositories.store.check_schema()
         now = app.repositories.store.now()
         waiting = None if app.queue is None else app.queue.probe()
         known = [f"{workflow.job_type} version {workflow.version}" for workflow in app.registry]
@@ -98,11 +106,22 @@ def _report(report: SchemaReport, *, as_json: bool) -> int:
         click.echo(f"schema version {report.version} is {report.state}")
         for drift in report.drifts:
             click.echo(f"- {drift}")
-        if report.state in {SchemaState.MISSING, SchemaState.OLDER}:
-            click.echo("run `stageflow migrate` on this store, or correct the address")
+        click.echo(_advice(report))
     if report.up_to_date:
         return DONE
     return FAILED if report.state is SchemaState.CURRENT else MIGRATION_NEEDED
+
+
+def _advice(report: SchemaReport) -> str:
+    match report.state:
+        case SchemaState.MISSING if report.drifts:
+            return "`stageflow migrate` cannot mend this"
+        case SchemaState.MISSING | SchemaState.OLDER:
+            return "run `stageflow migrate` on this store, or correct the address"
+        case SchemaState.NEWER:
+            return f"this stageflow knows version {SCHEMA_VERSION}; install the one that made the schema, or a newer one"
+        case SchemaState.CURRENT:
+            return "mend each as it says, then run `stageflow verify` again"
 
 
 def _stop_on_signals(working: Worker) -> None:

@@ -66,6 +66,8 @@ class JobRecord(LateContract):
         run: Raised by every resubmission.
         not_before: Nothing of the job starts earlier, by the store's clock.
         priority: Higher is claimed first.
+        damage: What of the row cannot be read and is left empty here, as a sentence. Only where jobs are listed or their status
+            is changed, which somebody must be able to do with a damaged job; whoever works from a job's contents is refused.
     """
 
     job_id: JobId
@@ -85,6 +87,7 @@ class JobRecord(LateContract):
     not_before: UtcDatetime | None = None
     created_at: UtcDatetime
     updated_at: UtcDatetime
+    damage: str | None = None
 
     @model_validator(mode="after")
     def _stage_numbers_agree(self) -> Self:

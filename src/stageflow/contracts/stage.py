@@ -1,11 +1,11 @@
 """A stage: declared, opened, advanced past. Its record and its result have files of their own, and are named here too."""
 
 from enum import StrEnum
-from typing import Final, Self
+from typing import Annotated, Final, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from stageflow.contracts.base import Contract, LateContract, TypeName
+from stageflow.contracts.base import Contract, LateContract, TypeName, checked_text
 from stageflow.contracts.lease import Lease
 from stageflow.contracts.retry import NO_RETRY, RetryPolicy
 from stageflow.contracts.stage_record import StageRecord
@@ -33,6 +33,17 @@ __all__ = [
 ]
 
 _PERCENT: Final = 100.0
+
+
+def _visible(name: str) -> str:
+    if not any(sign.isprintable() and not sign.isspace() for sign in name):
+        msg = "a name needs at least one visible character"
+        raise ValueError(msg)
+    return checked_text(name, "a name")
+
+
+StageName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_visible)]
+"""What a person reads of a stage: 1 to 200 characters, not all of them blank, and none that a store cannot hold."""
 
 
 class FailureMode(StrEnum):
@@ -78,8 +89,12 @@ class FailurePolicy(Contract):
 
     @classmethod
     def at_least(cls, percent: float) -> Self:
-        """At least ``percent`` (0-100) of the tasks must complete."""
-        return cls(mode=FailureMode.RATE, minimum_success_rate=float(percent))
+        """At least ``percent`` (0-100) of the tasks must complete.
+
+        Raises:
+            ValidationError: It is no number from 0 to 100.
+        """
+        return cls(mode=FailureMode.RATE, minimum_success_rate=percent)
 
     def passes(self, *, successful: int, total: int) -> bool:
         """Return whether a stage with these counts lets the job go on. A stage without tasks always does."""
@@ -102,7 +117,7 @@ class StageDefinition(Contract):
     """
 
     number: int = Field(ge=1)
-    name: str = Field(min_length=1, max_length=100)
+    name: StageName
     task_type: TypeName
     after: tuple[int, ...] = ()
     policy: FailurePolicy = FailurePolicy()
@@ -120,7 +135,7 @@ class NewStage(LateContract):
     """
 
     stage_number: int = Field(ge=1)
-    name: str = Field(min_length=1, max_length=100)
+    name: StageName
     task_type: TypeName
     fail_fast: bool = False
     minimum_success_rate: float | None = None

@@ -41,7 +41,10 @@ class JobStore(Protocol):
         limit: int,
         after: tuple[datetime, str] | None,
     ) -> list[JobRecord]:
-        """Return jobs newest first (created_at, then job_id, descending), from after a position on; no stage results."""
+        """Return jobs newest first (created_at, then job_id, descending), from after a position on; no stage results.
+
+        A job whose parameters, metadata or result are no JSON objects is listed with these empty, and its ``damage`` says so.
+        """
         ...
 
     def update_job(self, job_id: str, update: JobUpdate) -> bool:
@@ -51,7 +54,8 @@ class JobStore(Protocol):
     def change_job_status(self, job_id: str, new_status: JobStatus, update: JobUpdate) -> JobRecord | None:
         """Change a job's status under its row lock, guarded by the transition table; ``None`` where it does not exist.
 
-        Pausing and resuming hold and open the job's ranges. A job that becomes terminal has its waiting work closed.
+        Pausing and resuming hold and open the job's ranges. A job that becomes terminal has its waiting work closed. A damaged
+        job is changed like any other, and what of it cannot be read is named in the answer's ``damage``.
 
         Raises:
             InvalidTransitionError: The table forbids it, or the job has ended; nothing changed.

@@ -138,7 +138,7 @@ class JobRepository:
         limit: int = 100,
         after: JobRecord | None = None,
     ) -> list[JobRecord]:
-        """Return jobs, newest first, without their stage results.
+        """Return jobs, newest first, without their stage results; of a damaged one ``damage`` says what cannot be read.
 
         Args:
             status: Only jobs with this status.
@@ -172,6 +172,8 @@ class JobRepository:
         update: JobUpdate = _no_update,
     ) -> JobRecord:
         """Change a job's status as the transition table allows; the same status again changes nothing.
+
+        A damaged job is changed like any other, and what of it cannot be read is named in the answer's ``damage``.
 
         Raises:
             JobNotFoundError: The job does not exist.

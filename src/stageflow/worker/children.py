@@ -1,4 +1,4 @@
-"""Child processes that run handlers. Loaded when the first of them is needed; only JSON text goes in and out."""
+"""Child processes that run handlers. Loaded when the first of them is needed; only plain text goes in and out."""
 
 import asyncio
 import importlib
@@ -11,16 +11,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
 from operator import attrgetter
 from queue import Empty, SimpleQueue
 from typing import Any, Final, cast
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import TaskExecutionContext
-from stageflow.errors import PermanentTaskError, StageflowError
+from stageflow.errors import StageflowError
 from stageflow.telemetry import running_task
+from stageflow.worker.child_answer import Answer, answer_of, taken
 from stageflow.worker.child_line import LineHost, answer
 from stageflow.worker.limit import TimeLimit
 from stageflow.workflow.task import Task
@@ -63,8 +64,7 @@ class Child:
                 limit.start()
             called = self._call(task, parameters, context)
             if self._serve(context, math.inf if limit is None else limit.remaining_seconds, limit):
-                text = self._result(called)
-                return None if text is None or task.result_model is None else task.result_model.from_json(text)
+                return taken(task, self._result(called))
         with suppress(ProcessLookupError):
             os.kill(pid, _KILL)
         self._pool.shutdown()
@@ -82,7 +82,7 @@ class Child:
             self._far_end.close()  # the child alone has that end now, so that its death ends the line
         return self._pid
 
-    def _call(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> "Future[str | None]":
+    def _call(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext) -> "Future[Answer]":
         function = task.function
         return self._pool.submit(
             _call_in_child,
@@ -104,7 +104,7 @@ class Child:
             self._line.send(answer(request, context))
         return False
 
-    def _result(self, called: "Future[str | None]") -> str | None:
+    def _result(self, called: "Future[Answer]") -> Answer:
         try:
             return called.result()
         finally:
@@ -153,9 +153,13 @@ def _deaths(context: TaskExecutionContext) -> Iterator[None]:
 
 
 def _begin(line: "Connection[Any, Any]") -> None:
-    """Run in the child, first: keep its end of the line."""
+    """Run in the child, first: keep its end of the line, end with the worker, and leave Ctrl-C to it."""
     global _line  # noqa: PLW0603  a process has one worker
     _line = line
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), name="stageflow-orphan", daemon=True).start()
 
 
 def _import_in_child(module: str) -> int:
@@ -164,21 +168,23 @@ def _import_in_child(module: str) -> int:
     return os.getpid()
 
 
-def _call_in_child(module: str, qualname: str, parameters: str, context: str) -> str | None:
+def _call_in_child(module: str, qualname: str, parameters: str, context: str) -> Answer:
     """Run in the child: find the task by where its own code stands, and call it."""
     task = cast("Task[Any, Any]", attrgetter(qualname)(importlib.import_module(module)))
     host = LineHost(cast("Connection[Any, Any]", _line), task)
-    try:
+
+    def call() -> object:
         given = TaskExecutionContext.from_json(context).model_copy(update={"signal": host})
         running_task.set(given)
-        called = task.function(task.parameter_model.from_json(parameters), given)
-        result = asyncio.run(called) if inspect.iscoroutine(called) else called
+        called: object = task.function(task.parameter_model.from_json(parameters), given)
+        return asyncio.run(called) if task.is_async and inspect.iscoroutine(called) else called
+
+    try:
+        return answer_of(task, call)
     finally:
         host.end()
-    if result is None:
-        return None
-    if not isinstance(result, Contract) or type(result) is not task.result_model:
-        wanted = "None" if task.result_model is None else task.result_model.__name__
-        msg = f"task {task.task_type!r} must return {wanted}, it returned {type(result).__name__}; correct {task.where}"
-        raise PermanentTaskError(msg)
-    return result.to_json()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -142,7 +142,7 @@ class HandlerRunner:
         try:
             return children.run(task, parameters, context, limit)
         except ChildDiedError as error:
-            msg = f"{error}: it ran out of memory, or was killed"
+            msg = f"{error}, and it ran nothing else: it ran out of memory, crashed in native code, or was killed"
             raise RetryableTaskError(msg) from error
 
     def _started_loop(self) -> "HandlerLoop":

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from stageflow.backends.postgres.arrays import dense_array, flag_array, number_array, packed
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.rows import job_from_row, stage_from_row, task_result_from_row
+from stageflow.backends.postgres.rows import job_from_row, seen_job_from_row, stage_from_row, task_result_from_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.base import JsonObject, checked_json
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
@@ -60,13 +60,28 @@ class Jobs(Part):
 
     def get_jobs(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Return those jobs that exist, in the order asked, with their stage results hydrated."""
+        return [job_from_row(rows[0], _stage_results(rows, task_rows)) for rows, task_rows in self._read_jobs(job_ids)]
+
+    def _see_job(self, job_id: str) -> JobRecord:
+        """Return a job that exists with what can be read of it; its ``damage`` names the rest."""
+        damages: list[str] = []
+        ((rows, task_rows),) = self._read_jobs([job_id])
+        try:
+            results = _stage_results(rows, task_rows)
+        except StageResultsInvalidError as error:
+            results = {}
+            damages.append(str(error))
+        return seen_job_from_row(rows[0], results, damages)
+
+    def _read_jobs(self, job_ids: Sequence[str]) -> list[tuple[list[TupleRow], dict[int, list[TupleRow]]]]:
+        """Return for each job that exists its rows, one for each stage, and those of the tasks of all narrow stages."""
         rows = self._database.read(query("get_jobs"), (list(dict.fromkeys(job_ids)),))
         narrow = [row[16] for row in rows if row[20] is not None and 0 < row[19] <= HYDRATED_RESULTS]
         task_rows: dict[int, list[TupleRow]] = {}
         if narrow:
             for row in self._database.read(query("list_stage_results"), (dense_array(narrow),)):
                 task_rows.setdefault(row[0], []).append(row[1:])
-        return [_hydrated(list(group), task_rows) for _, group in groupby(rows, key=lambda row: row[0])]
+        return [(list(group), task_rows) for _, group in groupby(rows, key=lambda row: row[0])]
 
     def get_job_states(self, job_ids: Sequence[str]) -> list[JobState]:
         """Return those jobs that exist, in the order asked, each with the stages of its present run."""
@@ -82,7 +97,7 @@ class Jobs(Part):
         limit: int,
         after: tuple[datetime, str] | None,
     ) -> list[JobRecord]:
-        """Return jobs newest first, from after a position on; no stage results."""
+        """Return jobs newest first, from after a position on; no stage results; ``damage`` says what cannot be read."""
         statement: LiteralString = query("list_jobs")
         parameters: list[object] = [limit]
         if status is not None:
@@ -98,7 +113,7 @@ class Jobs(Part):
             parameters.extend(after)
             statement += f" and (j.created_at, j.job_id) < (${len(parameters) - 1}::timestamptz, ${len(parameters)})"
         statement += " order by j.created_at desc, j.job_id desc limit $1::integer"
-        return [job_from_row(row, {}) for row in self._database.read(statement, parameters)]
+        return [seen_job_from_row(row, {}, []) for row in self._database.read(statement, parameters)]
 
     def update_job(self, job_id: str, update: JobUpdate) -> bool:
         """Change a job's fields; ``False`` where there is no such job."""
@@ -107,7 +122,7 @@ class Jobs(Part):
     def change_job_status(self, job_id: str, new_status: JobStatus, update: JobUpdate) -> JobRecord | None:
         """Change a job's status under its row lock, guarded by the transition table; ``None`` where it does not exist."""
         ((found,),) = self._database.write(query("change_job_status"), (job_id, new_status.value, *_fields(update)))
-        return self.get_jobs([job_id])[0] if found else None
+        return self._see_job(job_id) if found else None
 
     def end_job(self, ending: JobEnding) -> bool:
         """Fail or cancel a job; ``False``: it had ended, or the token is stale."""
@@ -178,7 +193,7 @@ def _fields(update: JobUpdate) -> tuple[str | None, str | None, str | None]:
     )
 
 
-def _hydrated(rows: list[TupleRow], task_rows: dict[int, list[TupleRow]]) -> JobRecord:
+def _stage_results(rows: list[TupleRow], task_rows: dict[int, list[TupleRow]]) -> dict[str, StageResultContract]:
     results: dict[str, StageResultContract] = {}
     for row in rows:
         job_id, (stage_id, number, task_type, count, text) = row[0], row[_JOB_COLUMNS:]
@@ -193,4 +208,4 @@ def _hydrated(rows: list[TupleRow], task_rows: dict[int, list[TupleRow]]) -> Job
             msg = f"job {job_id}: {error}; correct the row, or submit the work as another job"
             raise StageResultsInvalidError(msg) from error
         results[result.stage_key] = result
-    return job_from_row(rows[0], results)
+    return results

@@ -26,6 +26,12 @@ create table if not exists stageflow.functions (
 """
 
 
+UNRECORDED: Final = (
+    "the schema has stageflow's tables, but stageflow.migrations names no migration that made them; restore its rows from a "
+    "backup, or drop the schema, which loses every job, and run `stageflow migrate`"
+)
+
+
 @dataclass(frozen=True)
 class Migration:
     """A migration file ``<version>_<name>.sql``."""
@@ -63,10 +69,12 @@ class Applied:
     Attributes:
         checksums: Of the migrations, by version.
         stale_functions: Functions that are not (or no longer) what this code brings.
+        unrecorded: Whether there are tables of stageflow, but no record of the migrations that made them.
     """
 
     checksums: dict[int, str]
     stale_functions: list[str]
+    unrecorded: bool
 
     @property
     def version(self) -> int:
@@ -90,23 +98,27 @@ class Applied:
 def read_applied(connection: Connection) -> Applied:
     """Read the bookkeeping of a database."""
     cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
-    if cursor.execute(query("has_bookkeeping")).fetchone() != (True,):
-        return Applied(checksums={}, stale_functions=sorted(functions()))
+    ((has_bookkeeping, has_tables),) = cursor.execute(query("has_bookkeeping")).fetchall()
+    if not has_bookkeeping:
+        return Applied(checksums={}, stale_functions=sorted(functions()), unrecorded=has_tables)
     checksums: dict[int, str] = dict(cursor.execute(query("list_migrations")).fetchall())
     recorded = {name: (text, intact) for name, text, intact in cursor.execute(query("list_functions")).fetchall()}
     stale = [name for name, text in functions().items() if recorded.get(name) != (checksum(text), True)]
-    return Applied(checksums=checksums, stale_functions=sorted(stale))
+    return Applied(checksums=checksums, stale_functions=sorted(stale), unrecorded=has_tables and not checksums)
 
 
 def apply(connection: Connection) -> Applied:
     """Bring a database to the newest version, in one transaction; does nothing where it is there.
 
     Raises:
-        SchemaVersionError: The database is newer than this code, or a migration was changed after it was applied.
+        SchemaVersionError: The database is newer than this code, a migration was changed after it was applied, or no record is
+            left of those that were.
     """
     with connection.transaction():
         connection.execute("select pg_advisory_xact_lock(%s)", (_LOCK,))
         before = read_applied(connection)
+        if before.unrecorded:
+            raise SchemaVersionError(UNRECORDED)
         if before.state is SchemaState.NEWER:
             msg = f"the schema has version {before.version}, this code knows {SCHEMA_VERSION}; upgrade stageflow"
             raise SchemaVersionError(msg)

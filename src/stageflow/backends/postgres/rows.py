@@ -72,7 +72,27 @@ def lease_from_row(row: tuple[Any, ...]) -> Lease:
 
 
 def job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract]) -> JobRecord:
-    """Read the 16 columns of a job."""
+    """Read the 16 columns of a job.
+
+    Raises:
+        MalformedRowError: They are not what the contract says.
+    """
+    damages: list[str] = []
+    job = seen_job_from_row(row, stage_results, damages)
+    if damages:
+        msg = f"job {row[0]}: {job.damage}. The row was written by something else: correct it, or run `stageflow cancel`."
+        raise MalformedRowError(msg)
+    return job
+
+
+def seen_job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract], damages: list[str]) -> JobRecord:
+    """Read what can be read of the 16 columns of a job; what cannot is added to ``damages``, which the job then names.
+
+    Raises:
+        MalformedRowError: Something besides its JSON objects is not what the contract says.
+    """
+    parameters, metadata = _seen_object(row[7], "parameters", damages), _seen_object(row[8], "metadata", damages)
+    result_data = None if row[9] is None else _seen_object(row[9], "result_data", damages)
     return _from_row(
         "job",
         row[0],
@@ -84,18 +104,27 @@ def job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract]) -
             run=row[4],
             stage=row[5],
             total_stages=row[6],
-            parameters=_required_object(row[7]),
+            parameters=parameters,
             stage_results=stage_results,
-            metadata=_required_object(row[8]),
-            result_data=json_object(row[9]),
+            metadata=metadata,
+            result_data=result_data,
             error_details=row[10],
             idempotency_key=row[11],
             priority=row[12],
             not_before=row[13],
             created_at=row[14],
             updated_at=row[15],
+            damage="; ".join(damages) or None,
         ),
     )
+
+
+def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
+    try:
+        return _required_object(text)
+    except ValidationError as error:
+        damages.append(f"{column} is no JSON object: {error.errors(include_url=False, include_input=False)[0]['msg']}")
+        return {}
 
 
 def stage_from_row(row: TupleRow) -> StageRecord:

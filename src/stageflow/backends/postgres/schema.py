@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import psycopg
 
-from stageflow.backends.postgres.migrations import Applied, apply, read_applied
+from stageflow.backends.postgres.migrations import UNRECORDED, Applied, apply, read_applied
 from stageflow.backends.postgres.part import Part
 from stageflow.backends.postgres.pool import Connection
 from stageflow.backends.postgres.verify import find_drifts
@@ -45,6 +45,8 @@ class Schema(Part):
     def _problem(self, applied: Applied) -> str | None:
         url = self._database.url
         match applied.state:
+            case SchemaState.MISSING if applied.unrecorded:
+                return f"at {url}: {UNRECORDED}"
             case SchemaState.MISSING:
                 return f"there is no stageflow schema at {url}; run `stageflow migrate --store {url}`"
             case SchemaState.OLDER:

@@ -7,7 +7,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from stageflow.backends.postgres.migrations import BOOKKEEPING, SCHEMA, Applied, functions, migrations
+from stageflow.backends.postgres.migrations import BOOKKEEPING, SCHEMA, UNRECORDED, Applied, functions, migrations
 from stageflow.backends.postgres.pool import Connection
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.schema import SchemaState
@@ -22,7 +22,7 @@ def find_drifts(connection: Connection, applied: Applied) -> list[str]:
     The reference is built beside it, in a schema of its own, in a transaction that is rolled back.
     """
     if applied.state is SchemaState.MISSING:
-        return []
+        return [UNRECORDED] if applied.unrecorded else []
     drifts = [
         f"migration {item.version} ({item.name}) was changed after it was applied; install the release that it came with"
         for item in applied.changed_migrations()

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from stageflow.backends.sqlite.barrier import close_waiting, drop_control
 from stageflow.backends.sqlite.connection import Transaction
-from stageflow.backends.sqlite.jobs import apply_update, read_jobs
+from stageflow.backends.sqlite.jobs import apply_update, see_job
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, delete_range, get_leased, hold_range
 from stageflow.backends.sqlite.stages import open_stages, store_stage_result
@@ -129,7 +129,7 @@ class SqliteEnding(StorePart):
             elif new_status is not current:
                 _move(tx, job_id, current, new_status)
             apply_update(tx, job_id, update)
-            return read_jobs(tx, [job_id])[0]
+            return see_job(tx, job_id)
 
 
 def end_open_job(tx: Transaction, ending: JobEnding) -> bool:

@@ -62,4 +62,9 @@ def translate(error: sqlite3.Error, url: str) -> StageflowError:
 
 def schema_missing(url: str, reason: str) -> SchemaVersionError:
     """Return the error of a store without the tables that this code needs."""
-    return SchemaVersionError(f"the store {url} has no schema that fits ({reason}); run `stageflow migrate --store {url}`")
+    return SchemaVersionError(f"the store {url} has no schema that fits ({reason}); {how_to_migrate(url)}")
+
+
+def how_to_migrate(url: str) -> str:
+    """Return what to do about a schema that is missing or too old; no other process reaches a store in memory."""
+    return "call `migrate()` on this store first" if url.endswith(":memory:") else f"run `stageflow migrate --store {url}`"

@@ -9,7 +9,7 @@ from stageflow.backends.sqlite.clock import from_micros, to_micros
 from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import json_list
-from stageflow.backends.sqlite.rows import JOB, STAGES_OF_RUN, to_job_record, to_stage_record
+from stageflow.backends.sqlite.rows import JOB, STAGES_OF_RUN, to_job_record, to_seen_job, to_stage_record
 from stageflow.backends.sqlite.stages import INSERT_STAGE, stage_values
 from stageflow.backends.sqlite.tasks import read_task_results
 from stageflow.contracts.base import JsonObject, checked_json
@@ -99,7 +99,10 @@ class SqliteJobs(StorePart):
         limit: int,
         after: tuple[datetime, str] | None,
     ) -> list[JobRecord]:
-        """Return jobs newest first (created_at, then job_id, descending), from after a position on; no stage results."""
+        """Return jobs newest first (created_at, then job_id, descending), from after a position on; no stage results.
+
+        A job whose parameters, metadata or result are no JSON objects is listed with these empty, and its ``damage`` says so.
+        """
         conditions = ["substr(job_id, 1, ?) = ?"]
         values: list[str | int] = [len(id_prefix), id_prefix]
         if status is not None:
@@ -117,7 +120,7 @@ class SqliteJobs(StorePart):
                 f"{JOB} where {where} {_NEWEST_FIRST}",
                 (*values, limit),
             )
-        return [to_job_record(row, {}) for row in rows]
+        return [to_seen_job(row, {}, []) for row in rows]
 
     def update_job(self, job_id: str, update: JobUpdate) -> bool:
         """Change a job's fields; ``False`` where there is no such job."""
@@ -144,6 +147,18 @@ def read_jobs(tx: Transaction, job_ids: Sequence[str]) -> list[JobRecord]:
         for job_id in dict.fromkeys(job_ids)
         if job_id in found
     ]
+
+
+def see_job(tx: Transaction, job_id: str) -> JobRecord:
+    """Return a job that exists with what can be read of it; its ``damage`` names the rest."""
+    damages: list[str] = []
+    row = tx.rows(_ASKED_JOBS, (json_list([job_id]),))[0]
+    try:
+        results = _read_stage_results(tx, job_id, row[4])
+    except StageResultsInvalidError as error:
+        results = {}
+        damages.append(str(error))
+    return to_seen_job(row, results, damages)
 
 
 def _read_stage_results(tx: Transaction, job_id: str, run: int) -> dict[str, StageResultContract]:

@@ -124,7 +124,23 @@ def to_job_record(row: Row, stage_results: dict[str, StageResultContract]) -> Jo
     Raises:
         MalformedRowError: It is not what the contract says.
     """
+    damages: list[str] = []
+    job = to_seen_job(row, stage_results, damages)
+    if damages:
+        msg = f"job {row[0]}: {job.damage}. The row was written by something else: correct it, or run `stageflow cancel`."
+        raise MalformedRowError(msg)
+    return job
+
+
+def to_seen_job(row: Row, stage_results: dict[str, StageResultContract], damages: list[str]) -> JobRecord:
+    """Return a row of :data:`JOB` with what can be read of it; what cannot is added to ``damages``, which the job then names.
+
+    Raises:
+        MalformedRowError: Something besides its JSON objects is not what the contract says.
+    """
     what = f"job {row[0]}"
+    parameters, metadata = _seen_object(row[7], "parameters", damages), _seen_object(row[8], "metadata", damages)
+    result_data = None if row[9] is None else _seen_object(row[9], "result_data", damages)
     try:
         return JobRecord(
             job_id=row[0],
@@ -134,9 +150,9 @@ def to_job_record(row: Row, stage_results: dict[str, StageResultContract]) -> Jo
             run=row[4],
             stage=row[5],
             total_stages=row[6],
-            parameters=read_object(row[7], f"parameters of {what}"),
-            metadata=read_object(row[8], f"metadata of {what}"),
-            result_data=None if row[9] is None else read_object(row[9], f"result_data of {what}"),
+            parameters=parameters,
+            metadata=metadata,
+            result_data=result_data,
             error_details=row[10],
             idempotency_key=row[11],
             priority=row[12],
@@ -144,9 +160,18 @@ def to_job_record(row: Row, stage_results: dict[str, StageResultContract]) -> Jo
             created_at=from_micros(row[14]),
             updated_at=from_micros(row[15]),
             stage_results=stage_results,
+            damage="; ".join(damages) or None,
         )
     except ValidationError as error:
         raise _malformed(what, error) from error
+
+
+def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
+    try:
+        return _json_object.validate_json(text)
+    except ValidationError as error:
+        damages.append(f"{column} is no JSON object: {error.errors(include_url=False, include_input=False)[0]['msg']}")
+        return {}
 
 
 def to_result_rows(outcomes: Iterable[Outcome]) -> list[ResultRow]:

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.failure import how_to_migrate
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.verify import find_drifts, read_catalog
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaReport, SchemaState
@@ -15,6 +16,11 @@ from stageflow.errors import SchemaVersionError
 _MIGRATIONS_TABLE: Final = (
     "create table if not exists stageflow_migrations (version integer primary key not null, name text not null,"
     " checksum text not null, applied_at integer not null) strict"
+)
+
+_UNRECORDED: Final = (
+    "there are stageflow's tables, but stageflow_migrations names no migration that made them; restore its rows from a backup, "
+    "or begin with another file"
 )
 
 
@@ -38,13 +44,13 @@ class SqliteSchema(StorePart):
         """Apply the migrations that are missing, each once, in order, in one transaction; safe to call from many processes.
 
         Raises:
-            SchemaVersionError: The schema is newer than this code.
+            SchemaVersionError: The schema is newer than this code, or no record is left of the migrations that made it.
         """
         with self._database.transaction(create=True) as tx:
             tx.run(_MIGRATIONS_TABLE)
             present = _version_of(tx)
-            if present > SCHEMA_VERSION:
-                raise self._unfit(present)
+            if present > SCHEMA_VERSION or _is_unrecorded(tx, present):
+                raise self._unfit(present, unrecorded=present == 0)
             for migration in read_migrations():
                 if migration.version > present:
                     _apply(tx, migration)
@@ -57,7 +63,8 @@ class SqliteSchema(StorePart):
         with self._database.reading() as tx:
             present = _version_of(tx)
             if present == 0:
-                return SchemaReport(state=SchemaState.MISSING, version=0, drifts=[])
+                drifts = [_UNRECORDED] if _is_unrecorded(tx, present) else []
+                return SchemaReport(state=SchemaState.MISSING, version=0, drifts=drifts)
             catalog = read_catalog(tx)
             applied: dict[int, str] = dict(tx.rows("select version, checksum from stageflow_migrations"))
         drifts = find_drifts(_reference(present), catalog) if present <= SCHEMA_VERSION else []
@@ -74,28 +81,28 @@ class SqliteSchema(StorePart):
         Raises:
             SchemaVersionError: It cannot; the message says what to do.
         """
-        present = 0
+        present, unrecorded = 0, False
         if self._database.exists():
             with self._database.reading() as tx:
                 present = _version_of(tx)
+                unrecorded = _is_unrecorded(tx, present)
         if present != SCHEMA_VERSION:
-            raise self._unfit(present)
+            raise self._unfit(present, unrecorded=unrecorded)
 
-    def _unfit(self, present: int) -> SchemaVersionError:
+    def _unfit(self, present: int, *, unrecorded: bool) -> SchemaVersionError:
         url = self._database.url
         match _state_of(present):
+            case SchemaState.MISSING if unrecorded:
+                msg = f"the store {url}: {_UNRECORDED}"
             case SchemaState.MISSING:
-                msg = f"the store {url} has no schema; run `stageflow migrate --store {url}`"
+                msg = f"the store {url} has no schema; {how_to_migrate(url)}"
             case SchemaState.NEWER:
                 msg = (
                     f"the store {url} has schema version {present}, and this code knows {SCHEMA_VERSION}; "
                     f"install the stageflow that made it, or a newer one"
                 )
             case _:
-                msg = (
-                    f"the store {url} has schema version {present}, older than {SCHEMA_VERSION}; "
-                    f"run `stageflow migrate --store {url}`"
-                )
+                msg = f"the store {url} has schema version {present}, older than {SCHEMA_VERSION}; {how_to_migrate(url)}"
         return SchemaVersionError(msg)
 
 
@@ -111,6 +118,12 @@ def _version_of(tx: Transaction) -> int:
         return 0
     row = tx.row("select coalesce(max(version), 0) from stageflow_migrations")
     return 0 if row is None else int(row[0])
+
+
+def _is_unrecorded(tx: Transaction, version: int) -> bool:
+    """Return whether there are tables of stageflow, but no record of the migrations that made them."""
+    tables = "select 1 from sqlite_schema where type = 'table' and name = 'stageflow_jobs'"
+    return version == 0 and tx.row(tables) is not None
 
 
 def _state_of(version: int) -> SchemaState:
