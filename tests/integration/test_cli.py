@@ -393,3 +393,20 @@ def test_the_rate_counts_from_the_first_look_and_says_what_is_left(setup: list[s
     assert 0 < Pace(begun).look(ended)[1] <= 100 / 0.001
     assert stage_line(begun.stages[0], 50.0) == "stage 1 squares: 100/200 done, 4 running, 0 failed, 50/s, 2 s left"
     assert stage_line(stage, 50.0) == "stage 1 squares: 200/200 done, 0 failed"
+
+
+def test_a_job_is_explained_for_people_and_for_programs(setup: list[str]) -> None:
+    """Nobody works on the first, the second failed; the exit code says which."""
+    waiting = json.loads(call("submit", "squares", "--parameters", '{"count": 1}', "--json", *setup).stdout)["job"]["job_id"]
+    answer = call("explain", waiting[:16], *setup)
+    assert answer.exit_code == 0
+    assert "no live worker knows squares/1; none runs" in answer.stdout
+    assert "next: start a worker that registers workflow squares version 1" in answer.stdout
+    kinds = [finding["kind"] for finding in json.loads(call("explain", waiting, "--json", *setup).stdout)["findings"]]
+    assert kinds == ["job_open", "planning", "no_worker"]
+    assert call("run", "squares", "--parameters", '{"count": 3, "bad": 1}', *setup).exit_code == 1
+    failed = json.loads(call("jobs", "--status", "failed", "--json", *setup).stdout)[0]["job_id"]
+    answer = call("explain", failed, *setup)
+    assert answer.exit_code == 1
+    assert "task 1 failed in its attempt 1: ValueError: password=*** is wrong" in answer.stdout
+    assert "hunter2" not in answer.stdout

@@ -16,7 +16,7 @@ from stageflow.contracts.submission import Submission, SubmitOptions
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.recover import recover_work
 from stageflow.engine.submit import cancel_job, submit_jobs
-from stageflow.insights import JobProgress, job_progress
+from stageflow.insights import Explanation, JobProgress, explain_job, job_progress
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -137,6 +137,15 @@ class Stageflow:
     def progress(self, job_id: str) -> JobProgress:
         """Return how far a job is."""
         return job_progress(self.repositories, self.job(job_id))
+
+    @enforce_contract
+    def explain(self, job_id: str) -> Explanation:
+        """Return why a job is not moving, that it is, or how it ended: from effect to cause, with times and a next step.
+
+        Raises:
+            JobNotFoundError: There is none with this id.
+        """
+        return explain_job(self.repositories, self.registry, job_id, queue=self.queue)
 
     @enforce_contract
     def wait(self, job_id: str, *, timeout: float | None = None) -> JobResult:

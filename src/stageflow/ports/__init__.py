@@ -9,6 +9,7 @@ from stageflow.ports.blobs import BlobStore
 from stageflow.ports.clock import Clock
 from stageflow.ports.completions import CompletionStore
 from stageflow.ports.engine import Engine
+from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
 from stageflow.ports.outbox import OutboxStore
@@ -24,6 +25,7 @@ __all__ = [
     "Clock",
     "CompletionStore",
     "Engine",
+    "InsightStore",
     "JobStore",
     "LeaseStore",
     "OutboxStore",

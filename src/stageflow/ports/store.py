@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Protocol
 
 from stageflow.ports.completions import CompletionStore
+from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
 from stageflow.ports.outbox import OutboxStore
@@ -13,7 +14,7 @@ from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
 
 
-class Store(JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, OutboxStore, SchemaStore, Protocol):
+class Store(JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, OutboxStore, SchemaStore, InsightStore, Protocol):
     """A database, whole."""
 
     @property

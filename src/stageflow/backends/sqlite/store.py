@@ -8,6 +8,7 @@ from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.completion import SqliteCompletion
 from stageflow.backends.sqlite.ending import SqliteEnding
 from stageflow.backends.sqlite.holding import SqliteHolding
+from stageflow.backends.sqlite.insights import SqliteInsights
 from stageflow.backends.sqlite.jobs import SqliteJobs
 from stageflow.backends.sqlite.leases import SqliteClaims
 from stageflow.backends.sqlite.named import SqliteNamedClaims
@@ -32,6 +33,7 @@ class SqliteStore(
     SqliteAdvance,
     SqliteEnding,
     SqliteOutbox,
+    SqliteInsights,
     SqliteSchema,
 ):
     """A store in one SQLite file, or in memory (``":memory:"``), shared by all threads of the process.

@@ -9,6 +9,7 @@ from stageflow.testing.conformance.ending import JobCompletionConformance
 from stageflow.testing.conformance.fencing import FencingConformance
 from stageflow.testing.conformance.groups import GroupConformance
 from stageflow.testing.conformance.halting import CloseTaskConformance, PolicyConformance
+from stageflow.testing.conformance.insights import OpenWorkConformance
 from stageflow.testing.conformance.job_status import EndJobConformance, JobStatusConformance
 from stageflow.testing.conformance.jobs import JobConformance
 from stageflow.testing.conformance.leases import HeartbeatConformance, ReturnConformance
@@ -65,6 +66,7 @@ class StoreConformance(
     OutboxConformance,
     DeadLetterConformance,
     WorkerConformance,
+    OpenWorkConformance,
     ClockConformance,
     WakeupConformance,
     ScheduleConformance,
