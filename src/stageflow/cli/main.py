@@ -3,7 +3,7 @@
 import click
 
 from stageflow.cli.jobs import cancel, demo, explain, jobs, run, status, submit, tasks, watch
-from stageflow.cli.upkeep import check, migrate, verify, worker
+from stageflow.cli.upkeep import check, doctor, migrate, verify, worker
 
 
 @click.group(
@@ -14,5 +14,5 @@ def main() -> None:
     """Durable multi-stage jobs."""
 
 
-for command in (demo, run, submit, worker, status, explain, watch, jobs, tasks, cancel, migrate, verify, check):
+for command in (demo, run, submit, worker, status, explain, watch, jobs, tasks, cancel, migrate, verify, check, doctor):
     main.add_command(command)

@@ -89,6 +89,27 @@ def check(app_name: str | None, store: str | None, queue: str | None, as_json: b
     return DONE
 
 
+@click.command()
+@click.option("--repair", is_flag=True, help="Mend counters, and tasks and stages that nothing moves.")
+@connecting
+@as_json
+@exiting
+def doctor(repair: bool, app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  flags
+    """Compare rows with counters, and name what is late or lost; exit code 1 where something is wrong."""
+    with opened_app(app_name, store, queue) as app:
+        diagnosis = app.doctor(repair=repair)
+    if as_json:
+        print_json({**dump(diagnosis), "healthy": diagnosis.healthy})
+    else:
+        click.echo(f"looked at {diagnosis.audited_stages} open stages of {diagnosis.audited_jobs} jobs that have not ended")
+        for ailment in diagnosis.ailments:
+            click.echo(f"- {'mended: ' if ailment.mended else ''}{ailment.text}")
+            if not ailment.mended:
+                click.echo(f"  next: {ailment.advice}")
+        click.echo("nothing is wrong" if diagnosis.healthy else "something is wrong; see above")
+    return DONE if diagnosis.healthy else FAILED
+
+
 def _report(report: SchemaReport, *, as_json: bool) -> int:
     if as_json:
         print_json({**dump(report), "up_to_date": report.up_to_date})

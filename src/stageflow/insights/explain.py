@@ -11,7 +11,7 @@ from stageflow.errors import QueueUnreachableError
 from stageflow.insights.case import Case, read_case
 from stageflow.insights.explanation import Explanation, Finding, FindingKind
 from stageflow.insights.reasons import explain_group
-from stageflow.insights.words import clock_time, counted, duration, last_line
+from stageflow.insights.words import clock_time, counted, duration, last_line, verb
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.workflow.registry import JobRegistry
@@ -181,7 +181,11 @@ def _explain_gap(case: Case, stage: StageRecord) -> Iterator[Finding]:
     groups = case.groups_of(stage)
     open_tasks = sum(group.task_count for group in groups if group.kind is WorkKind.TASK)
     if not groups:
-        what = f"{counted(stage.remaining)} remain" if stage.remaining else "all its tasks have ended"
+        what = (
+            f"{counted(stage.remaining)} {verb(stage.remaining, 'remains', 'remain')}"
+            if stage.remaining
+            else "all its tasks have ended"
+        )
         yield _stuck(stage, f"{_named(stage)} is moved by nothing: {what}, and no range is there that would be claimed")
     elif open_tasks != stage.remaining:
         yield _stuck(stage, f"the counter of {_named(stage)} says {stage.remaining:,}, its ranges hold {open_tasks:,}")

@@ -5,6 +5,7 @@ returns, and raises ``StoreUnreachableError`` when it cannot tell whether it did
 a token that is no longer the range's changes nothing and is answered by a typed outcome.
 """
 
+from stageflow.ports.audits import AuditStore
 from stageflow.ports.blobs import BlobStore
 from stageflow.ports.clock import Clock
 from stageflow.ports.completions import CompletionStore
@@ -21,6 +22,7 @@ from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
 
 __all__ = [
+    "AuditStore",
     "BlobStore",
     "Clock",
     "CompletionStore",

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Protocol
 
+from stageflow.ports.audits import AuditStore
 from stageflow.ports.completions import CompletionStore
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
@@ -14,7 +15,9 @@ from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
 
 
-class Store(JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, OutboxStore, SchemaStore, InsightStore, Protocol):
+class Store(
+    JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, OutboxStore, SchemaStore, InsightStore, AuditStore, Protocol
+):
     """A database, whole."""
 
     @property

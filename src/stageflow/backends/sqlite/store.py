@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from stageflow.backends.sqlite.advance import SqliteAdvance
+from stageflow.backends.sqlite.audits import SqliteAudits
 from stageflow.backends.sqlite.clock import from_micros
 from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.completion import SqliteCompletion
@@ -11,6 +12,7 @@ from stageflow.backends.sqlite.holding import SqliteHolding
 from stageflow.backends.sqlite.insights import SqliteInsights
 from stageflow.backends.sqlite.jobs import SqliteJobs
 from stageflow.backends.sqlite.leases import SqliteClaims
+from stageflow.backends.sqlite.mending import SqliteMending
 from stageflow.backends.sqlite.named import SqliteNamedClaims
 from stageflow.backends.sqlite.outbox import SqliteOutbox
 from stageflow.backends.sqlite.plan import SqlitePlan
@@ -34,6 +36,8 @@ class SqliteStore(
     SqliteEnding,
     SqliteOutbox,
     SqliteInsights,
+    SqliteAudits,
+    SqliteMending,
     SqliteSchema,
 ):
     """A store in one SQLite file, or in memory (``":memory:"``), shared by all threads of the process.

@@ -1,6 +1,7 @@
 """The suite of the ``Store`` port: every promise of its methods, for any backend."""
 
 from stageflow.testing.conformance.advance import AdvanceConformance
+from stageflow.testing.conformance.audits import AuditConformance
 from stageflow.testing.conformance.builders import MovableStore
 from stageflow.testing.conformance.claims import ClaimConformance, FairnessConformance
 from stageflow.testing.conformance.completion import BarrierConformance, CompletionConformance, RetryConformance
@@ -67,6 +68,7 @@ class StoreConformance(
     DeadLetterConformance,
     WorkerConformance,
     OpenWorkConformance,
+    AuditConformance,
     ClockConformance,
     WakeupConformance,
     ScheduleConformance,
