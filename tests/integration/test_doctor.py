@@ -27,7 +27,7 @@ from stageflow import (
 from stageflow.backends.postgres import PostgresStore
 from stageflow.cli import main
 from stageflow.contracts.open_work import OpenState
-from stageflow.insights import Ailment, AilmentKind, Diagnosis, FindingKind, examine_store
+from stageflow.insights import Ailment, AilmentKind, Diagnosis, Finding, FindingKind, examine_store
 from stageflow.testing.drain import drain_work, move_clock
 
 registry = JobRegistry()
@@ -297,11 +297,12 @@ def test_a_doctor_beside_workers_finds_nothing_and_disturbs_nothing(app: Stagefl
     """Stages are seen as at one moment however fast they move, and looking with ``repair`` mends nothing that is well."""
     with app.worker():
         jobs = [app.submit(DoctoredController, Many(paused_at=-1), new_run=True).job.job_id for _ in range(40)]
-        found = []
+        found: list[Ailment] = []
+        stuck: list[Finding] = []
         while not all(app.job(job_id).is_terminal for job_id in jobs):
             found += app.doctor(repair=True).ailments
-            found += [each for job_id in jobs[-3:] for each in app.explain(job_id).findings if each.kind is FindingKind.STUCK]
-    assert found == []
+            stuck += [each for job_id in jobs[-3:] for each in app.explain(job_id).findings if each.kind is FindingKind.STUCK]
+    assert (found, stuck) == ([], [])
     assert {app.wait(job_id, timeout=0).successful_tasks for job_id in jobs} == {_TASKS}
 
 

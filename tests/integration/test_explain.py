@@ -146,8 +146,8 @@ def test_a_job_that_runs_is_well(store: MovableStore) -> None:
     assert explanation.kinds == [FindingKind.JOB_OPEN, FindingKind.STAGE_WAITS, FindingKind.RUNNING, FindingKind.READY]
     assert the(explanation, FindingKind.STAGE_WAITS).text == "stage 1 (stage 1) waits for 1,200 of 1,200 tasks"
     running = the(explanation, FindingKind.RUNNING)
-    assert running.text.startswith("1,000 tasks are leased by worker w7; ")
-    assert "its lease ends in 30 s unless a heartbeat renews it" in running.text
+    assert running.text.startswith("1,000 tasks are leased by worker w7, the one that has run longest since ")
+    assert running.text.endswith("; its lease ends in 30 s unless it is renewed")
     assert "1 live worker with 4 slots knows demo/1/work" in the(explanation, FindingKind.READY).text
     assert [finding.depth for finding in explanation.findings] == [0, 1, 2, 2]
     assert not running.advice
@@ -176,7 +176,7 @@ def test_a_killed_worker_is_named_while_its_lease_lasts_and_after(store: Movable
     claim_one(store, tasks_type(JOB), worker="w7")
     store.move_clock(20)
     silent = the(explain(store), FindingKind.WORKER_SILENT)
-    assert "tasks 0 to 2 are leased by worker w7, which was not heard of since" in silent.text
+    assert "tasks 0 to 2 are leased by worker w7, last heard of at" in silent.text
     assert silent.text.endswith("its lease ends in 10 s")
     store.move_clock(60)
     silent = the(explain(store), FindingKind.WORKER_SILENT)
@@ -250,6 +250,8 @@ def test_a_paused_job_says_so_and_what_still_runs(store: MovableStore) -> None:
     be_seen(store)
     claim_one(store, tasks_type(JOB), max_tasks=1)
     pause(store, JOB)
+    explanation = explain(store)
+    assert the(explanation, FindingKind.HELD).text == "3 tasks are held until the job is resumed"
     assert ask(store, tasks_type(JOB)).leases == []
     explanation = explain(store)
     assert explanation.kinds[0] is FindingKind.JOB_PAUSED
@@ -325,6 +327,24 @@ def test_a_stage_that_its_policy_failed_names_the_policy_and_the_tasks(store: Mo
     )
     assert explanation.findings[2].text == "task 0 failed in its attempt 1: task 0 is failed"
     assert explanation.findings[-1].text == "2 further tasks failed"
+
+
+def test_several_leases_are_one_sentence_and_those_in_trouble_have_their_own(store: MovableStore) -> None:
+    """Who is well is counted; who is silent is named."""
+    start(store, JOB, 9, range_count=3)
+    for worker in ("w1", "w2", "w3"):
+        be_seen(store, worker)
+        claim_one(store, tasks_type(JOB), worker=worker, max_tasks=3)
+    explanation = explain(store)
+    assert the(explanation, FindingKind.RUNNING).text.startswith(
+        "9 tasks are leased by 3 workers, the one that has run longest "
+    )
+    store.move_clock(20)
+    be_seen(store, "w1")
+    be_seen(store, "w2")
+    explanation = explain(store)
+    assert the(explanation, FindingKind.RUNNING).text.startswith("6 tasks are leased by 2 workers")
+    assert "leased by worker w3" in the(explanation, FindingKind.WORKER_SILENT).text
 
 
 def test_planning_and_advancing_in_progress_are_told(store: MovableStore) -> None:

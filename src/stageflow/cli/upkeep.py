@@ -10,6 +10,7 @@ from stageflow.cli.loading import opened_app, opened_store
 from stageflow.cli.options import as_json, connecting
 from stageflow.cli.output import dump, print_json
 from stageflow.contracts.schema import SchemaReport, SchemaState
+from stageflow.insights.words import counted
 from stageflow.worker import Worker, WorkerOptions
 
 
@@ -101,7 +102,8 @@ def doctor(repair: bool, app_name: str | None, store: str | None, queue: str | N
     if as_json:
         print_json({**dump(diagnosis), "healthy": diagnosis.healthy})
     else:
-        click.echo(f"looked at {diagnosis.audited_stages} open stages of {diagnosis.audited_jobs} jobs that have not ended")
+        stages, jobs = counted(diagnosis.audited_stages, "open stage"), counted(diagnosis.audited_jobs, "unfinished job")
+        click.echo(f"looked at {stages} of {jobs}")
         for ailment in diagnosis.ailments:
             click.echo(f"- {'mended: ' if ailment.mended else ''}{ailment.text}")
             if not ailment.mended:

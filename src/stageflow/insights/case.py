@@ -6,10 +6,10 @@ from typing import Final
 
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.job_state import JobState
-from stageflow.contracts.open_work import OpenGroup
+from stageflow.contracts.open_work import OpenGroup, OpenState
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.stage import FailurePolicy, StageDefinition, StageRecord
-from stageflow.contracts.status import TERMINAL_STAGE_STATUSES
+from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, JobStatus
 from stageflow.contracts.worker import WorkerRecord
 from stageflow.errors import UnknownWorkflowError
 from stageflow.repositories import Repositories
@@ -30,18 +30,18 @@ class Case:
     Attributes:
         work: The open work of each stage, by its key.
         workers: Those seen within a week, by id.
-        uses_queue: An external queue tells hosts and workers of ready work.
-        queue_error: Why that queue cannot be reached; ``None`` where it can, or there is none.
         settled: Nothing moved between the two looks, so that counters and ranges can be compared.
+        uses_queue: An external queue tells hosts and workers of ready work.
+        queue_error: Why that queue cannot be reached; ``None`` where it can, there is none, or nothing is to be told.
     """
 
     state: JobState
     work: dict[int, list[OpenGroup]]
     workers: dict[str, WorkerRecord]
     stages: dict[int, StageDefinition]
-    uses_queue: bool
-    queue_error: str | None
     settled: bool
+    uses_queue: bool = False
+    queue_error: str | None = None
 
     @property
     def job(self) -> JobRecord:
@@ -52,6 +52,16 @@ class Case:
     def now(self) -> datetime:
         """The store's time at which the rows were read."""
         return self.state.now
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the job is paused: what is ready is held as soon as a worker meets it."""
+        return self.job.status is JobStatus.PAUSED
+
+    @property
+    def has_ready_work(self) -> bool:
+        """Whether work could be claimed, so that an external queue should have told of it."""
+        return any(group.state is OpenState.READY for groups in self.work.values() for group in groups)
 
     @property
     def open_stages(self) -> list[StageRecord]:
@@ -82,9 +92,6 @@ def read_case(
     repositories: Repositories,
     registry: JobRegistry,
     job_id: str,
-    *,
-    uses_queue: bool,
-    queue_error: str | None,
 ) -> Case:
     """Return the rows of a job.
 
@@ -103,8 +110,6 @@ def read_case(
             work=work,
             workers={worker.worker_id: worker for worker in repositories.leases.list_workers(_REMEMBERED_SECONDS)},
             stages=_definitions(registry, state.job),
-            uses_queue=uses_queue,
-            queue_error=queue_error,
             settled=repositories.jobs.require_job_state(job_id).stages == state.stages,
         )
         if case.settled:

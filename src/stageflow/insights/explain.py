@@ -1,6 +1,7 @@
 """Why a job is not moving, or why it failed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.lease import WorkKind
@@ -29,7 +30,7 @@ def explain_job(repositories: Repositories, registry: JobRegistry, job_id: str, 
     Raises:
         JobNotFoundError: There is no such job.
     """
-    case = read_case(repositories, registry, job_id, uses_queue=queue is not None, queue_error=_error_of(queue))
+    case = _with_queue(read_case(repositories, registry, job_id), queue)
     findings = [_explain_job(case)]
     if case.job.is_terminal:
         for stage in case.state.stages:
@@ -47,14 +48,17 @@ def explain_job(repositories: Repositories, registry: JobRegistry, job_id: str, 
     )
 
 
-def _error_of(queue: Queue | None) -> str | None:
+def _with_queue(case: Case, queue: Queue | None) -> Case:
+    """Return a case with what is to be known of the external queue; it is asked only where it should tell of something."""
     if queue is None:
-        return None
-    try:
-        queue.probe()
-    except QueueUnreachableError as error:
-        return last_line(str(error))
-    return None
+        return case
+    error = None
+    if case.has_ready_work:
+        try:
+            queue.probe()
+        except QueueUnreachableError as unreachable:
+            error = last_line(str(unreachable))
+    return replace(case, uses_queue=True, queue_error=error)
 
 
 def _explain_job(case: Case) -> Finding:
@@ -79,7 +83,7 @@ def _explain_job(case: Case) -> Finding:
         case JobStatus.QUEUED | JobStatus.PROCESSING:
             begun = "has not started" if job.status is JobStatus.QUEUED else f"is at stage {job.stage} of {job.total_stages}"
             text = f"the job was submitted at {clock_time(job.created_at, case.now)} and {begun}"
-            return Finding(kind=FindingKind.JOB_OPEN, text=text, since=job.created_at, until=job.not_before)
+            return Finding(kind=FindingKind.JOB_OPEN, text=text, since=job.created_at)
 
 
 def _about(job: JobRecord, kind: FindingKind, text: str, advice: str = "") -> Finding:

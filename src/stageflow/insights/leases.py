@@ -51,8 +51,8 @@ def _silent(case: Case, stage: StageRecord, leased: OpenRange) -> Finding | None
         stage_number=stage.stage_number,
         task_count=tasks_in(leased),
         text=(
-            f"{work_named(leased)} {verb(leased.width, 'is', 'are')} leased by worker {leased.worker_id}, which was not heard "
-            f"of since {clock_time(heard, case.now)} ({duration(case.now - heard)} ago); its lease {ends}"
+            f"{work_named(leased)} {verb(leased.width, 'is', 'are')} leased by worker {leased.worker_id}, last heard of at "
+            f"{clock_time(heard, case.now)} ({duration(case.now - heard)} ago); its lease {ends}"
         ),
         since=heard,
         until=expires,
@@ -92,17 +92,22 @@ def _running(case: Case, stage: StageRecord, leases: list[OpenRange], task_count
     expires, _ = _times_of(first)
     begun = min((leased.current_since for leased in leases if leased.current_since is not None), default=None)
     who = f"worker {workers[0]}" if len(workers) == 1 else f"{len(workers)} workers"
-    if first.kind is WorkKind.TASK:
-        what = f"{counted(task_count)} {verb(task_count, 'is', 'are')} leased by {who}"
-    else:
-        what = f"{work_named(first)} is leased by {who}"
-    since = "" if begun is None else f"; the longest-running one began at {clock_time(begun, case.now)}"
+    what = counted(task_count) if first.kind is WorkKind.TASK else work_named(first)
+    is_or_are = "is" if first.kind is not WorkKind.TASK else verb(task_count, "is", "are")
+    since = (
+        ""
+        if begun is None
+        else f", the one that has run longest since {clock_time(begun, case.now)} ({duration(case.now - begun)})"
+    )
+    if begun is not None and (task_count == 1 or first.kind is not WorkKind.TASK):
+        since = f" since {clock_time(begun, case.now)} ({duration(case.now - begun)})"
+    lease = "its lease" if len(leases) == 1 else "the first lease"
     return Finding(
         kind=FindingKind.RUNNING,
         depth=CAUSE,
         stage_number=stage.stage_number,
         task_count=task_count if first.kind is WorkKind.TASK else 0,
-        text=f"{what}{since}, and its lease ends in {duration(expires - case.now)} unless a heartbeat renews it",
+        text=f"{what} {is_or_are} leased by {who}{since}; {lease} ends in {duration(expires - case.now)} unless it is renewed",
         since=begun,
         until=expires,
     )

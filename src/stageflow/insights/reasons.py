@@ -6,7 +6,6 @@ from datetime import datetime
 from stageflow.contracts.lease import WorkKind
 from stageflow.contracts.open_work import OpenGroup, OpenRange, OpenState
 from stageflow.contracts.stage import StageRecord
-from stageflow.contracts.status import JobStatus
 from stageflow.insights.case import Case
 from stageflow.insights.explanation import CAUSE, Finding, FindingKind
 from stageflow.insights.leases import explain_leases
@@ -31,6 +30,8 @@ def explain_group(case: Case, stage: StageRecord, group: OpenGroup) -> Iterator[
             yield from explain_leases(case, stage, group)
         case OpenState.WAITING:
             yield from _explain_waiting(case, stage, group)
+        case OpenState.READY if case.is_paused:
+            yield _explain_held(case, stage, group)
         case OpenState.READY:
             yield from explain_ready(case, stage, group)
         case OpenState.HELD:
@@ -48,7 +49,8 @@ def _explain_waiting(case: Case, stage: StageRecord, group: OpenGroup) -> Iterat
     for number, ((attempt, error), ranges) in enumerate(alike.items()):
         rest = group.task_count - told if number == len(alike) - 1 else 0
         yield _delayed(case, stage, ranges, attempt, error, rest)
-    yield from explain_nobody(case, stage, group)
+    if not case.is_paused:
+        yield from explain_nobody(case, stage, group)
 
 
 def _delayed(case: Case, stage: StageRecord, ranges: list[OpenRange], attempt: int, error: str, rest: int) -> Finding:
@@ -87,7 +89,7 @@ def _when_due(case: Case, due: datetime | None, count: int) -> str:
 
 
 def _explain_held(case: Case, stage: StageRecord, group: OpenGroup) -> Finding:
-    end = "the job is resumed" if case.job.status is JobStatus.PAUSED else "the stage is planned whole"
+    end = "the job is resumed" if case.is_paused else "the stage is planned whole"
     return Finding(
         kind=FindingKind.HELD,
         depth=CAUSE,
