@@ -6,6 +6,7 @@ from typing import Final
 
 from stageflow.contracts.audit import LateRange, StageAudit
 from stageflow.contracts.job import JobRecord
+from stageflow.contracts.job_state import JobState
 from stageflow.contracts.open_work import OpenState
 from stageflow.contracts.schema import SchemaReport, SchemaState
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TERMINAL_STAGE_STATUSES, JobStatus
@@ -16,6 +17,7 @@ from stageflow.ports import Store
 from stageflow.repositories import Repositories
 
 _PAGE: Final = 200
+_BATCH_TASKS: Final = 100_000
 _SHOWN: Final = 20
 _LATE_SECONDS: Final = 60.0
 _OLD_SECONDS: Final = 300.0
@@ -37,13 +39,13 @@ def examine_store(repositories: Repositories, *, repair: bool, uses_queue: bool)
         return Diagnosis(now=datetime.now(UTC), audited_jobs=0, audited_stages=0, ailments=[_wrong_schema(report)])
     ailments = [_drift(sentence) for sentence in report.drifts]
     jobs = stages = 0
-    for page in _open_jobs(repositories):
-        audits = store.audit_stages([job.job_id for job in page])
-        jobs += len(page)
+    for batch in _open_jobs(repositories):
+        audits = store.audit_stages([state.job.job_id for state in batch])
+        jobs += len(batch)
         stages += len(audits)
         for audit in audits:
             ailments += _examine_stage(store, audit, repair=repair)
-        ailments += _examine_stageless(store, page, audits)
+        ailments += _examine_stageless(store, batch, audits)
     ailments += _examine_lateness(store, uses_queue=uses_queue)
     ailments += _examine_snapshots(store)
     return Diagnosis(now=store.now(), audited_jobs=jobs, audited_stages=stages, ailments=ailments)
@@ -61,15 +63,28 @@ def _drift(sentence: str) -> Ailment:
     return Ailment(kind=AilmentKind.SCHEMA_DRIFT, text=sentence, advice=advice)
 
 
-def _open_jobs(repositories: Repositories) -> Iterator[list[JobRecord]]:
-    """Yield all jobs that have not ended, page by page."""
+def _open_jobs(repositories: Repositories) -> Iterator[list[JobState]]:
+    """Yield all jobs that have not ended, in batches of so few tasks that auditing one is a short statement."""
     for status in JobStatus:
         if status in TERMINAL_JOB_STATUSES:
             continue
         after: JobRecord | None = None
         while page := repositories.jobs.list_jobs(status, limit=_PAGE, after=after):
-            yield page
+            yield from _batches(repositories.store.get_job_states([job.job_id for job in page]))
             after = page[-1]
+
+
+def _batches(states: list[JobState]) -> Iterator[list[JobState]]:
+    batch: list[JobState] = []
+    tasks = 0
+    for state in states:
+        batch.append(state)
+        tasks += sum(stage.task_count for stage in state.stages)
+        if tasks >= _BATCH_TASKS:
+            yield batch
+            batch, tasks = [], 0
+    if batch:
+        yield batch
 
 
 def _examine_stage(store: Store, audit: StageAudit, *, repair: bool) -> list[Ailment]:
@@ -104,12 +119,16 @@ def _advice_when_left(ailment: Ailment) -> str:
     return ailment.advice
 
 
-def _examine_stageless(store: Store, page: list[JobRecord], audits: list[StageAudit]) -> Iterator[Ailment]:
-    """Yield the open jobs of a page that nothing will ever move: all their stages are closed, and no control work is left."""
+def _examine_stageless(store: Store, batch: list[JobState], audits: list[StageAudit]) -> Iterator[Ailment]:
+    """Yield the open jobs of a batch that nothing will ever move: all their stages are closed, and no control work is left."""
     with_stage = {audit.stage.job_id for audit in audits}
-    for state in store.get_job_states([job.job_id for job in page if job.job_id not in with_stage]):
+    for state in batch:
         closed = all(stage.status in TERMINAL_STAGE_STATUSES for stage in state.stages)
-        if state.job.is_terminal or not closed or store.list_open_work([stage.stage_id for stage in state.stages], heads=1):
+        if (
+            state.job.job_id in with_stage
+            or not closed
+            or store.list_open_work([stage.stage_id for stage in state.stages], heads=1)
+        ):
             continue
         # Two looks at the job around the one at its work: one that moved meanwhile is well.
         if any((again.job, again.stages) != (state.job, state.stages) for again in store.get_job_states([state.job.job_id])):
