@@ -178,6 +178,7 @@ def test_a_killed_worker_is_named_while_its_lease_lasts_and_after(store: Movable
     silent = the(explain(store), FindingKind.WORKER_SILENT)
     assert "tasks 0 to 2 are leased by worker w7, last heard of at" in silent.text
     assert silent.text.endswith("its lease ends in 10 s")
+    assert silent.advice.startswith("start a worker for this workflow"), "it was seen 20 s ago, but it is not alive"
     store.move_clock(60)
     silent = the(explain(store), FindingKind.WORKER_SILENT)
     assert silent.text.endswith("its lease ended 50 s ago")

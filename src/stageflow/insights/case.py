@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Final
 
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.job_state import JobState
-from stageflow.contracts.open_work import OpenGroup, OpenState
+from stageflow.contracts.open_work import OpenGroup, OpenRange, OpenState
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.stage import FailurePolicy, StageDefinition, StageRecord
 from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, JobStatus
@@ -74,10 +75,28 @@ class Case:
         """Return the open work of a stage."""
         return self.work[stage.stage_id] if stage.stage_id in self.work else []
 
+    @cached_property
+    def living(self) -> list[WorkerRecord]:
+        """The workers that are alive, as far as can be told: seen lately, and none of their leases here is overdue."""
+        oldest = self.now - timedelta(seconds=LIVE_SECONDS)
+        heads = [head for groups in self.work.values() for group in groups for head in group.heads]
+        silent = {head.worker_id for head in heads if head.state is OpenState.LEASED and self.is_silent(head)}
+        return [worker for worker in self.workers.values() if worker.seen_at >= oldest and worker.worker_id not in silent]
+
     def live_workers(self, work_type: str) -> list[WorkerRecord]:
         """Return the workers that are alive and know a kind of work."""
-        oldest = self.now - timedelta(seconds=LIVE_SECONDS)
-        return [worker for worker in self.workers.values() if worker.seen_at >= oldest and work_type in worker.work_types]
+        return [worker for worker in self.living if work_type in worker.work_types]
+
+    def heard_of(self, leased: OpenRange) -> datetime:
+        """Return when the holder of a lease gave its last proof of life."""
+        if leased.worker_id not in self.workers:
+            return leased.touched_at
+        return max(leased.touched_at, self.workers[leased.worker_id].seen_at)
+
+    def is_silent(self, leased: OpenRange) -> bool:
+        """Return whether a lease has ended, or its holder missed a heartbeat: a live one sends at least two in a lease."""
+        expires = lease_end(leased)
+        return self.now >= expires or self.now - self.heard_of(leased) > (expires - leased.touched_at) / 2
 
     def retry_of(self, stage: StageRecord) -> RetryPolicy | None:
         """Return a stage's retry policy, where its workflow is registered here."""
@@ -86,6 +105,11 @@ class Case:
     def policy_of(self, stage: StageRecord) -> FailurePolicy | None:
         """Return a stage's failure policy, where its workflow is registered here."""
         return self.stages[stage.stage_number].policy if stage.stage_number in self.stages else None
+
+
+def lease_end(leased: OpenRange) -> datetime:
+    """Return when a lease ends; one that does not say ended when it began."""
+    return leased.lease_expires_at or leased.touched_at
 
 
 def read_case(

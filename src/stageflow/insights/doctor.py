@@ -123,12 +123,11 @@ def _examine_stageless(store: Store, batch: list[JobState], audits: list[StageAu
     """Yield the open jobs of a batch that nothing will ever move: all their stages are closed, and no control work is left."""
     with_stage = {audit.stage.job_id for audit in audits}
     for state in batch:
-        closed = all(stage.status in TERMINAL_STAGE_STATUSES for stage in state.stages)
-        if (
-            state.job.job_id in with_stage
-            or not closed
-            or store.list_open_work([stage.stage_id for stage in state.stages], heads=1)
-        ):
+        if state.job.is_terminal or state.job.job_id in with_stage:
+            continue
+        if any(stage.status not in TERMINAL_STAGE_STATUSES for stage in state.stages):
+            continue
+        if store.list_open_work([stage.stage_id for stage in state.stages], heads=1):
             continue
         # Two looks at the job around the one at its work: one that moved meanwhile is well.
         if any((again.job, again.stages) != (state.job, state.stages) for again in store.get_job_states([state.job.job_id])):

@@ -1,13 +1,13 @@
 """Why leased work has not ended: it runs, it runs for long, or its holder is silent."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from stageflow.contracts.lease import WorkKind
 from stageflow.contracts.open_work import OpenGroup, OpenRange
 from stageflow.contracts.stage import StageRecord
-from stageflow.insights.case import Case
+from stageflow.insights.case import Case, lease_end
 from stageflow.insights.explanation import CAUSE, Finding, FindingKind
 from stageflow.insights.words import clock_time, counted, duration, tasks_in, verb, work_named
 
@@ -35,13 +35,10 @@ def explain_leases(case: Case, stage: StageRecord, group: OpenGroup) -> Iterator
 
 
 def _silent(case: Case, stage: StageRecord, leased: OpenRange) -> Finding | None:
-    """Return the finding on a lease whose holder missed its heartbeats; a live one sends at least two in a lease."""
-    expires, renewed = _times_of(leased)
-    worker = case.workers[leased.worker_id] if leased.worker_id in case.workers else None
-    heard = renewed if worker is None else max(renewed, worker.seen_at)
-    patience = max(expires - renewed, timedelta()) / 2
-    if case.now < expires and case.now - heard <= patience:
+    """Return the finding on a lease whose holder missed its heartbeats."""
+    if not case.is_silent(leased):
         return None
+    expires, heard = lease_end(leased), case.heard_of(leased)
     rest = expires - case.now
     ends = f"ends in {duration(rest)}" if rest > timedelta() else f"ended {duration(-rest)} ago"
     live = case.live_workers(leased.work_type)
@@ -89,7 +86,7 @@ def _slow(case: Case, stage: StageRecord, leased: OpenRange) -> Finding | None:
 def _running(case: Case, stage: StageRecord, leases: list[OpenRange], task_count: int) -> Finding:
     workers = sorted({leased.worker_id for leased in leases if leased.worker_id is not None})
     first = leases[0]
-    expires, _ = _times_of(first)
+    expires = lease_end(first)
     begun = min((leased.current_since for leased in leases if leased.current_since is not None), default=None)
     who = f"worker {workers[0]}" if len(workers) == 1 else f"{len(workers)} workers"
     what = counted(task_count) if first.kind is WorkKind.TASK else work_named(first)
@@ -111,9 +108,3 @@ def _running(case: Case, stage: StageRecord, leases: list[OpenRange], task_count
         since=begun,
         until=expires,
     )
-
-
-def _times_of(leased: OpenRange) -> tuple[datetime, datetime]:
-    """Return when a lease ends and when it was last renewed; a lease that does not say ended when it began."""
-    renewed = leased.touched_at
-    return leased.lease_expires_at or renewed, renewed

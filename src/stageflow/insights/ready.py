@@ -6,7 +6,7 @@ from typing import Final
 
 from stageflow.contracts.open_work import OpenGroup
 from stageflow.contracts.stage import StageRecord
-from stageflow.insights.case import LIVE_SECONDS, Case
+from stageflow.insights.case import Case
 from stageflow.insights.explanation import CAUSE, Finding, FindingKind
 from stageflow.insights.words import clock_time, counted, group_named, group_tasks, verb
 
@@ -79,7 +79,7 @@ def explain_nobody(case: Case, stage: StageRecord, group: OpenGroup) -> Iterator
         return
     known = [worker for worker in case.workers.values() if work_type in worker.work_types]
     last = max(known, key=lambda worker: worker.seen_at, default=None)
-    live = [worker for worker in case.workers.values() if case.now - worker.seen_at <= timedelta(seconds=LIVE_SECONDS)]
+    live = case.living
     if last is not None:
         seen = f"the last that did, {last.worker_id}, was seen at {clock_time(last.seen_at, case.now)}"
     else:
