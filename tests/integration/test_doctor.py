@@ -306,6 +306,20 @@ def test_a_doctor_beside_workers_finds_nothing_and_disturbs_nothing(app: Stagefl
     assert {app.wait(job_id, timeout=0).successful_tasks for job_id in jobs} == {_TASKS}
 
 
+def test_mending_beside_workers_touches_nothing_that_is_well(app: Stageflow) -> None:
+    """Each mending function looks under the lock: what workers have in hand at that moment is neither lost nor doubled."""
+    store, mended = app.repositories.store, 0
+    with app.worker():
+        jobs = [app.submit(DoctoredController, Many(paused_at=-1), new_run=True).job.job_id for _ in range(25)]
+        while not all(app.job(job_id).is_terminal for job_id in jobs):
+            for opened in [each for job_id in jobs for each in store.list_stages(job_id, 1)]:
+                mended += store.mend_movers(opened.stage_id)
+                mended += store.mend_counters(opened.stage_id)
+                mended += store.mend_control(opened.stage_id)
+    assert mended == 0
+    assert {app.wait(job_id, timeout=0).successful_tasks for job_id in jobs} == {_TASKS}
+
+
 def test_late_leases_and_announcements_are_named(app: Stageflow) -> None:
     """The lease of a worker that is gone, and ready work of which no queue was told."""
     app.submit(DoctoredController, Many(), new_run=True)
