@@ -462,3 +462,20 @@ def test_a_store_that_is_no_database_exits_3(tmp_path: Path) -> None:
         answer = call(*arguments, "--store", f"sqlite:{tmp_path / 'picture.db'}")
         assert (arguments, answer.exit_code) == (arguments, 3), answer.output
         assert "no SQLite database" in answer.output
+
+
+def test_a_job_is_explained_for_people_and_for_programs(setup: list[str]) -> None:
+    """Nobody works on the first, the second failed; the exit code says which."""
+    waiting = json.loads(call("submit", "squares", "--parameters", '{"count": 1}', "--json", *setup).stdout)["job"]["job_id"]
+    answer = call("explain", waiting[:16], *setup)
+    assert answer.exit_code == 0
+    assert "no live worker knows squares/1; none runs" in answer.stdout
+    assert "next: start a worker that registers workflow squares version 1" in answer.stdout
+    kinds = [finding["kind"] for finding in json.loads(call("explain", waiting, "--json", *setup).stdout)["findings"]]
+    assert kinds == ["job_open", "planning", "no_worker"]
+    assert call("run", "squares", "--parameters", '{"count": 3, "bad": 1}', *setup).exit_code == 1
+    failed = json.loads(call("jobs", "--status", "failed", "--json", *setup).stdout)[0]["job_id"]
+    answer = call("explain", failed, *setup)
+    assert answer.exit_code == 1
+    assert "task 1 failed in its attempt 1: ValueError: password=*** is wrong" in answer.stdout
+    assert "hunter2" not in answer.stdout

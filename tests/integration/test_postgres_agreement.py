@@ -77,7 +77,7 @@ def test_every_function_that_the_store_calls_first_requires_read_committed(conne
     writing = {
         "create_jobs", "claim", "claim_named", "extend_leases", "return_ranges", "recover_leases", "recover_waiting",
         "add_tasks", "complete_tasks", "close_task", "advance_job_stage", "check_job_completion", "end_job",
-        "change_job_status",
+        "change_job_status", "mend_movers", "mend_counters", "mend_control",
     }  # fmt: skip
     for name in writing:
         ((source,),) = connection.execute(

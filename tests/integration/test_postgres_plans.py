@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 import psycopg
@@ -10,6 +11,7 @@ import pytest
 from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import HeldLease, Lease
+from stageflow.contracts.open_work import OpenState
 from stageflow.testing.conformance.builders import (
     BAD,
     Again,
@@ -217,6 +219,19 @@ def test_a_page_of_results_reads_a_page(watched: _Watched) -> None:
     assert _offences(tasks) == []
     stages = [stage.stage_id for stage in store.list_stages(_WIDE.job_id, 1)]
     assert _offences(watched.plans_of(lambda: store.count_running_tasks(stages))) == []
+
+
+def test_explaining_and_examining_one_job_reads_that_job(watched: _Watched) -> None:
+    """Why a job is late is asked while the store is full; an audit reads the results of the audited stage, of no other."""
+    store, late = watched.store, new_job("late")
+    stage_id = start(store, late, 10).stage_id
+    stages = [stage.stage_id for stage in store.list_stages(_WIDE.job_id, 1)]
+    assert _offences(watched.plans_of(lambda: store.list_open_work([*stages, stage_id], heads=5))) == []
+    assert _offences(watched.plans_of(lambda: store.audit_stages([late.job_id]))) == []
+    mending = (store.mend_movers, store.mend_counters, store.mend_control)
+    assert _offences([plan for mend in mending for plan in watched.plans_of(partial(mend, stage_id))]) == []
+    late_ones = watched.plans_of(lambda: store.list_late_ranges(OpenState.LEASED, late_seconds=60, limit=5))
+    assert _offences(late_ones) == []
 
 
 def test_a_page_of_tasks_reads_a_page_however_many_wait(watched: _Watched, postgres_dsn: str) -> None:

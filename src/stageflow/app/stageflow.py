@@ -21,7 +21,7 @@ from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.recover import recover_work
 from stageflow.engine.resubmit import resubmit_job
 from stageflow.engine.submit import cancel_job, submit_jobs
-from stageflow.insights import JobProgress, job_progress
+from stageflow.insights import Diagnosis, Explanation, JobProgress, examine_store, explain_job, job_progress
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -146,6 +146,15 @@ class Stageflow:
     def progress(self, job_id: str) -> JobProgress:
         """Return how far a job is."""
         return job_progress(self.repositories, self.job(job_id))
+
+    @enforce_contract
+    def explain(self, job_id: str) -> Explanation:
+        """Return why a job is not moving, that it is, or how it ended: from effect to cause, with times and a next step.
+
+        Raises:
+            JobNotFoundError: There is none with this id.
+        """
+        return explain_job(self.repositories, self.registry, job_id, queue=self.queue)
 
     @enforce_contract
     def wait(self, job_id: str, *, timeout: float | None = None) -> JobResult:
@@ -314,6 +323,17 @@ class Stageflow:
     def verify(self) -> SchemaReport:
         """Compare the store's schema with what the migrations make; changes nothing."""
         return self.repositories.store.verify()
+
+    @enforce_contract
+    def doctor(self, *, repair: bool = False) -> Diagnosis:
+        """Compare the store's rows with its counters, name what is late or lost, and what to do; safe beside workers.
+
+        Looks at the jobs that have not ended; costs by the number of their results.
+
+        Args:
+            repair: Mend counters, and tasks and stages that nothing moves, through guarded functions of the store.
+        """
+        return examine_store(self.repositories, repair=repair, uses_queue=self.queue is not None)
 
     def close(self) -> None:
         """Close all connections; the app cannot be used afterwards."""

@@ -120,6 +120,22 @@ def status(job_id: str, app_name: str | None, store: str | None, queue: str | No
 @connecting
 @as_json
 @exiting
+def explain(job_id: str, app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
+    """Say why a job is not moving, or why it failed; JOB_ID may be the beginning of an id."""
+    with opened_app(app_name, store, queue) as app:
+        explanation = app.explain(find_job(app, job_id).job_id)
+        if as_json:
+            print_json(dump(explanation))
+        else:
+            click.echo(explanation.text)
+    return FAILED if explanation.status is JobStatus.FAILED else DONE
+
+
+@click.command()
+@click.argument("job_id")
+@connecting
+@as_json
+@exiting
 def watch(job_id: str, app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  a flag
     """Follow a job until it has ended; something must be working on it."""
     with opened_app(app_name, store, queue) as app:

@@ -3,9 +3,9 @@
 import click
 
 from stageflow.cli.control import pause, resubmit, resume
-from stageflow.cli.jobs import cancel, demo, jobs, run, status, submit, tasks, watch
+from stageflow.cli.jobs import cancel, demo, explain, jobs, run, status, submit, tasks, watch
 from stageflow.cli.letters import letters
-from stageflow.cli.upkeep import check, migrate, verify, worker
+from stageflow.cli.upkeep import check, doctor, migrate, verify, worker
 
 
 @click.group(
@@ -18,8 +18,8 @@ def main() -> None:
 
 for command in (
     *(demo, run, submit, worker),
-    *(status, watch, jobs, tasks),
+    *(status, explain, watch, jobs, tasks),
     *(cancel, pause, resume, resubmit, letters),
-    *(migrate, verify, check),
+    *(migrate, verify, check, doctor),
 ):
     main.add_command(command)

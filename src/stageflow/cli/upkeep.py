@@ -10,6 +10,7 @@ from stageflow.cli.loading import opened_app, opened_store
 from stageflow.cli.options import as_json, connecting
 from stageflow.cli.output import dump, print_json
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaReport, SchemaState
+from stageflow.insights.words import counted
 from stageflow.worker import Worker, WorkerOptions
 
 
@@ -95,6 +96,28 @@ def check(app_name: str | None, store: str | None, queue: str | None, as_json: b
             )
             click.echo(f"workflows: {', '.join(known) or 'none; name them with --app'}")
     return DONE
+
+
+@click.command()
+@click.option("--repair", is_flag=True, help="Mend counters, and tasks and stages that nothing moves.")
+@connecting
+@as_json
+@exiting
+def doctor(repair: bool, app_name: str | None, store: str | None, queue: str | None, as_json: bool) -> int:  # noqa: FBT001  flags
+    """Compare rows with counters, and name what is late or lost; exit code 1 where something is wrong."""
+    with opened_app(app_name, store, queue) as app:
+        diagnosis = app.doctor(repair=repair)
+    if as_json:
+        print_json({**dump(diagnosis), "healthy": diagnosis.healthy})
+    else:
+        stages, jobs = counted(diagnosis.audited_stages, "open stage"), counted(diagnosis.audited_jobs, "unfinished job")
+        click.echo(f"looked at {stages} of {jobs}")
+        for ailment in diagnosis.ailments:
+            click.echo(f"- {'mended: ' if ailment.mended else ''}{ailment.text}")
+            if not ailment.mended:
+                click.echo(f"  next: {ailment.advice}")
+        click.echo("nothing is wrong" if diagnosis.healthy else "something is wrong; see above")
+    return DONE if diagnosis.healthy else FAILED
 
 
 def _report(report: SchemaReport, *, as_json: bool) -> int:

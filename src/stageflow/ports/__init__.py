@@ -5,11 +5,13 @@ returns, and raises ``StoreUnreachableError`` when it cannot tell whether it did
 a token that is no longer the range's changes nothing and is answered by a typed outcome.
 """
 
+from stageflow.ports.audits import AuditStore
 from stageflow.ports.blobs import BlobStore
 from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.clock import Clock
 from stageflow.ports.completions import CompletionStore
 from stageflow.ports.engine import Engine
+from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
 from stageflow.ports.outbox import OutboxStore
@@ -21,11 +23,13 @@ from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
 
 __all__ = [
+    "AuditStore",
     "BlobStore",
     "CheckpointStore",
     "Clock",
     "CompletionStore",
     "Engine",
+    "InsightStore",
     "JobStore",
     "LeaseStore",
     "OutboxStore",

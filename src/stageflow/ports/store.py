@@ -3,8 +3,10 @@
 from datetime import datetime
 from typing import Protocol
 
+from stageflow.ports.audits import AuditStore
 from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.completions import CompletionStore
+from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
 from stageflow.ports.outbox import OutboxStore
@@ -14,7 +16,19 @@ from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
 
 
-class Store(JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, CheckpointStore, OutboxStore, SchemaStore, Protocol):
+class Store(
+    JobStore,
+    TaskStore,
+    PlanStore,
+    LeaseStore,
+    CompletionStore,
+    CheckpointStore,
+    OutboxStore,
+    SchemaStore,
+    InsightStore,
+    AuditStore,
+    Protocol,
+):
     """A database, whole."""
 
     @property

@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
+from stageflow.backends.postgres.audits import Audits
 from stageflow.backends.postgres.checkpoints import Checkpoints
 from stageflow.backends.postgres.completion import Completions
+from stageflow.backends.postgres.insights import Insights
 from stageflow.backends.postgres.leases import Leases
 from stageflow.backends.postgres.outbox import Outbox
 from stageflow.backends.postgres.plan import Plans
@@ -13,7 +15,7 @@ from stageflow.backends.postgres.schema import Schema
 from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, Listeners, ListenWakeup
 
 
-class PostgresStore(Resubmissions, Completions, Checkpoints, Plans, Leases, Outbox, Schema):
+class PostgresStore(Resubmissions, Completions, Checkpoints, Plans, Leases, Outbox, Insights, Audits, Schema):
     """Satisfies ``stageflow.ports.Store`` on PostgreSQL 15 or newer; may be shared by any number of threads.
 
     Each atomic fact is one stored function, called in one round trip, in a transaction of its own. Nothing is opened before

@@ -3,14 +3,17 @@
 from datetime import datetime
 
 from stageflow.backends.sqlite.advance import SqliteAdvance
+from stageflow.backends.sqlite.audits import SqliteAudits
 from stageflow.backends.sqlite.checkpoints import SqliteCheckpoints
 from stageflow.backends.sqlite.clock import from_micros
 from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.completion import SqliteCompletion
 from stageflow.backends.sqlite.ending import SqliteEnding
 from stageflow.backends.sqlite.holding import SqliteHolding
+from stageflow.backends.sqlite.insights import SqliteInsights
 from stageflow.backends.sqlite.jobs import SqliteJobs
 from stageflow.backends.sqlite.leases import SqliteClaims
+from stageflow.backends.sqlite.mending import SqliteMending
 from stageflow.backends.sqlite.named import SqliteNamedClaims
 from stageflow.backends.sqlite.outbox import SqliteOutbox
 from stageflow.backends.sqlite.plan import SqlitePlan
@@ -36,6 +39,9 @@ class SqliteStore(
     SqliteEnding,
     SqliteResubmission,
     SqliteOutbox,
+    SqliteInsights,
+    SqliteAudits,
+    SqliteMending,
     SqliteSchema,
 ):
     """A store in one SQLite file, or in memory (``":memory:"``), shared by all threads of the process.

@@ -11,6 +11,7 @@ from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import AdvanceOutcome, StageRecord
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, JobStatus, TaskStatus
 from stageflow.contracts.task import TaskRecord
+from stageflow.insights.audit import judge_stage
 from stageflow.testing.conformance.builders import (
     LEASE_SECONDS,
     TASK_TYPE,
@@ -116,6 +117,8 @@ def check_partition(store: MovableStore, job: NewJob | JobRecord, *, run: int | 
     record = get_shallow_job(store, job.job_id)
     for stage in store.list_stages(record.job_id, record.run if run is None else run):
         _check_stage(stage, get_tasks(store, record, stage.stage_number, run=run), get_rows(store, stage))
+    if not record.is_terminal and run is None:
+        assert [ailment for audit in store.audit_stages([record.job_id]) for ailment in judge_stage(audit)] == []
 
 
 def _check_stage(stage: StageRecord, tasks: list[TaskRecord], rows: list[ResultRow]) -> None:

@@ -1,6 +1,7 @@
 """The suite of the ``Store`` port: every promise of its methods, for any backend."""
 
 from stageflow.testing.conformance.advance import AdvanceConformance
+from stageflow.testing.conformance.audits import AuditConformance
 from stageflow.testing.conformance.builders import MovableStore
 from stageflow.testing.conformance.checkpoints import CheckpointConformance
 from stageflow.testing.conformance.claims import ClaimConformance, FairnessConformance
@@ -10,6 +11,7 @@ from stageflow.testing.conformance.ending import JobCompletionConformance
 from stageflow.testing.conformance.fencing import FencingConformance
 from stageflow.testing.conformance.groups import GroupConformance
 from stageflow.testing.conformance.halting import CloseTaskConformance, PolicyConformance
+from stageflow.testing.conformance.insights import OpenWorkConformance
 from stageflow.testing.conformance.job_status import EndJobConformance, JobStatusConformance
 from stageflow.testing.conformance.jobs import JobConformance
 from stageflow.testing.conformance.leases import HeartbeatConformance, ReturnConformance
@@ -75,6 +77,8 @@ class StoreConformance(
     OutboxConformance,
     DeadLetterConformance,
     WorkerConformance,
+    OpenWorkConformance,
+    AuditConformance,
     ClockConformance,
     WakeupConformance,
     ScheduleConformance,

@@ -1,4 +1,4 @@
-"""Read-only questions for front doors: the only read model."""
+"""How far a job is."""
 
 from stageflow.contracts.base import LateContract
 from stageflow.contracts.job import JobRecord

@@ -1,0 +1,1 @@
+select stageflow.mend_control($1::bigint)

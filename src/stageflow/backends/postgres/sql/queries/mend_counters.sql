@@ -1,0 +1,1 @@
+select stageflow.mend_counters($1::bigint)

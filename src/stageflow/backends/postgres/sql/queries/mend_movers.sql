@@ -1,0 +1,1 @@
+select stageflow.mend_movers($1::bigint)
