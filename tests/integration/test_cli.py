@@ -196,7 +196,10 @@ def test_a_queued_job_is_cancelled(setup: list[str]) -> None:
     ("arguments", "code", "said"),
     [
         (["submit", "circles"], 2, "registered: squares"),
-        (["submit", "squares", "--parameters", '{"count": "3"}'], 2, "count"),
+        (["submit", "squares", "--parameters", '{"count": "3"}'], 2, "count: Input should be a valid integer, got '3'"),
+        (["submit", "squares", "--parameters", '{"count": "3"}'], 2, "Give a JSON object with count, bad (optional)."),
+        (["submit", "squares"], 2, "count: Field required. Give a JSON object with count"),
+        (["submit", "squares", "--parameters", "3"], 2, "got 3. Give a JSON object with count"),
         (["submit", "squares", "--parameters", "nonsense"], 2, "Invalid JSON"),
         (["submit", "squares", "--parameters", '{"count": 1, "count": 2}'], 2, "key 'count' twice"),
         (["submit", "squares", "--parameters", '{"count": 1, "bad": [{"a": 1, "b": {}, "a": 2}]}'], 2, "key 'a' twice"),

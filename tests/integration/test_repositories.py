@@ -19,6 +19,7 @@ from stageflow import (
     JobUpdate,
     RepositoryFactory,
     RepositoryRegistry,
+    SchemaVersionError,
     Stageflow,
     StageStatus,
     StoreError,
@@ -323,3 +324,21 @@ def test_a_store_that_there_is_not_is_refused(url: str) -> None:
     with pytest.raises(InvalidValueError, match="sqlite:PATH") as caught:
         RepositoryFactory.create_repositories(url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_store_in_memory_says_how_it_is_migrated() -> None:
+    """No command reaches the memory of another process: the advice is a call."""
+    repositories = RepositoryFactory.create_repositories("sqlite::memory:")
+    for look in (repositories.store.check_schema, repositories.jobs.list_jobs):
+        with pytest.raises(SchemaVersionError, match=r"call `migrate\(\)` on this store"):
+            look()
+    repositories.store.migrate()
+    assert repositories.jobs.list_jobs() == []
+    repositories.store.close()
+
+
+@pytest.mark.parametrize("store", ["sqlite:a\0b", "postgresql://a\0b/c", "\0"])
+def test_an_address_with_a_nul_is_refused(store: str) -> None:
+    """No file and no server has such a name, and the error says so before anything is opened."""
+    with pytest.raises(InvalidValueError, match="has a NUL in it"):
+        RepositoryFactory.create_repositories(store)

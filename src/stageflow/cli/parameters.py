@@ -6,6 +6,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract
+from stageflow.contracts.preview import preview
 from stageflow.errors import InvalidValueError
 
 C = TypeVar("C", bound=Contract)
@@ -21,12 +22,20 @@ def decode_parameters(model: type[C], text: str) -> C:
     try:
         return model.from_json(text)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in each['loc']) or 'the whole'}: {each['msg']}"
-            for each in error.errors(include_url=False, include_input=False)
-        )
-        msg = f"--parameters are no {model.__name__}: {problems}"
+        problems = "; ".join(_problem(each["loc"], each["type"], each["msg"], each["input"]) for each in error.errors())
+        msg = f"--parameters are no {model.__name__}: {problems}. Give a JSON object with {_fields_of(model)}."
         raise InvalidValueError(msg) from error
+
+
+def _problem(place: tuple[int | str, ...], kind: str, said: str, came: object) -> str:
+    """Say what is wrong where; of a missing field nothing came, and of one too many only the name matters."""
+    where = ".".join(str(part) for part in place) or "the whole"
+    return f"{where}: {said}" if kind in {"missing", "extra_forbidden"} else f"{where}: {said}, got {preview(came)}"
+
+
+def _fields_of(model: type[Contract]) -> str:
+    names = [name if field.is_required() else f"{name} (optional)" for name, field in model.model_fields.items()]
+    return ", ".join(names) or "no fields"
 
 
 def _require_single_keys(text: str) -> None:
