@@ -268,7 +268,7 @@ class Larger(Contract):
     more: str
 
 
-@task("step", timeout_seconds=0.5, retry=RetryPolicy(max_attempts=4, initial_seconds=0, cap_seconds=0))
+@task("step", timeout_seconds=1, retry=RetryPolicy(max_attempts=4, initial_seconds=0, cap_seconds=0))
 def step(parameters: Item, context: TaskExecutionContext) -> Place:  # noqa: ARG001  the shape of a handler
     """Do a step an attempt, from where the last one was; the first attempt fails, the second one hangs."""
     place = context.last_checkpoint(Place) or Place(steps=[])
