@@ -20,7 +20,7 @@ class Answer(Contract):
     attempt: int
 
 
-@task("hang_in_child", cpu_bound=True, timeout_seconds=0.3, retry=RetryPolicy(max_attempts=2, initial_seconds=0, cap_seconds=0))
+@task("hang_in_child", cpu_bound=True, timeout_seconds=0.5, retry=RetryPolicy(max_attempts=2, initial_seconds=0, cap_seconds=0))
 def hang_in_child(parameters: Hang, context: TaskExecutionContext) -> Answer:
     """Wait for a signal that nobody sends, on the first attempts."""
     if context.attempt <= parameters.hangs_until:

@@ -1,6 +1,8 @@
 """A module that child processes can import: a task that asks its worker for all that a context gives."""
 
+import os
 import threading
+from pathlib import Path
 
 from stageflow import Contract, RetryPolicy, TaskCancelledError, TaskExecutionContext, task
 
@@ -51,3 +53,22 @@ def err_in_child(parameters: Number, context: TaskExecutionContext) -> None:
             raise TaskCancelledError
         case _:
             context.checkpoint(parameters)
+
+
+class Meeting(Contract):
+    """Where the next attempt of a task that dies shows that it has begun."""
+
+    file: str
+    dies: bool
+
+
+@task("die_in_child", cpu_bound=True, retry=RetryPolicy(max_attempts=2, initial_seconds=0, cap_seconds=0))
+def die_in_child(parameters: Meeting, context: TaskExecutionContext) -> Number:
+    """End the process at the first attempt; or wait, in another, until somebody did and began anew."""
+    if parameters.dies and context.attempt == 1:
+        os._exit(1)
+    if parameters.dies:
+        Path(parameters.file).touch()
+    while not Path(parameters.file).exists():
+        threading.Event().wait(0.02)
+    return Number(number=context.attempt)

@@ -268,7 +268,7 @@ class Larger(Contract):
     more: str
 
 
-@task("step", timeout_seconds=0.5, retry=RetryPolicy(max_attempts=4, initial_seconds=0, cap_seconds=0))
+@task("step", timeout_seconds=1, retry=RetryPolicy(max_attempts=4, initial_seconds=0, cap_seconds=0))
 def step(parameters: Item, context: TaskExecutionContext) -> Place:  # noqa: ARG001  the shape of a handler
     """Do a step an attempt, from where the last one was; the first attempt fails, the second one hangs."""
     place = context.last_checkpoint(Place) or Place(steps=[])
@@ -444,3 +444,26 @@ def test_a_child_process_asks_its_worker_for_all_that_a_context_gives(store_url:
                 job_id = app.submit(Asking, Item(number=0, fails=True)).job.job_id
                 assert app.wait(job_id, timeout=60).status is JobStatus.CANCELLED
         assert app.telemetry.counts["slot_failed"] == 0
+
+
+def test_a_child_process_that_dies_takes_no_other_task_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task that killed it is tried again; the one that ran in another child beside it goes on in its first attempt."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    work = importlib.import_module("line_work")
+    registry = JobRegistry()
+
+    @workflow("dying", registry=registry)
+    class Dying(BaseController[Item]):
+        """One stage."""
+
+        only = stage(1, "die", task=work.die_in_child)
+
+        @only.plan
+        def plan_only(self, job: JobExecutionContext[Item]) -> Iterator[Any]:  # noqa: ARG002
+            """Plan one task that dies, and one that waits for its next attempt."""
+            yield from (work.Meeting(file=str(tmp_path / "begun"), dies=dies) for dies in (True, False))
+
+    options = WorkerOptions(slots=2, poll_seconds=0.2, beat_seconds=0.1, processes=2)
+    with Stageflow("sqlite::memory:", registry=registry, options=options) as app, app.worker():
+        result = app.wait(app.submit(Dying, Item(number=0)).job.job_id, timeout=60)
+    assert [row.result_data for row in result.stage_results["1"].task_results] == [{"number": 2}, {"number": 1}]

@@ -59,7 +59,7 @@ class Items(Contract):
     items: list[Item]
 
 
-@task("limited", timeout_seconds=0.3, retry=AT_ONCE)
+@task("limited", timeout_seconds=0.5, retry=AT_ONCE)
 def limited(parameters: Item, context: TaskExecutionContext) -> Answer:
     """Hang, obey, or come back too late."""
     if context.attempt > parameters.until:
@@ -81,7 +81,7 @@ def limited(parameters: Item, context: TaskExecutionContext) -> Answer:
     return Answer(attempt=context.attempt)
 
 
-@task("limited_later", timeout_seconds=0.3, retry=AT_ONCE)
+@task("limited_later", timeout_seconds=0.5, retry=AT_ONCE)
 async def limited_later(parameters: Item, context: TaskExecutionContext) -> Answer:
     """Await for ever, or keep the loop from turning."""
     if context.attempt <= parameters.until:
@@ -179,7 +179,7 @@ def test_what_a_thread_returns_that_was_left_alone_reaches_nobody(app: Stageflow
     result = run(app, Limited, Item(action="hang"))
     assert attempts(result) == [None]
     assert "TaskTimeoutError" in errors(result)
-    assert "ran longer than its timeout of 0.3 s" in errors(result)
+    assert "ran longer than its timeout of 0.5 s" in errors(result)
     assert app.telemetry.counts["handler_abandoned"] == 2
     release.set()
     assert attempts(run(app, Limited, Item(), Item())) == [1, 1]

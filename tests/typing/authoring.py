@@ -61,10 +61,14 @@ def measure_slope(parameters: Tile, context: TaskExecutionContext) -> Slope:
     return Slope(degrees=float(parameters.index))
 
 
-@task("shade")
+@task("shade", predecessor=Slope, timeout_seconds=60)
 async def measure_shade(parameters: Tile, context: TaskExecutionContext) -> Shade:
     """Measure, on the event loop."""
     context.check()
+    context.progress(0, 1)
+    assert_type(context.predecessor(Slope), Slope)
+    assert_type(context.last_checkpoint(Tile), Tile | None)
+    context.checkpoint(parameters)
     return Shade(light=1.0 / (1 + parameters.index))
 
 

@@ -234,7 +234,7 @@ class TaskExecutionContext(Contract):
     def checkpoint(self, value: Contract) -> None:
         """Store where the handler is, so that the next attempt can go on from there; each call replaces the one before.
 
-        It is committed when this returns, and deleted when the task has ended.
+        It is committed when this returns, and deleted with the write of the task's result.
 
         Raises:
             ContractViolationError: The value is no contract.

@@ -4,7 +4,7 @@ from typing import Protocol
 
 
 class CheckpointStore(Protocol):
-    """What running tasks keep for their next attempt: one value a task, gone when the task has ended."""
+    """What running tasks keep for their next attempt: one value a task, deleted with the write of its result."""
 
     def save_checkpoint(self, range_id: int, token: int, task_index: int, value: str) -> bool:
         """Replace what a task keeps; ``False`` where the token no longer holds that task, and nothing is written."""

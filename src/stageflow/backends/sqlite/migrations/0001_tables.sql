@@ -107,7 +107,7 @@ create table stageflow_partials (
     constraint partials_width check (successful_tasks >= 1 and successful_tasks <= last - first)
 ) strict, without rowid;
 
--- What a running task wants its next attempt to know; deleted when the task ends.
+-- What a running task wants its next attempt to know; deleted with the write of its result.
 create table stageflow_checkpoints (
     stage_id integer not null,
     task_index integer not null,

@@ -115,7 +115,7 @@ create table stageflow.partials (
     constraint partials_width check (successful_tasks between 1 and last - first)
 );
 
--- What a running task wants its next attempt to know; deleted when the task ends.
+-- What a running task wants its next attempt to know; deleted with the write of its result.
 create table stageflow.checkpoints (
     stage_id bigint not null,
     task_index integer not null,
