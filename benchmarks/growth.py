@@ -22,11 +22,21 @@ from typing import Any, Final
 
 import psycopg
 
-from stageflow import BaseController, Contract, JobExecutionContext, Stageflow, TaskExecutionContext, stage, task, workflow
-from stageflow.backends.postgres import PostgresStore
+from stageflow import (
+    BaseController,
+    Contract,
+    JobExecutionContext,
+    RepositoryFactory,
+    Stageflow,
+    TaskExecutionContext,
+    stage,
+    task,
+    workflow,
+)
 from stageflow.contracts.lease import ClaimOutcome, Lease
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES
+from stageflow.ports import Store
 from stageflow.testing.conformance.builders import (
     ask,
     chunk,
@@ -78,7 +88,7 @@ def measure_bytes() -> None:
     for batch in (1000, 100, 10, 1):
         with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch:
             tasks = TASKS if batch > 1 else TASKS // 10
-            store = PostgresStore(dsn)
+            store = RepositoryFactory.create_repositories(dsn).store
             store.migrate()
             watch.execute("checkpoint")
             begun = _wal(watch)
@@ -107,7 +117,7 @@ def measure_bytes() -> None:
 def measure_jobs() -> None:
     """Create 100,000 jobs that nobody works on: a row of jobs, stages and ranges each."""
     with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch:
-        store = PostgresStore(dsn)
+        store = RepositoryFactory.create_repositories(dsn).store
         store.migrate()
         watch.execute("checkpoint")
         begun = _wal(watch)
@@ -221,7 +231,7 @@ def measure_connections() -> None:
             _say(what="connections", slots=slots, most=most)
 
 
-def _work_off(store: PostgresStore, work_type: str, batch: int) -> int:
+def _work_off(store: Store, work_type: str, batch: int) -> int:
     reports = 0
     while True:
         answer = ask(store, work_type, max_tasks=batch, max_leases=1)
@@ -234,7 +244,7 @@ def _work_off(store: PostgresStore, work_type: str, batch: int) -> int:
 
 
 def _race(dsn: str, *, stages: int, batch: int) -> tuple[int, float]:
-    store = PostgresStore(dsn)
+    store = RepositoryFactory.create_repositories(dsn).store
     store.migrate()
     width = 4000 if batch == 1 else 4000 * batch
     jobs = [new_job(f"race {number}", job_type=f"race{number}") for number in range(stages)]
@@ -259,7 +269,7 @@ def _race(dsn: str, *, stages: int, batch: int) -> tuple[int, float]:
     return sum(counts), seconds
 
 
-def _report(store: PostgresStore, lease: Lease, batch: int, gate: threading.Barrier, counts: list[int], place: int) -> None:
+def _report(store: Store, lease: Lease, batch: int, gate: threading.Barrier, counts: list[int], place: int) -> None:
     gate.wait()
     until = time.perf_counter() + SECONDS
     for first in range(lease.first, lease.last - batch, batch):
