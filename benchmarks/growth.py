@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import psycopg
 
@@ -36,8 +36,8 @@ from stageflow import (
 from stageflow.contracts.lease import ClaimOutcome, Lease
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES
-from stageflow.ports import Store
 from stageflow.testing.conformance.builders import (
+    MovableStore,
     ask,
     chunk,
     claim_all,
@@ -83,12 +83,16 @@ class GrowthController(BaseController[Nothing]):
             yield Nothing(index=index)
 
 
+def _store(dsn: str) -> MovableStore:
+    return cast("MovableStore", RepositoryFactory.create_repositories(dsn).store)
+
+
 def measure_bytes() -> None:
     """Plan and complete a job of 100,000 tasks in reports of several sizes; print what it left on the disk and in the WAL."""
     for batch in (1000, 100, 10, 1):
         with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch:
             tasks = TASKS if batch > 1 else TASKS // 10
-            store = RepositoryFactory.create_repositories(dsn).store
+            store = _store(dsn)
             store.migrate()
             watch.execute("checkpoint")
             begun = _wal(watch)
@@ -117,7 +121,7 @@ def measure_bytes() -> None:
 def measure_jobs() -> None:
     """Create 100,000 jobs that nobody works on: a row of jobs, stages and ranges each."""
     with _server() as dsn, psycopg.connect(dsn, autocommit=True) as watch:
-        store = RepositoryFactory.create_repositories(dsn).store
+        store = _store(dsn)
         store.migrate()
         watch.execute("checkpoint")
         begun = _wal(watch)
@@ -231,7 +235,7 @@ def measure_connections() -> None:
             _say(what="connections", slots=slots, most=most)
 
 
-def _work_off(store: Store, work_type: str, batch: int) -> int:
+def _work_off(store: MovableStore, work_type: str, batch: int) -> int:
     reports = 0
     while True:
         answer = ask(store, work_type, max_tasks=batch, max_leases=1)
@@ -244,7 +248,7 @@ def _work_off(store: Store, work_type: str, batch: int) -> int:
 
 
 def _race(dsn: str, *, stages: int, batch: int) -> tuple[int, float]:
-    store = RepositoryFactory.create_repositories(dsn).store
+    store = _store(dsn)
     store.migrate()
     width = 4000 if batch == 1 else 4000 * batch
     jobs = [new_job(f"race {number}", job_type=f"race{number}") for number in range(stages)]
@@ -269,7 +273,7 @@ def _race(dsn: str, *, stages: int, batch: int) -> tuple[int, float]:
     return sum(counts), seconds
 
 
-def _report(store: Store, lease: Lease, batch: int, gate: threading.Barrier, counts: list[int], place: int) -> None:
+def _report(store: MovableStore, lease: Lease, batch: int, gate: threading.Barrier, counts: list[int], place: int) -> None:
     gate.wait()
     until = time.perf_counter() + SECONDS
     for first in range(lease.first, lease.last - batch, batch):
