@@ -67,7 +67,7 @@ class _Raised:
         kinds = [each for each in type(error).__mro__ if issubclass(each, BaseException)]
         return cls(
             lineage=tuple((kind.__module__, kind.__qualname__) for kind in kinds),
-            message=str(error),
+            message=_message_of(error),
             trace="".join(traceback.format_exception(error)).rstrip(),
         )
 
@@ -120,6 +120,13 @@ class Children:
     def close(self) -> None:
         """Stop the children."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001  a user's own __str__; the handler's error matters, not this one
+        return f"<its str() raised {type(failure).__name__}>"
 
 
 def _depend_on_the_worker() -> None:
