@@ -3,6 +3,8 @@
 The data is the model of the Jacksboro fault, Tennessee, that matplotlib ships. Needs numpy and matplotlib. Run it:
 
     python examples/raster_tiles.py [FOLDER]
+
+Without a folder it makes a temporary one, and says where.
 """
 
 import math
@@ -248,5 +250,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         main(sys.argv[1])
     else:
-        with tempfile.TemporaryDirectory() as scratch:
-            main(scratch)
+        scratch = tempfile.mkdtemp(prefix="raster_tiles_")
+        main(scratch)
+        print(f"It is in {scratch}, with the tiles; delete the folder when you have seen it.")

@@ -52,6 +52,17 @@ def test_the_script_draws_the_picture(run_example: Callable[..., list[str]], tmp
     assert (pixels[..., 0] == pixels[..., 1]).all()
 
 
+def test_without_a_folder_the_picture_is_kept_where_the_script_says(
+    run_example: Callable[..., list[str]],
+    tmp_path: Path,
+) -> None:
+    """A picture that is named is there to be looked at."""
+    *_, picture, place = run_example("raster_tiles.py", TMPDIR=str(tmp_path))
+    (folder,) = tmp_path.glob("raster_tiles_*")
+    assert (picture, str(folder) in place) == ("picture: hillshade.png", True)
+    assert (folder / "hillshade.png").stat().st_size > 0
+
+
 @pytest.mark.parametrize(("tile_size", "tiles"), [(128, 12), (100, 20), (500, 1)])
 def test_tiles_make_the_same_picture_as_one_piece(
     raster: ModuleType,

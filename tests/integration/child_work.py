@@ -15,6 +15,7 @@ class Deed(StrEnum):
     DIE = "die"
     RAISE_LOCAL = "raise_local"
     RAISE_DEMANDING = "raise_demanding"
+    RAISE_MUTE = "raise_mute"
     RETURN_COROUTINE = "return_coroutine"
     RETURN_OTHER = "return_other"
 
@@ -40,6 +41,14 @@ class DemandingError(Exception):
         self.lambda_of_it = lambda: code
 
 
+class MuteError(Exception):
+    """An error that has no text."""
+
+    def __str__(self) -> str:
+        """Fail too."""
+        raise RuntimeError
+
+
 @task("child_deed", cpu_bound=True)
 def do_deed(parameters: Order, context: TaskExecutionContext) -> Counted:
     """Do it."""
@@ -58,6 +67,8 @@ def do_deed(parameters: Order, context: TaskExecutionContext) -> Counted:
         case Deed.RAISE_DEMANDING:
             code, where = 7, "the harbour"
             raise DemandingError(code, where)
+        case Deed.RAISE_MUTE:
+            raise MuteError
         case Deed.RETURN_COROUTINE:
             return _later()  # type: ignore[no-any-return]
         case Deed.RETURN_OTHER:

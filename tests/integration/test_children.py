@@ -84,7 +84,9 @@ def test_a_task_that_kills_its_own_child_is_tried_as_often_as_its_policy_says(wo
 
 def test_an_error_that_cannot_be_pickled_is_recorded_as_the_handler_raised_it(work: ModuleType, tmp_path: Path) -> None:
     """Its class, its message and the line of the handler, not the trouble of carrying it from the child."""
-    local, demanding, fine = run_deeds(work, tmp_path, ["raise_local", "raise_demanding", "count"], RetryPolicy(max_attempts=1))
+    deeds = ["raise_local", "raise_demanding", "raise_mute", "count"]
+    local, demanding, mute, fine = run_deeds(work, tmp_path, deeds, RetryPolicy(max_attempts=1))
+    assert "child_work.MuteError: <its str() raised RuntimeError>" in str(mute.error_details)
     assert "LocalError: the tide is out" in str(local.error_details)
     assert "raise LocalError(msg)" in str(local.error_details)
     assert "child_work.DemandingError: code 7 in the harbour" in str(demanding.error_details)

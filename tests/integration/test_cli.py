@@ -482,3 +482,60 @@ def test_a_job_is_explained_for_people_and_for_programs(setup: list[str]) -> Non
     assert answer.exit_code == 1
     assert "task 1 failed in its attempt 1: ValueError: password=*** is wrong" in answer.stdout
     assert "hunter2" not in answer.stdout
+
+
+STUCK = """
+import signal, sys, threading
+from collections.abc import Iterator
+from stageflow import BaseController, Contract, JobExecutionContext, JobRegistry, TaskExecutionContext, stage, task, workflow
+
+registry = JobRegistry()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell in the background takes away
+
+
+class Request(Contract):
+    pass
+
+
+@task("wait")
+def wait(parameters: Request, context: TaskExecutionContext) -> None:
+    print("begun", file=sys.stderr, flush=True)
+    threading.Event().wait()
+
+
+@workflow("stuck", registry=registry)
+class Stuck(BaseController[Request]):
+    waiting = stage(1, "waiting", task=wait)
+
+    @waiting.plan
+    def plan_waiting(self, job: JobExecutionContext[Request]) -> Iterator[Request]:
+        yield job.parameters
+"""
+
+
+def read_until(stream: Any, said: str) -> str:
+    """Return the next line that says something; fails where there is none."""
+    for line in stream:
+        if said in line:
+            return str(line)
+    pytest.fail(f"nothing says {said!r}")
+
+
+def test_the_first_interrupt_stops_and_the_second_ends_at_once(setup: list[str], tmp_path: Path) -> None:
+    """Who waits for a long handler is told how long, and need not wait."""
+    name = f"{setup[1].partition(':')[0]}_stuck"
+    (tmp_path / f"{name}.py").write_text(STUCK)
+    run = subprocess.Popen(  # noqa: S603  our own command
+        [sys.executable, "-m", "stageflow", "run", "stuck", "--app", f"{name}:registry"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    with run:
+        assert run.stderr is not None
+        read_until(run.stderr, "begun")
+        run.send_signal(signal.SIGINT)
+        assert "running handlers have 30 s to finish; press Ctrl-C again" in read_until(run.stderr, "stopping")
+        run.send_signal(signal.SIGINT)
+        assert "its lease has expired" in read_until(run.stderr, "ended at once")
+        assert run.wait(timeout=20) == 130

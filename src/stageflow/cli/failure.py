@@ -28,6 +28,8 @@ from stageflow.errors import (
 P = ParamSpec("P")
 
 DONE, FAILED, USAGE, UNREACHABLE, MIGRATION_NEEDED = 0, 1, 2, 3, 4
+INTERRUPTED = 130
+"""What shells say of a process that Ctrl-C ended."""
 
 _CALLERS_MISTAKES = (
     ContractDefinitionError,

@@ -1,13 +1,17 @@
 """Commands about jobs."""
 
+import os
+import signal
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 import click
 
 from stageflow.app import Stageflow
-from stageflow.cli.failure import DONE, FAILED, exiting
+from stageflow.cli.failure import DONE, FAILED, INTERRUPTED, exiting
 from stageflow.cli.hello_world import Hello, HelloWorldController, demo_registry
 from stageflow.cli.loading import find_job, find_stage, opened_app
 from stageflow.cli.options import as_json, connecting, not_blank
@@ -65,7 +69,7 @@ def demo(count: int, store: str | None, queue: str | None, as_json: bool) -> int
 @as_json
 @exiting
 def run(job_type: str, app_name: str | None, store: str | None, queue: str | None, as_json: bool, **request: Any) -> int:  # noqa: FBT001  a flag
-    """Submit a job and work on it in this process until it has ended."""
+    """Submit a job and work on it in this process until it has ended; the first Ctrl-C stops, the second ends at once."""
     with opened_app(app_name, store, queue, needs_workflows=True, makes_store=True) as app:
         app.migrate()
         result = _work_on(app, _submit(app, job_type, **request), quiet=as_json)
@@ -266,8 +270,19 @@ def _work_on(app: Stageflow, submission: Submission, *, quiet: bool) -> JobResul
     worker.start()
     try:
         return follow_job(app, submission.job.job_id, quiet=quiet)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, _end_at_once)
+        grace = f"running handlers have {worker.options.grace_seconds:g} s to finish"
+        click.echo(f"stopping: {grace}; press Ctrl-C again to end at once", err=True)
+        sys.exit(INTERRUPTED)
     finally:
         worker.stop()
+
+
+def _end_at_once(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001  what the signal module passes
+    """End the process whatever runs in it: threads that run handlers, and children, would hold up any other end."""
+    os.write(sys.stderr.fileno(), b"ended at once: what ran is run again when its lease has expired\n")
+    os._exit(INTERRUPTED)
 
 
 def _show_replies(app: Stageflow, result: JobResult) -> None:

@@ -55,7 +55,7 @@ class Raised:
         kinds = [each for each in type(error).__mro__ if issubclass(each, BaseException)]
         return cls(
             lineage=tuple((kind.__module__, kind.__qualname__) for kind in kinds),
-            message=str(error),
+            message=_message_of(error),
             trace="".join(traceback.format_exception(error)).rstrip(),
         )
 
@@ -70,6 +70,13 @@ class Raised:
             return error
         msg = f"the handler raised what no class here stands for:\n{self.trace}"
         return StageflowError(msg)
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001  a user's own __str__; the handler's error matters, not this one
+        return f"<its str() raised {type(failure).__name__}>"
 
 
 Answer = Returned | Wrong | Raised
