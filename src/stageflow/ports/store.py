@@ -9,12 +9,24 @@ from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
 from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
+from stageflow.ports.retention import RetentionStore
 from stageflow.ports.schema import SchemaStore
 from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
 
 
-class Store(JobStore, TaskStore, PlanStore, LeaseStore, CompletionStore, CheckpointStore, OutboxStore, SchemaStore, Protocol):
+class Store(
+    JobStore,
+    TaskStore,
+    PlanStore,
+    LeaseStore,
+    CompletionStore,
+    CheckpointStore,
+    OutboxStore,
+    RetentionStore,
+    SchemaStore,
+    Protocol,
+):
     """A database, whole."""
 
     @property
