@@ -19,15 +19,15 @@ _OPEN_WORK: Final = (
     " and state in ('ready', 'leased', 'waiting', 'held') limit 1"
 )
 _OF_JOB: Final = "where stage_id in (select stage_id from stageflow_stages where job_id = ?1)"
+_DELETE: Final = "delete from {table} {where}"
 # Children before their parents, as the foreign keys want it.
 _DELETIONS: Final = (
-    "delete from stageflow_checkpoints " + _OF_JOB,
-    "delete from stageflow_partials " + _OF_JOB,
-    "delete from stageflow_results " + _OF_JOB,
-    "delete from stageflow_tasks " + _OF_JOB,
-    "delete from stageflow_ranges " + _OF_JOB,
-    "delete from stageflow_stages where job_id = ?1",
-    "delete from stageflow_jobs where job_id = ?1",
+    *(
+        _DELETE.format(table=f"stageflow_{table}", where=_OF_JOB)
+        for table in ("checkpoints", "partials", "results", "tasks", "ranges")
+    ),
+    _DELETE.format(table="stageflow_stages", where="where job_id = ?1"),
+    _DELETE.format(table="stageflow_jobs", where="where job_id = ?1"),
 )
 
 

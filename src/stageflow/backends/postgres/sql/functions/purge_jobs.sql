@@ -25,12 +25,13 @@ begin
     o_tasks := 0;
     o_bytes := 0;
     o_kept := 0;
+    -- A range of one status, in the order of the index on status and creation: with an equality, that order would also be the one
+    -- of the index on creation alone, along which all jobs would be read. Creation comes before every change.
     for v_job in
         select j.job_id, j.created_at from stageflow.jobs j
-        where j.status = p_status and j.created_at < p_before and j.created_at >= coalesce(p_after_created, '-infinity')
-            and (j.created_at, j.job_id) > (coalesce(p_after_created, '-infinity'), coalesce(p_after_id, ''))
-            and j.updated_at < p_before
-        order by j.created_at, j.job_id
+        where j.status between p_status and p_status and j.created_at < p_before and j.updated_at < p_before
+            and (j.created_at, j.job_id || '') > (coalesce(p_after_created, '-infinity'), coalesce(p_after_id, ''))
+        order by j.status desc, j.created_at, j.job_id
         limit p_limit
     loop
         o_last_created := v_job.created_at;
