@@ -1,5 +1,6 @@
 """Retention: what ended long ago goes whole, and nothing that is still wanted goes at all."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
@@ -194,6 +195,23 @@ class PurgeConformance(StoreScenarios):
         store.move_clock(2 * _HOUR)
         assert purge(store, JobStatus.CANCELLED).jobs == 1
         assert store.resubmit_job(NewRun(job_id=_JOB.job_id, former_run=1, stages=(_JOB.first_stage,))) is None
+
+    def test_of_a_purge_and_a_resubmission_one_wins(self, store: MovableStore) -> None:
+        """At the same moment: the job either goes whole, or begins its new run with the former one beside it."""
+        for number in range(8):
+            job = new_job(f"wanted {number}", job_type=f"wanted{number}")
+            start(store, job, 1)
+            cancel(store, job)
+            store.move_clock(2 * _HOUR)
+            former = store.list_stages(job.job_id, 1)
+            new_run = NewRun(job_id=job.job_id, former_run=1, stages=(job.first_stage,))
+            with ThreadPoolExecutor(2) as threads:
+                purging = threads.submit(purge, store, JobStatus.CANCELLED)
+                again = threads.submit(store.resubmit_job, new_run)
+            assert purging.result().jobs == (again.result() is None)
+            assert is_there(store, job) == (again.result() is not None)
+            assert store.list_stages(job.job_id, 1) == (former if again.result() else [])
+            assert [stage.run for stage in store.list_stages(job.job_id, 2)] == ([2] if again.result() else [])
 
     def test_batches_go_on_where_the_one_before_ended(self, store: MovableStore) -> None:
         """Oldest first, none twice, none left out, and what is kept does not stop the rest."""
