@@ -24,6 +24,7 @@ from stageflow.contracts.orchestration import OrchestrationAction, Orchestration
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.results import StageResults
+from stageflow.contracts.retention import Purge
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.stage import (
     FailurePolicy,
@@ -106,6 +107,7 @@ __all__ = [
     "PredecessorMissingError",
     "ProcessingOutcome",
     "ProcessingResult",
+    "Purge",
     "QueueError",
     "RepositoryFactory",
     "RepositoryRegistry",

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
@@ -12,12 +13,15 @@ from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import HeldLease, Lease
 from stageflow.contracts.open_work import OpenState
+from stageflow.contracts.retention import PurgeBatch, PurgedBatch
+from stageflow.contracts.status import JobStatus
 from stageflow.testing.conformance.builders import (
     BAD,
     Again,
     advance,
     all_types,
     ask,
+    cancel,
     chunk,
     claim_all,
     claim_one,
@@ -180,6 +184,32 @@ def test_the_heartbeat_and_recovery_stay_on_their_indexes(watched: _Watched) -> 
     recover(store)
     plans = watched.plans_of(lambda: recover(store, limit=10))
     assert [line for line in _offences(plans) if "ranges_held" not in line] == []
+
+
+def test_a_purge_stays_on_its_indexes(watched: _Watched, postgres_dsn: str) -> None:
+    """It reads the jobs that go, not those that stay: unfinished ones, and those that ended later."""
+    store, job = watched.store, new_job("old", priority=2)
+    start(store, job, 3)
+    cancel(store, job)
+    with psycopg.connect(postgres_dsn) as connection:
+        connection.execute(
+            """
+            update stageflow.jobs set
+                status = 'cancelled', created_at = now() + interval '1 day', updated_at = now() + interval '1 day'
+            where job_type = 'grown' and status = 'queued'
+            """
+        )
+    batch = PurgeBatch(
+        status=JobStatus.CANCELLED,
+        before=store.now() + timedelta(hours=1),
+        after=None,
+        limit=10,
+        max_tasks=100,
+        dry_run=False,
+    )
+    purged: list[PurgedBatch] = []
+    assert _offences(watched.plans_of(lambda: purged.append(store.purge_jobs(batch)))) == []
+    assert [each.jobs for each in purged] == [1]
 
 
 def test_claims_pass_over_what_an_old_snapshot_keeps(postgres_dsn: str) -> None:

@@ -1,7 +1,7 @@
 """The app: what a host application holds in its hands."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -13,11 +13,14 @@ from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.maintenance import Maintenance
 from stageflow.contracts.resubmission import Resubmission
+from stageflow.contracts.retention import Purge
 from stageflow.contracts.schema import SchemaReport
+from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions
 from stageflow.engine.control import pause_job, resume_job
 from stageflow.engine.letters import discard_letter, list_letters, requeue_letter, require_letter
 from stageflow.engine.outbox import relay_announcements
+from stageflow.engine.purge import purge_ended
 from stageflow.engine.recover import recover_work
 from stageflow.engine.resubmit import resubmit_job
 from stageflow.engine.submit import cancel_job, submit_jobs
@@ -261,6 +264,26 @@ class Stageflow:
             InvalidTransitionError: It was requeued or discarded before; nothing changed.
         """
         return discard_letter(letter_id, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def purge(
+        self, older_than: timedelta, *, status: JobStatus | None = None, dry_run: bool = True, limit: int = 1000
+    ) -> Purge:
+        """Delete ended jobs that were not changed for so long, with all that belongs to them; a dry run unless told otherwise.
+
+        All runs of a job go together. Without a status also dead letters go that are as old and were requeued or discarded.
+
+        Args:
+            older_than: The age, by the store's clock.
+            status: Only jobs that ended so, and no dead letters.
+            dry_run: Delete nothing, only say what would go.
+            limit: Delete at most so many jobs, and so many letters, 1 to 1,000,000.
+
+        Raises:
+            InvalidValueError: The age or the limit is out of range; nothing was deleted.
+            InvalidTransitionError: The status is not one of a job that has ended; nothing was deleted.
+        """
+        return purge_ended(older_than, self.repositories, self.telemetry, status=status, dry_run=dry_run, limit=limit)
 
     @enforce_contract
     def worker(self, options: WorkerOptions | None = None) -> Worker:

@@ -5,6 +5,7 @@ import click
 from stageflow.cli.control import pause, resubmit, resume
 from stageflow.cli.jobs import cancel, demo, explain, jobs, run, status, submit, tasks, watch
 from stageflow.cli.letters import letters
+from stageflow.cli.retention import purge
 from stageflow.cli.upkeep import check, doctor, migrate, verify, worker
 
 
@@ -19,7 +20,7 @@ def main() -> None:
 for command in (
     *(demo, run, submit, worker),
     *(status, explain, watch, jobs, tasks),
-    *(cancel, pause, resume, resubmit, letters),
+    *(cancel, pause, resume, resubmit, letters, purge),
     *(migrate, verify, check, doctor),
 ):
     main.add_command(command)

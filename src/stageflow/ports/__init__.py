@@ -17,6 +17,7 @@ from stageflow.ports.leases import LeaseStore
 from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
 from stageflow.ports.queue import Queue
+from stageflow.ports.retention import RetentionStore
 from stageflow.ports.schema import SchemaStore
 from stageflow.ports.store import Store
 from stageflow.ports.tasks import TaskStore
@@ -35,6 +36,7 @@ __all__ = [
     "OutboxStore",
     "PlanStore",
     "Queue",
+    "RetentionStore",
     "SchemaStore",
     "Store",
     "TaskStore",

@@ -11,6 +11,7 @@ from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
 from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
+from stageflow.ports.retention import RetentionStore
 from stageflow.ports.schema import SchemaStore
 from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
@@ -24,6 +25,7 @@ class Store(
     CompletionStore,
     CheckpointStore,
     OutboxStore,
+    RetentionStore,
     SchemaStore,
     InsightStore,
     AuditStore,

@@ -139,7 +139,7 @@ class MessageProcessor:
         if known is None or known.mismatch(message):
             states = self._repositories.store.get_job_states([message.job_id])
             if not states:
-                msg = f"there is no job {message.job_id} in this store; check that the queue belongs to it"
+                msg = f"there is no job {message.job_id} in this store, or it was purged; check that the queue belongs to it"
                 raise ForeignMessageError(msg)
             known = _Job.of(states[0].job)
             mismatch = known.mismatch(message)

@@ -226,7 +226,10 @@ def _unwritten(tx: Transaction, completion: RangeCompletion, outcome: Completion
         "select job_id, stage_number, remaining, halted from stageflow_stages where stage_id = ?", (completion.stage_id,)
     )
     if stage is None:
-        msg = f"stage {completion.stage_id} is not stored; report completions with the stage_id of their lease"
+        msg = (
+            f"stage {completion.stage_id} is not stored, or its job was purged; report completions with the stage_id of their "
+            "lease"
+        )
         raise StoreStateError(msg)
     job_id, stage_number, remaining, halted = stage
     return TaskCompletionResult(

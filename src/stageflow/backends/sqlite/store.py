@@ -19,6 +19,7 @@ from stageflow.backends.sqlite.outbox import SqliteOutbox
 from stageflow.backends.sqlite.plan import SqlitePlan
 from stageflow.backends.sqlite.recovery import SqliteRecovery
 from stageflow.backends.sqlite.resubmission import SqliteResubmission
+from stageflow.backends.sqlite.retention import SqliteRetention
 from stageflow.backends.sqlite.schema import SqliteSchema
 from stageflow.backends.sqlite.tasks import SqliteTasks
 from stageflow.backends.sqlite.wakeup import JobWakeup, WorkWakeup
@@ -42,6 +43,7 @@ class SqliteStore(
     SqliteInsights,
     SqliteAudits,
     SqliteMending,
+    SqliteRetention,
     SqliteSchema,
 ):
     """A store in one SQLite file, or in memory (``":memory:"``), shared by all threads of the process.

@@ -28,6 +28,7 @@ from stageflow.testing.conformance.resubmission import (
     ResubmitFromStageConformance,
 )
 from stageflow.testing.conformance.results import ResultConformance, StageResultConformance
+from stageflow.testing.conformance.retention import PurgeConformance, PurgeLettersConformance
 from stageflow.testing.conformance.schema import SchemaConformance
 from stageflow.testing.conformance.sharing import SharingConformance
 from stageflow.testing.conformance.storms import StormConformance
@@ -76,6 +77,8 @@ class StoreConformance(
     CheckpointConformance,
     OutboxConformance,
     DeadLetterConformance,
+    PurgeConformance,
+    PurgeLettersConformance,
     WorkerConformance,
     OpenWorkConformance,
     AuditConformance,

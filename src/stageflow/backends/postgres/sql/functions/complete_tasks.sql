@@ -144,7 +144,8 @@ begin
             into v_count from stageflow.stages s where s.stage_id = v_stage.stage_id;
             if not found then
                 raise exception using errcode = 'SF002', message = format(
-                    'there is no stage %s; it was never opened in this database. Check the store''s address.', v_stage.stage_id);
+                    'there is no stage %s; it was never opened in this database, or its job was purged. Check the store''s address.',
+                    v_stage.stage_id);
             end if;
         end if;
         return query
