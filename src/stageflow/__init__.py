@@ -22,6 +22,7 @@ from stageflow.contracts.lease import TaskCompletionResult
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
+from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.retry import RetryPolicy
@@ -107,6 +108,7 @@ __all__ = [
     "ProcessingOutcome",
     "ProcessingResult",
     "QueueError",
+    "Repair",
     "RepositoryFactory",
     "RepositoryRegistry",
     "Resubmission",

@@ -2,7 +2,7 @@
 
 import click
 
-from stageflow.cli.control import pause, resubmit, resume
+from stageflow.cli.control import pause, repair, resubmit, resume
 from stageflow.cli.jobs import cancel, demo, jobs, run, status, submit, tasks, watch
 from stageflow.cli.letters import letters
 from stageflow.cli.upkeep import check, migrate, verify, worker
@@ -19,7 +19,7 @@ def main() -> None:
 for command in (
     *(demo, run, submit, worker),
     *(status, watch, jobs, tasks),
-    *(cancel, pause, resume, resubmit, letters),
+    *(cancel, pause, resume, resubmit, repair, letters),
     *(migrate, verify, check),
 ):
     main.add_command(command)
