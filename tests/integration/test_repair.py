@@ -55,7 +55,7 @@ class Sum(Contract):
 
 
 @task("repaired_tile")
-def tile(parameters: Tile, context: TaskExecutionContext) -> Tile:
+def tile(parameters: Tile, context: TaskExecutionContext) -> Tile:  # noqa: ARG001  a handler's shape
     """Fail where a test says so; else count the call and return the square."""
     runs[f"tile {parameters.index}"] += 1
     if parameters.index in bad:
@@ -65,7 +65,7 @@ def tile(parameters: Tile, context: TaskExecutionContext) -> Tile:
 
 
 @task("repaired_sum")
-def add(parameters: Sum, context: TaskExecutionContext) -> Sum:
+def add(parameters: Sum, context: TaskExecutionContext) -> Sum:  # noqa: ARG001  a handler's shape
     """Count the call and pass the sum on."""
     runs["sum"] += 1
     return parameters
@@ -75,7 +75,7 @@ def add(parameters: Sum, context: TaskExecutionContext) -> Sum:
 class RepairedController(BaseController[Survey]):
     """Tiles, combined, of which some may fail; then one sum of them."""
 
-    tiles = stage(1, "tiles", task=tile, on_failure=FailurePolicy.any_may_fail())
+    tiles = stage(1, "tiles", task=tile, policy=FailurePolicy.any_may_fail())
     summing = stage(2, "sum", task=add, after=tiles)
 
     @tiles.plan
@@ -98,7 +98,11 @@ class RepairedController(BaseController[Survey]):
         assert combined.value == sum(each.value for each in listed)
         yield Sum(total=combined.value, count=len(listed))
 
-    def aggregate_job_results(self, job: JobExecutionContext[Survey], stage_results: dict[int, StageResults[Any]]) -> Sum:
+    def aggregate_job_results(
+        self,
+        job: JobExecutionContext[Survey],  # noqa: ARG002  a hook's shape
+        stage_results: dict[int, StageResults[Any]],
+    ) -> Sum:
         """Answer with the sum."""
         return self.summing.of(stage_results)[0]
 
