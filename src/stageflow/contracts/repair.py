@@ -1,18 +1,20 @@
 """Chosen tasks of a finished stage that are run again: what the store is asked for, and what a caller is answered."""
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, model_validator
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.ids import JobId
-from stageflow.contracts.stage import NewStage
+from stageflow.contracts.stage import NewStage, StageRecord
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, JobStatus, StageStatus, StatusValidator
 from stageflow.errors import InvalidTransitionError
 
 REPAIRABLE = frozenset({StageStatus.COMPLETED, StageStatus.COMPLETED_WITH_ERRORS, StageStatus.FAILED})
 """A stage with one of these and a stored result was aggregated: each of its tasks has ended."""
+_DONE: Final = frozenset({StageStatus.COMPLETED, StageStatus.COMPLETED_WITH_ERRORS, StageStatus.SKIPPED})
 
 
 def require_repairable(job_id: str, status: JobStatus) -> None:
@@ -27,6 +29,25 @@ def require_repairable(job_id: str, status: JobStatus) -> None:
             f"{StatusValidator.describe_following(status)}"
         )
         raise InvalidTransitionError(msg)
+
+
+def list_repairable(stages: Sequence[StageRecord]) -> list[int]:
+    """Return the stages of a run that ended which can be repaired.
+
+    They have tasks and a result, and whatever came before them or ran beside them completed or was skipped.
+    """
+    return [
+        stage.stage_number
+        for stage in stages
+        if stage.status in REPAIRABLE
+        and stage.stored_result is not None
+        and stage.task_count > 0
+        and all(
+            other.status in _DONE and other.stored_result is not None
+            for other in stages
+            if other.stage_number <= stage.group_last and other.stage_number != stage.stage_number
+        )
+    ]
 
 
 class StageRepair(Contract):

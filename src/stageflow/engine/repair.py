@@ -4,16 +4,15 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from stageflow.contracts.job_state import JobState
-from stageflow.contracts.repair import REPAIRABLE, Repair, StageRepair, require_repairable
+from stageflow.contracts.repair import Repair, StageRepair, list_repairable, require_repairable
 from stageflow.contracts.stage import StageRecord
-from stageflow.contracts.status import StageStatus, TaskStatus
+from stageflow.contracts.status import TaskStatus
 from stageflow.errors import InvalidValueError
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import JobRegistry
 
 _PAGE: Final = 1000
-_DONE: Final = frozenset({StageStatus.COMPLETED, StageStatus.COMPLETED_WITH_ERRORS, StageStatus.SKIPPED})
 
 
 def repair_stage(
@@ -75,25 +74,6 @@ def repair_stage(
         later_stages=[number for number in numbers if number > stage.group_last],
         dry_run=dry_run,
     )
-
-
-def list_repairable(stages: Sequence[StageRecord]) -> list[int]:
-    """Return the stages of a run that ended which can be repaired.
-
-    They have tasks and a result, and whatever came before them or ran beside them completed or was skipped.
-    """
-    return [
-        stage.stage_number
-        for stage in stages
-        if stage.status in REPAIRABLE
-        and stage.stored_result is not None
-        and stage.task_count > 0
-        and all(
-            other.status in _DONE and other.stored_result is not None
-            for other in stages
-            if other.stage_number <= stage.group_last and other.stage_number != stage.stage_number
-        )
-    ]
 
 
 def _find_stage(state: JobState, stage_number: int) -> StageRecord:
