@@ -22,6 +22,7 @@ from stageflow.contracts.lease import TaskCompletionResult
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
+from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.retention import Purge
@@ -109,6 +110,7 @@ __all__ = [
     "ProcessingResult",
     "Purge",
     "QueueError",
+    "Repair",
     "RepositoryFactory",
     "RepositoryRegistry",
     "Resubmission",

@@ -25,6 +25,7 @@ BOUNDARIES = [
     JobRepository.update_job_status_with_validation,
     JobRepository.end_job,
     JobRepository.resubmit_job,
+    JobRepository.repair_stage,
     TaskRepository.get_task,
     TaskRepository.require_task,
     TaskRepository.list_tasks_for_job,
@@ -106,7 +107,7 @@ def test_the_state_machine_page_says_what_the_validator_does(heading: str, table
 
 
 def test_every_status_knows_whether_it_is_terminal() -> None:
-    """Terminal means that nothing follows, for jobs, stages and tasks alike, but for the resubmission of a job."""
+    """Terminal means that nothing follows, for jobs, stages and tasks alike, but for the resubmission or repair of a job."""
     for table in (STAGE_TRANSITIONS, TASK_TRANSITIONS):
         for status, following in table.items():
             assert StatusValidator.is_terminal(status) is (not following)

@@ -12,6 +12,7 @@ from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.maintenance import Maintenance
+from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.retention import Purge
 from stageflow.contracts.schema import SchemaReport
@@ -22,6 +23,7 @@ from stageflow.engine.letters import discard_letter, list_letters, requeue_lette
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.purge import purge_ended
 from stageflow.engine.recover import recover_work
+from stageflow.engine.repair import repair_stage
 from stageflow.engine.resubmit import resubmit_job
 from stageflow.engine.submit import cancel_job, submit_jobs
 from stageflow.insights import Diagnosis, Explanation, JobProgress, examine_store, explain_job, job_progress
@@ -221,6 +223,25 @@ class Stageflow:
             UnknownWorkflowError: Its workflow is not registered.
         """
         return resubmit_job(job_id, self.registry, self.repositories, self.telemetry, from_stage=from_stage, dry_run=dry_run)
+
+    @enforce_contract
+    def repair(self, job_id: str, stage_number: int, *, tasks: Sequence[int] | None = None, dry_run: bool = False) -> Repair:
+        """Run chosen tasks of a finished stage again, and all stages after it, as the next run of a job that has ended.
+
+        Args:
+            job_id: The job.
+            stage_number: The stage; it is aggregated again, and what follows it is planned again.
+            tasks: Indexes of its tasks; ``None`` for those that failed, and those that were skipped because of it.
+            dry_run: Change nothing, only say what would happen.
+
+        Raises:
+            InvalidTransitionError: It has not ended; the message says what is allowed, and nothing changed.
+            InvalidValueError: The stage cannot be repaired, or has no such tasks; the message names what can be.
+            UnknownWorkflowError: Its workflow is not registered.
+        """
+        return repair_stage(
+            job_id, stage_number, self.registry, self.repositories, self.telemetry, tasks=tasks, dry_run=dry_run
+        )
 
     @enforce_contract
     def dead_letters(

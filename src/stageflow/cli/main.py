@@ -2,7 +2,7 @@
 
 import click
 
-from stageflow.cli.control import pause, resubmit, resume
+from stageflow.cli.control import pause, repair, resubmit, resume
 from stageflow.cli.jobs import cancel, demo, explain, jobs, run, status, submit, tasks, watch
 from stageflow.cli.letters import letters
 from stageflow.cli.retention import purge
@@ -20,7 +20,7 @@ def main() -> None:
 for command in (
     *(demo, run, submit, worker),
     *(status, explain, watch, jobs, tasks),
-    *(cancel, pause, resume, resubmit, letters, purge),
+    *(cancel, pause, resume, resubmit, repair, letters, purge),
     *(migrate, verify, check, doctor),
 ):
     main.add_command(command)

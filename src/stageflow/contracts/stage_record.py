@@ -11,7 +11,7 @@ class StageRecord(LateContract):
     """A stage as the store knows it.
 
     Attributes:
-        stage_id: Key of the stage's tasks and results within the store; of a stage that a resubmission took over, that of the
+        stage_id: Key of the stage's tasks and results within the store; of a stage that a new run took over, that of the
             former run's.
         task_count: Tasks planned so far.
         remaining: Tasks without a result.

@@ -58,8 +58,8 @@ JOB_TRANSITIONS: Final[dict[JobStatus, frozenset[JobStatus]]] = {
         }
     ),
     JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.PROCESSING, JobStatus.FAILED, JobStatus.CANCELLED}),
-    JobStatus.COMPLETED: frozenset(),
-    JobStatus.COMPLETED_WITH_ERRORS: frozenset(),
+    JobStatus.COMPLETED: frozenset({JobStatus.QUEUED}),
+    JobStatus.COMPLETED_WITH_ERRORS: frozenset({JobStatus.QUEUED}),
     JobStatus.FAILED: frozenset({JobStatus.QUEUED}),
     JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
 }
@@ -101,19 +101,21 @@ TASK_TRANSITIONS: Final[dict[TaskStatus, frozenset[TaskStatus]]] = {
 TERMINAL_JOB_STATUSES: Final = frozenset(
     {JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS, JobStatus.FAILED, JobStatus.CANCELLED}
 )
-"""A job with one of these has ended: nothing moves it by itself, and only a resubmission leaves two of them."""
+"""A job with one of these has ended: nothing moves it by itself, and only a repair or a resubmission leaves it."""
 TERMINAL_STAGE_STATUSES: Final = frozenset(status for status, following in STAGE_TRANSITIONS.items() if not following)
 TERMINAL_TASK_STATUSES: Final = frozenset(status for status, following in TASK_TRANSITIONS.items() if not following)
 
 
-_NOTHING: Final = "nothing, it is terminal: to do the work again, submit it as another job (new_run)"
+_NOTHING: Final = "nothing, it is terminal"
+_BY_REPAIR: Final = "by repair of one of its stages; to do all of the work again, submit it as another job (new_run)"
+_BY_EITHER: Final = "by resubmit, or by repair of one of its stages"
 
 
 class StatusValidator:
     """Answers whether one status may follow another; the SQL guards are tested equal to it.
 
-    The same status again is allowed and changes nothing. A terminal status is never left, but by the resubmission of a
-    failed or cancelled job, which queues it with a run of its own.
+    The same status again is allowed and changes nothing. A terminal status is never left, but by the repair of a stage
+    or the resubmission of a failed or cancelled job, which queue the job with a run of its own.
     """
 
     @staticmethod
@@ -147,11 +149,13 @@ class StatusValidator:
         following = ", ".join(sorted(_following(status)))
         if not following:
             return _NOTHING
-        return f"{following}, by resubmit" if StatusValidator.is_terminal(status) else following
+        if not StatusValidator.is_terminal(status):
+            return following
+        return f"{following}, {_BY_EITHER if status in {JobStatus.FAILED, JobStatus.CANCELLED} else _BY_REPAIR}"
 
     @staticmethod
     def is_terminal(status: Status) -> bool:
-        """Return whether what has ``status`` has ended: nothing follows but, for a job, a resubmission."""
+        """Return whether what has ``status`` has ended: nothing follows but, for a job, a repair or a resubmission."""
         match status:
             case JobStatus():
                 return status in TERMINAL_JOB_STATUSES
@@ -163,10 +167,10 @@ class StatusValidator:
         """Do nothing unless a job that has ended would get another status.
 
         Raises:
-            InvalidTransitionError: It would; the message names ``resubmit``, which also opens the new run.
+            InvalidTransitionError: It would; the message names what also opens the new run.
         """
         if current in TERMINAL_JOB_STATUSES and new_status is not current:
-            msg = f"JobStatus {current} becomes {new_status} by resubmit only, which opens a run of its own; use that"
+            msg = f"JobStatus {current} becomes {new_status} by resubmit or repair only, which opens a run of its own; use that"
             raise InvalidTransitionError(msg)
 
 

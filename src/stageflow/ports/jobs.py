@@ -6,6 +6,7 @@ from typing import Protocol
 
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.repair import StageRepair
 from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.status import JobStatus
 
@@ -71,6 +72,20 @@ class JobStore(Protocol):
         Raises:
             InvalidTransitionError: The job has another status, or is in another run; nothing changed.
             StoreStateError: A stage that is to be taken over did not complete; nothing changed.
+        """
+        ...
+
+    def repair_stage(self, repair: StageRepair) -> JobRecord | None:
+        """Queue a job that has ended with run + 1, in which chosen tasks of one stage are claimable; ``None``: no such job.
+
+        The stages before and beside that one are taken over, its other tasks keep their results, and the chosen ones get theirs
+        in the stage's next generation. Stages after it are opened when it is closed. All in one transaction; the former run
+        stays as it ended.
+
+        Raises:
+            InvalidTransitionError: The job has not ended, or is in another run; nothing changed.
+            StoreStateError: The stage has no result in that run or no such tasks, or a stage that is to be taken over did not
+                complete; nothing changed.
         """
         ...
 

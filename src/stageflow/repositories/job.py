@@ -7,6 +7,7 @@ from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import make_job_id, validate_job_id
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.repair import StageRepair
 from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus
@@ -201,6 +202,21 @@ class JobRepository:
         job = self._store.resubmit_job(new_run)
         if job is None:
             msg = f"there is no job {new_run.job_id}; list the jobs there are with `stageflow jobs`"
+            raise JobNotFoundError(msg)
+        return job
+
+    @enforce_contract
+    def repair_stage(self, repair: StageRepair) -> JobRecord:
+        """Queue a job that has ended with a run of its own, in which chosen tasks of one stage run again.
+
+        Raises:
+            JobNotFoundError: The job does not exist.
+            InvalidTransitionError: It has not ended, or was resubmitted or repaired meanwhile; nothing changed.
+            StoreStateError: The stage cannot be repaired; nothing changed.
+        """
+        job = self._store.repair_stage(repair)
+        if job is None:
+            msg = f"there is no job {repair.job_id}; list the jobs there are with `stageflow jobs`"
             raise JobNotFoundError(msg)
         return job
 

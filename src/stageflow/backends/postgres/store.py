@@ -10,13 +10,16 @@ from stageflow.backends.postgres.leases import Leases
 from stageflow.backends.postgres.outbox import Outbox
 from stageflow.backends.postgres.plan import Plans
 from stageflow.backends.postgres.pool import ConnectionFactory, Database
+from stageflow.backends.postgres.repair import Repairs
 from stageflow.backends.postgres.resubmission import Resubmissions
 from stageflow.backends.postgres.retention import Retention
 from stageflow.backends.postgres.schema import Schema
 from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, Listeners, ListenWakeup
 
 
-class PostgresStore(Resubmissions, Completions, Checkpoints, Plans, Leases, Outbox, Insights, Audits, Retention, Schema):
+class PostgresStore(
+    Resubmissions, Repairs, Completions, Checkpoints, Plans, Leases, Outbox, Insights, Audits, Retention, Schema
+):
     """Satisfies ``stageflow.ports.Store`` on PostgreSQL 15 or newer; may be shared by any number of threads.
 
     Each atomic fact is one stored function, called in one round trip, in a transaction of its own. Nothing is opened before

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.rows import Outcome
@@ -14,6 +15,17 @@ _REASONS = {
 }
 
 
+class Closed(NamedTuple):
+    """A range that was closed over unfinished tasks."""
+
+    first: int
+    last: int
+    generation: int
+    attempt: int
+    state: str
+    closed_at: int
+
+
 def list_outcomes(tx: Transaction, stage_id: int, first_index: int, limit: int) -> list[Outcome]:
     """Return the newest outcome of each ended index, in index order, from an index on."""
     recorded = tx.rows(
@@ -23,15 +35,21 @@ def list_outcomes(tx: Transaction, stage_id: int, first_index: int, limit: int) 
         " order by task_index limit ?",
         (stage_id, first_index, limit),
     )
-    closed = tx.rows(
+    closed = list_closed(tx, stage_id, first_index, limit)
+    results = (Outcome._make(row) for row in recorded)
+    if not closed:
+        return list(results)
+    return list(islice(_newest(results, spread_out(closed, first_index)), limit))
+
+
+def list_closed(tx: Transaction, stage_id: int, first_index: int, limit: int) -> list[Closed]:
+    """Return the ranges that were closed over unfinished tasks, by first index, from an index on."""
+    rows = tx.rows(
         "select first, last, generation, attempt, state, closed_at from stageflow_ranges"
         " where stage_id = ? and kind = 'task' and last > ? and state in ('skipped', 'cancelled') order by first limit ?",
         (stage_id, first_index, limit),
     )
-    results = (Outcome._make(row) for row in recorded)
-    if not closed:
-        return list(results)
-    return list(islice(_newest(results, _spread(closed, first_index)), limit))
+    return [Closed._make(row) for row in rows]
 
 
 def list_failed(tx: Transaction, stage_id: int, first_index: int, limit: int) -> list[Outcome]:
@@ -46,7 +64,8 @@ def list_failed(tx: Transaction, stage_id: int, first_index: int, limit: int) ->
     return [Outcome._make(row) for row in rows]
 
 
-def _spread(closed: Iterable[tuple[int, int, int, int, str, int]], first_index: int) -> Iterator[Outcome]:
+def spread_out(closed: Iterable[Closed], first_index: int) -> Iterator[Outcome]:
+    """Yield an outcome for each index from an index on that closed ranges hold."""
     for first, last, generation, attempt, state, closed_at in closed:
         for index in range(max(first, first_index), last):
             yield Outcome(index, generation, attempt, state, None, _REASONS[state], 0.0, closed_at)

@@ -19,7 +19,7 @@ _TAKE_OVER = (
     " select job_id, run + 1, stage_number, generation, name, task_type, status, task_count, remaining, successful_tasks,"
     " failed_tasks, skipped_tasks, cancelled_tasks, planned, halted, plan_digest, fail_fast, minimum_success_rate,"
     " group_first, group_last, stored_result, coalesce(taken_from, stage_id), created_at, updated_at"
-    " from stageflow_stages where job_id = ?1 and run = ?2 and stage_number < ?3 and group_last < ?3"
+    " from stageflow_stages where job_id = ?1 and run = ?2 and stage_number between ?3 and ?4 and group_last <= ?5"
     " and status in ('completed', 'completed_with_errors', 'skipped') and stored_result is not null order by stage_number"
 )
 
@@ -60,8 +60,14 @@ class SqliteResubmission(StorePart):
             return read_jobs(tx, [new_run.job_id])[0]
 
 
+def take_over_stages(tx: Transaction, job_id: str, run: int, *, first: int, last: int, group_last: int) -> int:
+    """Make completed stages of a run, in groups that end in time, stages of the next run as well; return how many."""
+    return tx.run(_TAKE_OVER, (job_id, run, first, last, group_last))
+
+
 def _take_over(tx: Transaction, new_run: NewRun) -> None:
-    done = tx.run(_TAKE_OVER, (new_run.job_id, new_run.former_run, new_run.from_stage))
+    before = new_run.from_stage - 1
+    done = take_over_stages(tx, new_run.job_id, new_run.former_run, first=1, last=before, group_last=before)
     if done != new_run.from_stage - 1:
         msg = (
             f"job {new_run.job_id} cannot go on from stage {new_run.from_stage}: only {done} stages before it completed in run "

@@ -18,6 +18,7 @@ from stageflow.backends.sqlite.named import SqliteNamedClaims
 from stageflow.backends.sqlite.outbox import SqliteOutbox
 from stageflow.backends.sqlite.plan import SqlitePlan
 from stageflow.backends.sqlite.recovery import SqliteRecovery
+from stageflow.backends.sqlite.repair import SqliteRepair
 from stageflow.backends.sqlite.resubmission import SqliteResubmission
 from stageflow.backends.sqlite.retention import SqliteRetention
 from stageflow.backends.sqlite.schema import SqliteSchema
@@ -39,6 +40,7 @@ class SqliteStore(
     SqliteAdvance,
     SqliteEnding,
     SqliteResubmission,
+    SqliteRepair,
     SqliteOutbox,
     SqliteInsights,
     SqliteAudits,

@@ -8,7 +8,14 @@ from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.stage import AdvanceOutcome
-from stageflow.contracts.status import JOB_TRANSITIONS, JobStatus, StageStatus, StatusValidator, TaskStatus
+from stageflow.contracts.status import (
+    JOB_TRANSITIONS,
+    TERMINAL_JOB_STATUSES,
+    JobStatus,
+    StageStatus,
+    StatusValidator,
+    TaskStatus,
+)
 from stageflow.errors import InvalidTransitionError, StoreStateError
 from stageflow.testing.conformance.builders import (
     BAD,
@@ -97,8 +104,8 @@ class JobStatusConformance(StoreScenarios):
         _bring_to(store, current)
         before = snapshot(store, _JOB)
         assert before.job.status is current
-        if current in _ENDS and new_status is JobStatus.QUEUED:
-            with pytest.raises(InvalidTransitionError, match=f"{current} becomes queued by resubmit only"):
+        if current in TERMINAL_JOB_STATUSES and new_status is JobStatus.QUEUED:
+            with pytest.raises(InvalidTransitionError, match=f"{current} becomes queued by resubmit or repair only"):
                 store.change_job_status(_JOB.job_id, new_status, JobUpdate(error_details="never written"))
             assert snapshot(store, _JOB) == before
         elif StatusValidator.may_follow(current, new_status):

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
 from stageflow.contracts.lease import CompletionOutcome, HeldLease, Lease, SeenLease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
+from stageflow.contracts.repair import StageRepair, list_repairable
 from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.stage import AdvanceOutcome, NewStage, StageRecord
 from stageflow.contracts.status import (
@@ -66,7 +67,7 @@ _ACTS: Final = [
     *["claim tasks", "complete", "work", "work through"] * 3,
     *["claim control", "plan", "advance", "give back", "recover"] * 2,
     *["resume"] * 4,
-    *["resubmit"] * 2,
+    *["resubmit", "repair"] * 2,
     *["recover seen", "pause", "end", "requeue", "fail", "skip"],
 ]
 """What may happen next, weighted; one rule for all of it, because Hypothesis leaves whole rules out of an example at will."""
@@ -281,6 +282,8 @@ class StoreMachine(RuleBasedStateMachine):
                 if index == 4:  # amid the work, so that leases of the former run are held
                     self._cancel()
                 self._resubmit(from_stage_2=index > 0)
+            case "repair":
+                self._repair(stage, index)
             case "requeue":
                 self._close_task(stage, index, TaskStatus.QUEUED)
             case "fail":
@@ -304,6 +307,23 @@ class StoreMachine(RuleBasedStateMachine):
         assert (record.run, record.status) == (self.run, JobStatus.QUEUED)
         self.ending = None
 
+    def _repair(self, number: int, index: int) -> None:
+        """Run one or two tasks of a stage again, where the job has ended and the stage can be repaired."""
+        begun = {stage.stage_number: stage for stage in self.store.list_stages(self.job.job_id, self.run)}
+        if self._status() not in TERMINAL_JOB_STATUSES or number not in list_repairable(list(begun.values())):
+            return
+        count, former = begun[number].task_count, begun[number]
+        tasks = tuple(sorted({index % count, (2 * index + 1) % count}))
+        opened = next(each for each in (self.job.first_stage, *self.following) if each.stage_number == number)
+        asked = StageRepair(job_id=self.job.job_id, former_run=self.run, stage=opened, tasks=tasks)
+        record = self.store.repair_stage(asked)
+        assert record is not None
+        self.run += 1
+        assert (record.run, record.status) == (self.run, JobStatus.QUEUED)
+        stage = next(each for each in self.store.list_stages(self.job.job_id, self.run) if each.stage_number == number)
+        assert (stage.generation, stage.remaining) == (former.generation + 1, len(tasks))
+        self.ending = None
+
     def _close_task(self, number: int, index: int, status: TaskStatus) -> None:
         stages = {record.stage_number: record for record in self.store.list_stages(self.job.job_id, self.run)}
         if self.ending is not None or number not in stages or index >= stages[number].task_count:
@@ -325,7 +345,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_has_ended_stays_ended(self) -> None:
-        """No terminal status of a task or of the job ever changes, but by a resubmission, which leaves the former run alone."""
+        """No terminal status of a task or of the job ever changes, but by a new run, which leaves the former one alone."""
         for run in range(1, self.run + 1):
             for stage in self.store.list_stages(self.job.job_id, run):
                 for task in get_tasks(self.store, self.job, stage.stage_number, run=run):

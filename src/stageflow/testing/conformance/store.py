@@ -22,6 +22,7 @@ from stageflow.testing.conformance.partials import PartialConformance
 from stageflow.testing.conformance.pausing import PauseConformance
 from stageflow.testing.conformance.plan import PlanConformance
 from stageflow.testing.conformance.recovery import RecoveryConformance, SweepConformance, WatchedRecoveryConformance
+from stageflow.testing.conformance.repair import RepairConformance, RepairGroupConformance, RepairGuardConformance
 from stageflow.testing.conformance.resubmission import (
     FormerRunConformance,
     ResubmitConformance,
@@ -52,6 +53,9 @@ class StoreConformance(
     ResubmitConformance,
     FormerRunConformance,
     ResubmitFromStageConformance,
+    RepairConformance,
+    RepairGroupConformance,
+    RepairGuardConformance,
     ClaimConformance,
     FairnessConformance,
     NamedClaimConformance,

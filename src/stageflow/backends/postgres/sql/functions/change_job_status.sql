@@ -26,7 +26,7 @@ begin
     end if;
     if not v_ended and p_status <> v_job.status and stageflow.is_ended_job(v_job.status) then
         raise exception using errcode = 'SF003', message = format(
-            'JobStatus %s becomes %s by resubmit only, which opens a run of its own; use that', v_job.status, p_status);
+            'JobStatus %s becomes %s by resubmit or repair only, which opens a run of its own; use that', v_job.status, p_status);
     end if;
     if p_status <> v_job.status and stageflow.is_ended_job(p_status) then
         perform 1 from stageflow.stages s

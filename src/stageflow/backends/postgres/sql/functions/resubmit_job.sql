@@ -21,7 +21,7 @@ begin
     if not found then
         return false;
     end if;
-    if not 'queued' = any (stageflow.job_following(v_job.status)) or not stageflow.is_ended_job(v_job.status) then
+    if v_job.status not in ('failed', 'cancelled') then
         raise exception using errcode = 'SF003', message = format(
             'job %s is %s and cannot be resubmitted, which only a failed or cancelled job can; allowed from %s: %s',
             p_job_id, v_job.status, v_job.status, stageflow.describe_following(v_job.status));
@@ -30,19 +30,7 @@ begin
         raise exception using errcode = 'SF003', message = format(
             'job %s is in run %s, not %s: it was resubmitted meanwhile; look at it again', p_job_id, v_job.run, p_run);
     end if;
-    insert into stageflow.stages (
-        job_id, run, stage_number, generation, name, task_type, status, task_count, remaining, successful_tasks, failed_tasks,
-        skipped_tasks, cancelled_tasks, planned, halted, plan_digest, fail_fast, minimum_success_rate, group_first, group_last,
-        stored_result, taken_from, created_at, updated_at)
-    select s.job_id, s.run + 1, s.stage_number, s.generation, s.name, s.task_type, s.status, s.task_count, s.remaining,
-        s.successful_tasks, s.failed_tasks, s.skipped_tasks, s.cancelled_tasks, s.planned, s.halted, s.plan_digest, s.fail_fast,
-        s.minimum_success_rate, s.group_first, s.group_last, s.stored_result, coalesce(s.taken_from, s.stage_id), s.created_at,
-        s.updated_at
-    from stageflow.stages s
-    where s.job_id = p_job_id and s.run = p_run and s.stage_number < v_first and s.group_last < v_first
-        and s.status in ('completed', 'completed_with_errors', 'skipped') and s.stored_result is not null
-    order by s.stage_number;
-    get diagnostics v_done = row_count;
+    v_done := stageflow.take_over_stages(p_job_id, p_run, 1, v_first - 1, v_first - 1);
     if v_done <> v_first - 1 then
         raise exception using errcode = 'SF002', message = format(
             'job %s cannot go on from stage %s: only %s stages before it completed in run %s; resubmit the whole job.',

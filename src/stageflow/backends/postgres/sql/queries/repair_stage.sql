@@ -1,0 +1,2 @@
+select stageflow.repair_stage(
+    $1::text, $2::integer, $3::integer, $4::text, $5::text, $6::boolean, $7::double precision, $8::integer[])
