@@ -19,7 +19,7 @@ from stageflow import (
     TaskStatus,
     WorkflowDefinition,
 )
-from stageflow.contracts.results import PAGE_SIZE, ResultRow
+from stageflow.contracts.results import FIRST_PAGE_SIZE, PAGE_SIZE, ResultRow
 from stageflow.contracts.stage import StageRecord
 from stageflow.engine.route import EndJob, OpenStages, choose_route
 
@@ -65,7 +65,7 @@ class TestStageResults:
 
     def test_completed_results_come_in_index_order(self) -> None:
         """Across pages, failed ones left out, each under its own index."""
-        for width in (5, PAGE_SIZE, PAGE_SIZE + 1, 2 * PAGE_SIZE + 3):
+        for width in (5, FIRST_PAGE_SIZE, FIRST_PAGE_SIZE + 1, 3 * FIRST_PAGE_SIZE, 4 * PAGE_SIZE + 3):
             texts = [None if index % 4 == 1 else f'{{"value":{index}}}' for index in range(width)]
             good = [index for index in range(width) if index % 4 != 1]
             read = results(rows(*texts))

@@ -15,6 +15,8 @@ from stageflow.errors import StageResultsInvalidError, TaskFailedError, Workflow
 R = TypeVar("R")
 
 PAGE_SIZE: Final = 5000
+FIRST_PAGE_SIZE: Final = 500
+"""The first page is small, so that a planner begins early; each later one is twice the one before."""
 PARTIALS_PAGE_SIZE: Final = 500
 
 
@@ -176,12 +178,12 @@ class StageResults(Generic[R]):
             first = rows[-1].task_index + 1
 
     def _rows(self, *, failed_only: bool) -> Iterator[ResultRow]:
-        first = 0
-        while rows := self._load(first, PAGE_SIZE, failed_only):
+        first, limit = 0, FIRST_PAGE_SIZE
+        while rows := self._load(first, limit, failed_only):
             yield from rows
-            if len(rows) < PAGE_SIZE:
+            if len(rows) < limit:
                 return
-            first = rows[-1].task_index + 1
+            first, limit = rows[-1].task_index + 1, min(2 * limit, PAGE_SIZE)
 
     def _result(self, row: ResultRow) -> R:
         if self._model is None:
