@@ -119,6 +119,25 @@ def test_a_bad_message_is_kept_and_stops_nobody(app: Stageflow, azurite: Any) ->
     assert all(letter.reason for letter in letters)
 
 
+def test_a_message_for_workers_of_another_release_is_left_to_them(app: Stageflow, azurite: Any) -> None:
+    """A worker that does not know the workflow neither parks its message nor backs off; who knows it carries it out."""
+    job = app.submit(QueuedController, Count(count=3)).job
+    app.maintain()
+    prefix = str(app.queue.url).rsplit("/", 1)[-1] if app.queue is not None else ""
+    with Stageflow(
+        app.repositories.store.url,
+        registry=JobRegistry(),
+        queue=f"azure:{azurite.connection_string}?prefix={prefix}",
+        options=OPTIONS,
+    ) as older:
+        with older.worker():
+            assert older.telemetry.wait_for("message_left", count=1, timeout_seconds=30)
+        assert older.telemetry.counts["slot_failed"] == 0
+    with app.worker():
+        assert app.result(job.job_id, timeout=60) == Total(total=3)
+    assert app.repositories.store.list_dead_letters(limit=10, after=0) == []
+
+
 def test_upkeep_announces_what_no_worker_relayed(app: Stageflow) -> None:
     """A host with a timer only: maintain sends the messages, once each."""
     app.submit(QueuedController, Count(count=2), new_run=True)

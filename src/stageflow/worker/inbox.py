@@ -12,7 +12,7 @@ from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
 from stageflow.contracts.queue import ReceivedMessage
 from stageflow.engine.hooks import error_text
 from stageflow.engine.messages import decode_message
-from stageflow.errors import ForeignMessageError, PoisonMessageError, StageflowError
+from stageflow.errors import ForeignMessageError, PoisonMessageError, StageflowError, UnknownWorkflowError
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -117,6 +117,9 @@ class Inbox:
                 result = self._process(hint)
         except ForeignMessageError as error:
             self._park(message, str(error))
+        except UnknownWorkflowError as error:
+            # For workers of another release: it shows up again when its visibility timeout ends.
+            self._telemetry.emit("message_left", queue=message.queue, message_id=message.message_id, reason=str(error))
         else:
             self._settle(message, result)
 

@@ -25,6 +25,7 @@ Connection = psycopg.Connection[Any]
 Parameters = Sequence[object]
 
 _OLDEST_SERVER: Final = 150_000
+_READ_TRIES: Final = 4
 _PATIENCE_SECONDS: Final = 15.0
 """How long a caller waits for a connection of the pool, a restart of the server included."""
 
@@ -152,11 +153,16 @@ class Database:
         return f"{self._offset / timedelta(microseconds=1):.0f} microseconds" if self._offset else ""
 
     def read(self, statement: LiteralString, parameters: Parameters = ()) -> list[TupleRow]:
-        """Run a statement that writes nothing; tried once more on a fresh connection where the server went away."""
-        try:
-            return self._run(statement, parameters)
-        except _ConnectionLostError:
-            return self.write(statement, parameters)
+        """Run a statement that writes nothing; tried again on other connections where the server went away.
+
+        More than once, because an administrator ends all of them, one after the other.
+        """
+        for _ in range(_READ_TRIES - 1):
+            try:
+                return self._run(statement, parameters)
+            except _ConnectionLostError:
+                continue
+        return self.write(statement, parameters)
 
     def write(self, statement: LiteralString, parameters: Parameters = ()) -> list[TupleRow]:
         """Run a statement.
