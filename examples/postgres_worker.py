@@ -110,13 +110,10 @@ def submit(store: str) -> None:
         job = app.submit(PrimesController, Limits(), new_run=True).job
         worker = subprocess.Popen([sys.executable, __file__, "work"])  # noqa: S603  this very program
         try:
-            total = app.result(job.job_id, timeout=60)
+            total = app.result(job.job_id, Total, timeout=60)
         finally:
             worker.terminate()
             worker.wait(60)
-    if not isinstance(total, Total):
-        msg = f"the job answered {total!r}, not a Total"
-        raise TypeError(msg)
     print(f"{total.count} primes below 8000")
     print(f"counted in the worker's process: {total.processes == [worker.pid]}")
     print(f"the worker stopped cleanly: {worker.returncode == 0}")

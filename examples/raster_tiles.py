@@ -236,10 +236,7 @@ def main(folder: str) -> Picture:
     Path(folder).mkdir(parents=True, exist_ok=True)
     with Stageflow("sqlite::memory:") as app:
         job_id = app.run(RasterController, Terrain(work_folder=folder)).job_id
-        picture = app.result(job_id)
-    if not isinstance(picture, Picture):
-        msg = f"the job answered {picture!r}, not a Picture"
-        raise TypeError(msg)
+        picture = app.result(job_id, Picture)
     print(f"{picture.width} x {picture.height} cells in {picture.tiles} tiles")
     print(f"slope: mean {picture.slope_mean:.1f} degrees, steepest {picture.slope_max:.1f}")
     print(f"picture: {os.path.relpath(picture.path, folder)}")

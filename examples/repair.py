@@ -137,10 +137,7 @@ def show_report(app: Stageflow, job_id: str) -> None:
     """Work until the job has ended, and print its answer and the calls that it took."""
     calls.clear()
     with app.worker():
-        answer = app.result(job_id, timeout=60)
-    if not isinstance(answer, Report):
-        msg = f"the job answered {answer!r}, not a Report"
-        raise TypeError(msg)
+        answer = app.result(job_id, Report, timeout=60)
     print(f"{answer.tiles} tiles, {answer.lowest:.2f} to {answer.highest:.2f} m;", end=" ")
     print(f"handlers called: {calls['measure']} measure, {calls['report']} report")
 

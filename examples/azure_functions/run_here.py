@@ -40,10 +40,7 @@ def main() -> None:
     flow.maintain()
     while not flow.job(job_id).is_terminal:
         host_once(queue)
-    words = flow.result(job_id)
-    if not isinstance(words, Words):
-        msg = f"the job answered {words!r}, not Words"
-        raise TypeError(msg)
+    words = flow.result(job_id, Words)
     print(flow.job(job_id).status)
     print(f"{words.count} words in {len(LINES)} lines")
     flow.close()

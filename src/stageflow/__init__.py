@@ -73,7 +73,7 @@ from stageflow.workflow.authoring import Keyed, stage, task, workflow
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BaseController",

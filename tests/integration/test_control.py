@@ -202,9 +202,17 @@ def test_a_failed_job_goes_on_from_the_stage_that_failed(app: Stageflow) -> None
     result = app.wait(job_id, timeout=0)
     assert (result.status, result.total_tasks, result.successful_tasks) == (JobStatus.COMPLETED, 6, 6)
     assert runs == {0: 1, 1: 1, 2: 1, 10: 2, 11: 2, 12: 2}
-    seen = app.result(job_id, timeout=0)
-    assert isinstance(seen, Sums)
+    seen = app.result(job_id, Sums, timeout=0)
     assert (seen.first, seen.second) == (3, 33)
+
+
+def test_an_answer_is_asked_for_by_its_model(app: Stageflow) -> None:
+    """Whoever names the model has an instance of it or an error that says what the job answered, never another value."""
+    job_id = app.submit(InterruptedController, Three()).job.job_id
+    drain_work(app)
+    assert type(app.result(job_id, Sums, timeout=0)) is Sums
+    with pytest.raises(InvalidValueError, match="was asked for a Three, and answered Sums"):
+        app.result(job_id, Three, timeout=0)
 
 
 def test_a_new_run_paused_before_it_began_is_queued_again(app: Stageflow) -> None:

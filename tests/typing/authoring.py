@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any, assert_type
 
+from stageflow.app import Stageflow
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
@@ -209,3 +210,10 @@ def call_planners(controller: SurveyController, job: JobExecutionContext[Survey]
     assert_type(controller.plan_shades(job, slopes), Iterable[Keyed[Tile]])
     assert_type(controller.summarise(job, slopes), Summary)
     assert_type(controller.steeper(slopes[0], slopes[1]), Slope)
+
+
+def ask_for_answers(app: Stageflow) -> None:
+    """Ask for an answer by its model, and without."""
+    assert_type(app.result("a", Summary), Summary)
+    assert_type(app.result("a", Summary, timeout=1), Summary)
+    assert_type(app.result("a"), Contract | None)

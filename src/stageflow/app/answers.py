@@ -3,15 +3,18 @@
 import json
 import time
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.job import JobRecord, JobResult
+from stageflow.contracts.preview import preview
 from stageflow.contracts.status import JobStatus
 from stageflow.errors import InvalidValueError, JobCancelledError, JobFailedError, WaitTimeoutError, WorkflowDefinitionError
 from stageflow.repositories import Repositories
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
+
+M = TypeVar("M", bound=Contract)
 
 _LOOK_AGAIN_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 31_536_000
@@ -85,6 +88,20 @@ def answer_of(registry: JobRegistry, job: JobRecord, result: JobResult) -> Contr
         return None
     controller = registry.get(job.job_type, job.workflow_version).controller
     return _answer_model(type(controller)).from_json(json.dumps(result.result_data))
+
+
+def require_answer(answer: Contract | None, model: type[M], job_id: str) -> M:
+    """Return an answer that is of this model.
+
+    Raises:
+        InvalidValueError: It is of another, or there is none.
+    """
+    if type(answer) is not model:
+        msg = (
+            f"job {job_id} was asked for a {model.__name__}, and answered {preview(answer)}; ask for what its workflow answers"
+        )
+        raise InvalidValueError(msg)
+    return answer
 
 
 def _answer_model(controller: type[BaseController[Any]]) -> type[Contract]:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar, overload
 
-from stageflow.app.answers import answer_of, wait_for_end
+from stageflow.app.answers import answer_of, require_answer, wait_for_end
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
 from stageflow.contracts.base import Contract
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
@@ -38,6 +38,8 @@ from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
 
 _REANNOUNCE_SECONDS: Final = 60.0
+
+M = TypeVar("M", bound=Contract)
 
 WorkflowRef = type[BaseController[Any]] | str
 """A controller class, or the job type under which it is registered."""
@@ -174,16 +176,27 @@ class Stageflow:
         """
         return wait_for_end(self.repositories, job_id, timeout)
 
+    @overload
+    def result(self, job_id: str, *, timeout: float | None = None) -> Contract | None: ...
+    @overload
+    def result(self, job_id: str, model: type[M], *, timeout: float | None = None) -> M: ...
     @enforce_contract
-    def result(self, job_id: str, *, timeout: float | None = None) -> Contract | None:
+    def result(self, job_id: str, model: type[Contract] | None = None, *, timeout: float | None = None) -> Contract | None:
         """Return what the workflow's ``aggregate_job_results`` returned for a job, as its model.
+
+        Args:
+            job_id: The job.
+            model: The model it is annotated to return, for type checkers: the answer is one of it, or an error.
+            timeout: Seconds to wait at most; ``None`` waits for ever.
 
         Raises:
             JobFailedError: The job failed.
             JobCancelledError: The job was cancelled.
             WaitTimeoutError: It had not ended within ``timeout`` seconds.
+            InvalidValueError: The answer is not of this model.
         """
-        return answer_of(self.registry, self.job(job_id), self.wait(job_id, timeout=timeout))
+        answer = answer_of(self.registry, self.job(job_id), self.wait(job_id, timeout=timeout))
+        return answer if model is None else require_answer(answer, model, job_id)
 
     @enforce_contract
     def cancel(self, job_id: str, *, reason: str = "cancelled by an operator") -> JobRecord:
