@@ -1,5 +1,8 @@
 """What others build on: the names of fields, the values of enums, the defaults. None of it goes away by accident."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
 import stageflow
@@ -106,7 +109,8 @@ def test_all_tasks_must_succeed_and_failures_are_collected() -> None:
 
 
 def test_limits_and_versions_are_those_that_were_promised() -> None:
-    """A mebibyte inline, a thousand results in a stage result, three deaths, a look each second, the first of each version."""
+    """A mebibyte inline, a thousand results in a stage result, three deaths, a look each second, the first wire version."""
     assert (INLINE_BYTES, HYDRATED_RESULTS) == (1_048_576, 1000)
     assert (WorkerOptions().death_budget, WorkerOptions().poll_seconds) == (3, 1.0)
-    assert (stageflow.__version__, WIRE_VERSION) == ("0.1.0", 1)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert (stageflow.__version__, WIRE_VERSION) == (project["version"], 1)
