@@ -105,9 +105,7 @@ class LineHost(TaskHost):
             )
             raise TransactionMisuseError(msg)
         self.needs_slot = True
-        msg = (
-            "this handler was tried alone in a child process; it is called again in the worker, where it can have one"
-        )
+        msg = "this handler was tried alone in a child process; it is called again in the worker, where it can have one"
         raise TransactionMisuseError(msg)
 
     def end(self) -> None:

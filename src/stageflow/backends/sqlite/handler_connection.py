@@ -78,6 +78,22 @@ class HandlerConnection(sqlite3.Connection):
             raise TransactionMisuseError(msg)
         return super().cursor(HandlerCursor)
 
+    def execute(self, sql: str, parameters: Any = (), /) -> "HandlerCursor":
+        """Run a statement on a new cursor."""
+        return self.cursor().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> "HandlerCursor":
+        """Run a statement on a new cursor, once for each row of parameters."""
+        return self.cursor().executemany(sql, parameters)
+
+    def executescript(self, sql_script: str, /) -> NoReturn:  # noqa: ARG002  as the driver has it
+        """Refuse, because the driver commits before a script.
+
+        Raises:
+            TransactionMisuseError: Always.
+        """
+        _refuse("executescript()")
+
     def commit(self) -> NoReturn:
         """Refuse.
 
