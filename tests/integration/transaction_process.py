@@ -152,7 +152,7 @@ def _arm() -> None:
             Killer.at("completed")
         return answers
 
-    execute._encode = encoded  # noqa: SLF001  likewise
+    execute._encode = encoded  # type: ignore[assignment]  # noqa: SLF001  likewise
     StageCompletionRepository.complete_tasks_and_check_stages = completed  # type: ignore[method-assign,assignment]
     PostgresTransaction.commit = _after("committed", PostgresTransaction.commit)  # type: ignore[method-assign]
     SqliteTransaction.commit = _after("committed", SqliteTransaction.commit)  # type: ignore[method-assign]
