@@ -20,7 +20,8 @@
     ├── TaskError                               what a handler raises to say how it failed
     │   ├── RetryableTaskError                  worth another attempt
     │   ├── PermanentTaskError                  never worth another attempt
-    │   │   └── PredecessorMissingError (LookupError)  ``context.predecessor()``, where there is none
+    │   │   ├── PredecessorMissingError (LookupError)  ``context.predecessor()``, where there is none
+    │   │   └── TransactionMisuseError (RuntimeError)  ``context.transaction()`` where it cannot work, or used as it may not be
     │   └── TaskTimeoutError (TimeoutError)     it ran longer than its task's ``timeout_seconds``; the policy decides
     ├── TaskFailedError (LookupError)           the result of a task that has none, asked for
     ├── TaskCancelledError                      raised by ``context.check()`` in a handler that should stop
@@ -167,6 +168,10 @@ class PermanentTaskError(TaskError):
 
 class PredecessorMissingError(PermanentTaskError, LookupError):
     """The task of the same index in the stage before has no result."""
+
+
+class TransactionMisuseError(PermanentTaskError, RuntimeError):
+    """A handler asked for a transaction where there can be none, or did with it what only the engine may do."""
 
 
 class TaskTimeoutError(TaskError, TimeoutError):

@@ -16,6 +16,7 @@ PAGES = [
     "docs/policies.md",
     "docs/handlers.md",
     "docs/how-to/long-tasks.md",
+    "docs/how-to/transactions.md",
     "docs/testing.md",
 ]
 

@@ -149,6 +149,15 @@ class TaskHost(ABC):
     def read_checkpoint(self, context: "TaskExecutionContext") -> str | None:
         """Return the JSON text that an attempt of the task stored last."""
 
+    @abstractmethod
+    def open_transaction(self, context: "TaskExecutionContext") -> Any:
+        """Return the connection of the attempt's transaction, opened at the first call.
+
+        Raises:
+            TransactionMisuseError: This handler can have none.
+            TaskCancelledError: The attempt is over.
+        """
+
 
 _never_stopping = FixedSignal(stopping=False)
 _any_value = GetPydanticSchema(lambda _source, _handler: core_schema.any_schema())
@@ -240,6 +249,7 @@ class TaskExecutionContext(Contract):
             ContractViolationError: The value is no contract.
             InvalidValueError: It cannot be stored (:meth:`Contract.to_json`).
             PayloadTooLargeError: It has more than 1 MiB of JSON; write the bulk to a blob, and keep its name.
+            TransactionMisuseError: The attempt has asked for its transaction; a checkpoint would not be part of that.
             TaskCancelledError: The lease was lost, and another worker may run the task; nothing was stored; let it pass.
         """
         self.require_host("checkpoint").write_checkpoint(self, value.to_json())
@@ -261,6 +271,23 @@ class TaskExecutionContext(Contract):
                 "read it as the model that stored it, or give new fields defaults"
             )
             raise InvalidValueError(msg) from error
+
+    def transaction(self) -> Any:
+        """Return a database connection with an open transaction, in which the engine afterwards completes the task.
+
+        The engine commits it, when the handler has returned a valid result: what the handler wrote is there if and only if the
+        task is completed. Where the handler raises, is too late, or has lost its lease, all of it is rolled back. It is a
+        ``psycopg.Connection`` on PostgreSQL and a ``sqlite3.Connection`` on SQLite, the same one at each call of an attempt.
+
+        It is no context manager, because nothing is committed where a block would end. Ask for it late: it holds a connection,
+        and on SQLite the store's one write lock, until the handler returns.
+
+        Raises:
+            TransactionMisuseError: The handler is async or ``cpu_bound``.
+            StoreUnreachableError: The store gives no connection, or (SQLite) others kept writing for too long.
+            TaskCancelledError: The attempt is over: its time, or its work is no longer wanted; let it pass.
+        """
+        return self.require_host("transaction").open_transaction(self)
 
     def require_host(self, asked: str) -> TaskHost:
         """Return what stands behind this context.

@@ -2,8 +2,9 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.status import TaskStatus
 from stageflow.engine.fold import ResultFold
 from stageflow.engine.hooks import error_text, let_interrupt_pass
+from stageflow.engine.writes import HandlerWrites, Written
 from stageflow.errors import ContractViolationError, PermanentTaskError
 from stageflow.telemetry import running_task
 from stageflow.workflow.registry import Workflow
@@ -45,6 +47,25 @@ class LeaseMonitor(StopSignal, Protocol):
         ...
 
 
+class _Ended(NamedTuple):
+    """How a task ended: with its result, also as JSON text, or with an error, to be tried again after a delay if it has one.
+
+    The times are of the performance counter.
+    """
+
+    seconds: float
+    at: float
+    result: Contract | None = None
+    text: str | None = None
+    error: str | None = None
+    delay_seconds: float | None = None
+
+    def or_rather(self, error: BaseException, policy: RetryPolicy, attempt: int) -> "_Ended":
+        """Return that it failed."""
+        delay = policy.delay_seconds(attempt, random.random()) if policy.allows(attempt, error) else None  # noqa: S311  jitter
+        return _Ended(self.seconds, self.at, error=error_text(error), delay_seconds=delay)
+
+
 class Report:
     """The ended tasks of a lease that the store does not know yet."""
 
@@ -58,6 +79,15 @@ class Report:
     def __len__(self) -> int:
         """Return how many tasks it reports."""
         return len(self._ended)
+
+    def add(self, ended: _Ended) -> None:
+        """Add a task."""
+        if ended.error is None:
+            self.add_completed(ended.result, ended.text, ended.seconds)
+        elif ended.delay_seconds is None:
+            self.add_failed(ended.error, ended.seconds)
+        else:
+            self.add_retried(ended.delay_seconds, ended.error, ended.seconds)
 
     def add_completed(self, result: Contract | None, text: str | None, seconds: float) -> None:
         """Add a task that completed, with its result and that as JSON text."""
@@ -105,13 +135,16 @@ def execute_range(
     *,
     worker_id: str,
     host: TaskHost | None = None,
+    writes: HandlerWrites | None = None,
 ) -> Iterator[RangeCompletion]:
     """Run the tasks of a lease in index order and yield reports of consecutive prefixes, each when it is due.
 
     Stops before the next task when the lease was lost, its tail was given back, or its work is no longer wanted. The tasks
-    of a range that killed a worker are reported one by one.
+    of a range that killed a worker are reported one by one. A task whose handler asked for a transaction is reported at once,
+    by itself, and offered to ``writes``: with what was not yet reported before it, it is completed there.
 
     Args:
+        writes: The transactions of the handlers; without it they can have none.
         host: What stands behind the handlers' contexts; without one they can be stopped, and no more.
     """
     task = workflow.task(lease.stage_number)
@@ -136,41 +169,67 @@ def execute_range(
             about["task_index"] = index
             context = TaskExecutionContext.from_fields(about)
             running_task.set(context)
-            ended = _run_task(task, parameters, context, run_handler, policy, report)
-            if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
+            if writes is not None:
+                writes.admit(index)
+            ended = _run_task(task, parameters, context, run_handler, policy)
+            if writes is not None and writes.close_door():
+                running_task.set(None)
+                fresh = partial(Report, lease, index, combine)
+                report, written = yield from _complete_inside(ended, report, fresh, writes)
+                if written in {Written.COMMITTED, Written.STALE}:
+                    report, due = Report(lease, index + 1, combine), time.perf_counter() + FLUSH_SECONDS
+                    continue
+                if writes.refusal is not None:
+                    ended = ended.or_rather(writes.refusal, policy, lease.attempt)
+            report.add(ended)
+            if ended.at >= due or lease.suspect or len(report) >= FLUSH_TASKS:
                 running_task.set(None)
                 yield report.to_completion()
                 report, due = Report(lease, index + 1, combine), time.perf_counter() + FLUSH_SECONDS
     finally:
         running_task.set(None)
+        if writes is not None:
+            writes.roll_back()
     if len(report):
         yield report.to_completion()
 
 
+def _complete_inside(
+    ended: _Ended, report: Report, fresh: Callable[[], Report], writes: HandlerWrites
+) -> Generator[RangeCompletion, None, tuple[Report, Written]]:
+    """Have a task completed in its handler's transaction, with the unreported tasks before it.
+
+    Returns what became of that, and where it came to nothing, the report to which the task is to be added as failed. What the
+    transaction did not take along of the tasks before is reported without it.
+    """
+    if ended.error is not None:
+        writes.roll_back()
+        return report, Written.REFUSED
+    before = [report.to_completion()] if len(report) else []
+    alone = fresh()
+    alone.add(ended)
+    completion = alone.to_completion()
+    writes.offer(before)
+    yield completion
+    written = writes.settled()
+    if written is not Written.COMMITTED:
+        yield from before
+    return fresh(), written
+
+
 def _run_task(
-    task: Task[Any, Any],
-    parameters: str,
-    context: TaskExecutionContext,
-    run_handler: RunHandler,
-    policy: RetryPolicy,
-    report: Report,
-) -> float:
-    """Run one task, add what came of it to the report, and return when it ended."""
+    task: Task[Any, Any], parameters: str, context: TaskExecutionContext, run_handler: RunHandler, policy: RetryPolicy
+) -> _Ended:
+    """Run one task, and return what came of it."""
     started = time.perf_counter()
     try:
         result, text = _encode(task, run_handler(task, _decode(task, parameters), context))
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler ends its task, not the worker's slot
         let_interrupt_pass(error)
         ended = time.perf_counter()
-        if policy.allows(context.attempt, error):
-            delay = policy.delay_seconds(context.attempt, random.random())  # noqa: S311  jitter, not a secret
-            report.add_retried(delay, error_text(error), ended - started)
-        else:
-            report.add_failed(error_text(error), ended - started)
-    else:
-        ended = time.perf_counter()
-        report.add_completed(result, text, ended - started)
-    return ended
+        return _Ended(ended - started, ended).or_rather(error, policy, context.attempt)
+    ended = time.perf_counter()
+    return _Ended(ended - started, ended, result, text)
 
 
 def _decode(task: Task[Any, Any], parameters: str) -> Contract:

@@ -1,11 +1,20 @@
 """What stands behind the contexts of the handlers of one lease."""
 
+from typing import Any
+
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import TaskExecutionContext, TaskHost
 from stageflow.contracts.lease import Lease
 from stageflow.engine.execute import LeaseMonitor
 from stageflow.engine.reading import results_of
-from stageflow.errors import InvalidValueError, PredecessorMissingError, TaskCancelledError, TaskFailedError
+from stageflow.engine.writes import HandlerWrites
+from stageflow.errors import (
+    InvalidValueError,
+    PredecessorMissingError,
+    TaskCancelledError,
+    TaskFailedError,
+    TransactionMisuseError,
+)
 from stageflow.repositories import Repositories
 from stageflow.workflow.registry import Workflow
 
@@ -13,11 +22,14 @@ from stageflow.workflow.registry import Workflow
 class LeaseHost(TaskHost):
     """Passes on what the monitor says, and reads from the store when a handler asks."""
 
-    def __init__(self, lease: Lease, workflow: Workflow, monitor: LeaseMonitor, repositories: Repositories) -> None:
+    def __init__(
+        self, lease: Lease, workflow: Workflow, monitor: LeaseMonitor, repositories: Repositories, writes: HandlerWrites
+    ) -> None:
         self._lease = lease
         self._workflow = workflow
         self._monitor = monitor
         self._repositories = repositories
+        self._writes = writes
 
     @property
     def stopping(self) -> bool:
@@ -59,7 +71,14 @@ class LeaseHost(TaskHost):
         Raises:
             PayloadTooLargeError: It is larger than a row may be.
             TaskCancelledError: The lease was lost.
+            TransactionMisuseError: The attempt has asked for its transaction.
         """
+        if self._writes.is_open:
+            msg = (
+                "context.checkpoint() commits at once, and so would not be part of context.transaction(); call it before that, "
+                "or write where you are into a table of your own on the transaction's connection"
+            )
+            raise TransactionMisuseError(msg)
         if not self._repositories.leases.save_checkpoint(self._lease, context.task_index, value):
             msg = (
                 f"task {context.task_index} of stage {context.stage_number} lost its lease; its checkpoint was not stored, stop"
@@ -69,3 +88,18 @@ class LeaseHost(TaskHost):
     def read_checkpoint(self, context: TaskExecutionContext) -> str | None:
         """Return what is stored, whichever attempt stored it."""
         return self._repositories.leases.get_checkpoint(self._lease, context.task_index)
+
+    def open_transaction(self, context: TaskExecutionContext) -> Any:
+        """Return the connection of the attempt's transaction.
+
+        Raises:
+            TransactionMisuseError: The handler is async.
+            TaskCancelledError: The attempt is over.
+        """
+        if self._workflow.task(context.stage_number).is_async:
+            msg = (
+                f"task {context.task_type!r} is async, and the connection of context.transaction() would block the event loop "
+                "of all async handlers; write it as a plain `def`"
+            )
+            raise TransactionMisuseError(msg)
+        return self._writes.connection_of(context.task_index)

@@ -18,6 +18,7 @@ class CompletionStore(Protocol):
         *,
         worker_id: str,
         lease_seconds: float,
+        connection: object | None = None,
     ) -> list[TaskCompletionResult]:
         """Record the results of range prefixes and take them off the stages' counters.
 
@@ -26,6 +27,13 @@ class CompletionStore(Protocol):
         with it: nothing is written for that task and those after it, and the holder's next report is stale.
 
         Partials are written with the results they combine, in one transaction; one that reaches beyond what is recorded is not.
+
+        Args:
+            completions: The reports; of two on one range the later follows the earlier.
+            worker_id: Who is to get the lease on an advancement.
+            lease_seconds: For how long.
+            connection: A connection with a transaction open: the completions are part of it, and commit with it or not at all.
+                On PostgreSQL the store's settings hold for the rest of that transaction.
 
         Raises:
             StoreStateError: A report is longer than its range, and no operator cut it; nothing was written.

@@ -14,6 +14,7 @@ from stageflow.ports.plans import PlanStore
 from stageflow.ports.retention import RetentionStore
 from stageflow.ports.schema import SchemaStore
 from stageflow.ports.tasks import TaskStore
+from stageflow.ports.transactions import TransactionStore
 from stageflow.ports.wakeup import Wakeup
 
 
@@ -23,6 +24,7 @@ class Store(
     PlanStore,
     LeaseStore,
     CompletionStore,
+    TransactionStore,
     CheckpointStore,
     OutboxStore,
     RetentionStore,

@@ -22,12 +22,19 @@ class StageCompletionRepository:
         completions: list[RangeCompletion],
         worker_id: str,
         lease_seconds: float,
+        connection: object = None,
     ) -> list[TaskCompletionResult]:
         """Record prefixes of leased ranges; of all finishers of a stage exactly one is told that it was the last.
 
         That one also gets the lease on the stage's advancement. A repeated, late or stale report is a typed no-op.
+
+        Args:
+            completions: The reports.
+            worker_id: Who reports.
+            lease_seconds: How long the lease on the advancement lasts.
+            connection: The connection of a handler's transaction: the completions commit with it or not at all.
         """
-        return self._store.complete_tasks(completions, worker_id=worker_id, lease_seconds=lease_seconds)
+        return self._store.complete_tasks(completions, worker_id=worker_id, lease_seconds=lease_seconds, connection=connection)
 
     @enforce_contract
     def complete_task_and_check_stage(

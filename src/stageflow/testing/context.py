@@ -1,14 +1,14 @@
 """What handlers and planners are called with, for unit tests that need no store."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from stageflow.contracts.base import Contract, inline_json
 from stageflow.contracts.context import JobExecutionContext, TaskExecutionContext, TaskHost
 from stageflow.contracts.results import Combination, ResultRow, StageResults
 from stageflow.contracts.stage import StageResultContract
 from stageflow.contracts.status import TaskStatus
-from stageflow.errors import PredecessorMissingError
+from stageflow.errors import HostMissingError, PredecessorMissingError
 
 J = TypeVar("J", bound=Contract)
 R = TypeVar("R", bound=Contract | None)
@@ -23,8 +23,11 @@ class FixedHost(TaskHost):
         progress: What the handler said of its progress, in order.
     """
 
-    def __init__(self, *, stopping: bool, predecessor: Contract | None, last_checkpoint: Contract | None) -> None:
+    def __init__(
+        self, *, stopping: bool, predecessor: Contract | None, last_checkpoint: Contract | None, connection: object = None
+    ) -> None:
         self._stopping = stopping
+        self._connection = connection
         self._predecessor = predecessor
         self._checkpoint = None if last_checkpoint is None else last_checkpoint.to_json()
         self.progress: Final[list[tuple[float, float]]] = []
@@ -53,6 +56,16 @@ class FixedHost(TaskHost):
         """Return what was kept last."""
         return self._checkpoint
 
+    def open_transaction(self, context: TaskExecutionContext) -> Any:
+        """Return the connection that the test gave."""
+        if self._connection is None:
+            msg = (
+                f"task {context.task_index} has no transaction in this test; pass a connection of your own to "
+                "task_context(connection=…), such as sqlite3.connect(':memory:')"
+            )
+            raise HostMissingError(msg)
+        return self._connection
+
 
 def task_context(
     *,
@@ -66,6 +79,7 @@ def task_context(
     cancelled: bool = False,
     predecessor: Contract | None = None,
     last_checkpoint: Contract | None = None,
+    connection: object = None,
 ) -> TaskExecutionContext:
     """Return the context with which a handler is called.
 
@@ -73,6 +87,7 @@ def task_context(
         cancelled: The work is no longer wanted: ``context.cancelled`` is true and ``context.check()`` raises.
         predecessor: What ``context.predecessor()`` gives.
         last_checkpoint: What an earlier attempt stored by ``context.checkpoint()``.
+        connection: What ``context.transaction()`` gives; nobody commits on it but the test.
     """
     return TaskExecutionContext(
         job_id=job_id,
@@ -83,7 +98,7 @@ def task_context(
         task_type=task_type,
         attempt=attempt,
         worker_id="test",
-        signal=FixedHost(stopping=cancelled, predecessor=predecessor, last_checkpoint=last_checkpoint),
+        signal=FixedHost(stopping=cancelled, predecessor=predecessor, last_checkpoint=last_checkpoint, connection=connection),
     )
 
 

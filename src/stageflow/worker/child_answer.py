@@ -79,7 +79,16 @@ def _message_of(error: BaseException) -> str:
         return f"<its str() raised {type(failure).__name__}>"
 
 
-Answer = Returned | Wrong | Raised
+@dataclass(frozen=True)
+class NeedsSlot:
+    """The handler asked for what only a slot of the worker can give; how it ended does not matter."""
+
+
+class SlotNeededError(StageflowError):
+    """A handler is to be called in the worker itself."""
+
+
+Answer = Returned | Wrong | Raised | NeedsSlot
 """How a call in a child ended."""
 
 
@@ -104,6 +113,7 @@ def taken(task: Task[Any, Any], answer: Answer) -> object:
 
     Raises:
         ContractViolationError: It returned something else than its annotation says.
+        SlotNeededError: It is to be called again in the worker.
     """
     match answer:
         case Returned(text):
@@ -112,6 +122,9 @@ def taken(task: Task[Any, Any], answer: Answer) -> object:
             raise _violation(task, answer)
         case Raised():
             raise answer.to_error()
+        case NeedsSlot():
+            msg = "the handler asked for context.transaction(), which a child process cannot give"
+            raise SlotNeededError(msg)
 
 
 def _violation(task: Task[Any, Any], wrong: Wrong) -> ContractViolationError:

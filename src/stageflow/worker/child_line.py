@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import TaskExecutionContext, TaskHost
-from stageflow.errors import HostMissingError, InvalidValueError, StageflowError
+from stageflow.errors import HostMissingError, InvalidValueError, StageflowError, TransactionMisuseError
 from stageflow.workflow.task import Task
 
 _STOP_SECONDS: Final = 0.1
@@ -39,13 +39,18 @@ class Reply:
 
 
 class LineHost(TaskHost):
-    """Stands behind the context of a handler in a child process, until its call ends."""
+    """Stands behind the context of a handler in a child process, until its call ends.
+
+    Attributes:
+        needs_slot: It asked for what only a slot of the worker can give.
+    """
 
     def __init__(self, line: "Connection[Any, Any]", task: Task[Any, Any]) -> None:
         self._line = line
         self._task = task
         self._lock = threading.Lock()
         self._ended = False
+        self.needs_slot = False
         self._stopping = False
         self._asked = -_STOP_SECONDS
 
@@ -86,6 +91,22 @@ class LineHost(TaskHost):
     def read_checkpoint(self, context: TaskExecutionContext) -> str | None:  # noqa: ARG002  one call, one task
         """Ask the worker for it."""
         return self._ask(Request("read")).text
+
+    def open_transaction(self, context: TaskExecutionContext) -> Any:
+        """Refuse: no connection goes from one process to another.
+
+        Raises:
+            TransactionMisuseError: Always; a handler that is here by chance is called again where it can have one.
+        """
+        if self._task.cpu_bound:
+            msg = (
+                f"task {context.task_type!r} is cpu_bound and runs in a child process, where context.transaction() cannot "
+                "work; return what is to be written, and write it in a task of the next stage"
+            )
+            raise TransactionMisuseError(msg)
+        self.needs_slot = True
+        msg = "this handler was tried alone in a child process; it is called again in the worker, where it can have one"
+        raise TransactionMisuseError(msg)
 
     def end(self) -> None:
         """Tell the worker that the call has ended; threads that the handler left behind can ask no more."""

@@ -21,7 +21,7 @@ from stageflow.contracts.base import Contract
 from stageflow.contracts.context import TaskExecutionContext
 from stageflow.errors import StageflowError
 from stageflow.telemetry import running_task
-from stageflow.worker.child_answer import Answer, answer_of, taken
+from stageflow.worker.child_answer import Answer, NeedsSlot, answer_of, taken
 from stageflow.worker.child_line import LineHost, answer
 from stageflow.worker.limit import TimeLimit
 from stageflow.workflow.task import Task
@@ -180,7 +180,8 @@ def _call_in_child(module: str, qualname: str, parameters: str, context: str) ->
         return asyncio.run(called) if task.is_async and inspect.iscoroutine(called) else called
 
     try:
-        return answer_of(task, call)
+        answer = answer_of(task, call)
+        return NeedsSlot() if host.needs_slot else answer
     finally:
         host.end()
 

@@ -7,13 +7,14 @@ from functools import partial
 from typing import Final
 
 from stageflow.contracts.ids import task_work_type
-from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, RangeReturn, WorkKind
+from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, RangeReturn, TaskCompletionResult, WorkKind
 from stageflow.contracts.message import TaskQueueMessage
 from stageflow.contracts.plan import FirstLease
 from stageflow.engine.advance import advance_stage
 from stageflow.engine.execute import execute_range
 from stageflow.engine.host import LeaseHost
 from stageflow.engine.plan import FIRST_CHUNK_TASKS, Planned, plan_stage
+from stageflow.engine.writes import HandlerWrites
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.board import LeaseBoard, RunningLease
@@ -143,10 +144,21 @@ class Dispatcher:
         started, reported, advance, handler_seconds = time.perf_counter(), lease.first, None, 0.0
         alone = lease.deaths >= self._last_permitted_death > 0
         run_handler = self._handlers.run_alone if alone else self._handlers.run
-        host = LeaseHost(lease, workflow, running, self._repositories)
-        for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id, host=host):
+        writes = HandlerWrites(self._repositories, worker_id=self._worker_id, lease_seconds=self._lease_seconds)
+        host = LeaseHost(lease, workflow, running, self._repositories, writes)
+        for completion in execute_range(
+            lease, workflow, running, run_handler, worker_id=self._worker_id, host=host, writes=writes
+        ):
             report_begun = time.perf_counter()
-            advance = self._complete(completion, running, carried)
+            if writes.is_offered:
+                answers = writes.complete(completion)
+            else:
+                answers = self._repositories.completion.complete_tasks_and_check_stages(
+                    [completion], self._worker_id, self._lease_seconds
+                )
+            if not answers:
+                continue
+            advance = self._take(answers[-1], completion, running, carried)
             # Reports of one stage wait for each other: were that counted as work, leases would shrink the more, the longer the
             # wait, and the more reports there were.
             started += time.perf_counter() - report_begun
@@ -161,12 +173,9 @@ class Dispatcher:
             self.on_ready(lease.job_id)
         return advance
 
-    def _complete(self, completion: RangeCompletion, running: RunningLease, carried: Carried) -> Lease | None:
-        answer = self._repositories.completion.complete_tasks_and_check_stages(
-            [completion],
-            self._worker_id,
-            self._lease_seconds,
-        )[0]
+    def _take(
+        self, answer: TaskCompletionResult, completion: RangeCompletion, running: RunningLease, carried: Carried
+    ) -> Lease | None:
         carried.completions.append(answer.outcome)
         match answer.outcome:
             case CompletionOutcome.STALE:

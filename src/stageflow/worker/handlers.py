@@ -48,7 +48,8 @@ class HandlerRunner:
         """Call the handler in a child process of its own, because workers died over this task before.
 
         If it kills again, it kills the child only: the culprit is known, and no task that ran beside it is blamed. A handler
-        that is defined inside a function cannot be found by a child, and runs here.
+        that is defined inside a function cannot be found by a child, and runs here; one that asks for a
+        transaction is called again here.
 
         Raises:
             PermanentTaskError: The child died.
@@ -56,7 +57,8 @@ class HandlerRunner:
         """
         if "<locals>" in task.function.__qualname__:
             return self.run(task, parameters, context)
-        from stageflow.worker.children import Child, ChildDiedError  # noqa: PLC0415  loaded on first need
+        from stageflow.worker.child_answer import SlotNeededError  # noqa: PLC0415  loaded on first need
+        from stageflow.worker.children import Child, ChildDiedError  # noqa: PLC0415  likewise
 
         child = Child()
         limit = None if task.timeout_seconds is None else TimeLimit(task.timeout_seconds, context.signal)
@@ -67,6 +69,8 @@ class HandlerRunner:
                 f"{error} alone, and workers died over it before; look for exhausted memory, a crash in native code, or a kill"
             )
             raise PermanentTaskError(msg) from error
+        except SlotNeededError:
+            return self.run(task, parameters, context)
         finally:
             child.close()
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Final
+from typing import Any, Final
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import StopSignal, TaskExecutionContext, TaskHost
@@ -51,6 +51,10 @@ class TimeLimit(TaskHost):
     def read_checkpoint(self, context: TaskExecutionContext) -> str | None:
         """Pass it on."""
         return self._host.read_checkpoint(context)
+
+    def open_transaction(self, context: TaskExecutionContext) -> Any:
+        """Pass it on."""
+        return self._host.open_transaction(context)
 
     @property
     def _host(self) -> TaskHost:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stageflow.backends.postgres.arrays import Doubles, dense_array, number_array, packed
+from stageflow.backends.postgres.inside import run_inside
 from stageflow.backends.postgres.rows import lease_from_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.backends.postgres.tasks import Tasks
@@ -24,12 +25,24 @@ class Completions(Tasks):
     """Satisfies ``stageflow.ports.CompletionStore``."""
 
     def complete_tasks(
-        self, completions: Sequence[RangeCompletion], *, worker_id: str, lease_seconds: float
+        self,
+        completions: Sequence[RangeCompletion],
+        *,
+        worker_id: str,
+        lease_seconds: float,
+        connection: object | None = None,
     ) -> list[TaskCompletionResult]:
-        """Record the results of range prefixes and take them off the stages' counters."""
+        """Record the results of range prefixes and take them off the stages' counters.
+
+        With a ``connection`` all this is part of its open transaction, as the last statement before the commit of its owner.
+        """
         if not completions:
             return []
-        rows = self._database.write(query("complete_tasks"), (*_reports(completions), worker_id, lease_seconds))
+        parameters = (*_reports(completions), worker_id, lease_seconds)
+        if connection is None:
+            rows = self._database.write(query("complete_tasks"), parameters)
+        else:
+            rows = run_inside(self._database, connection, query("complete_tasks"), parameters, last=True)
         return [
             TaskCompletionResult(
                 outcome=CompletionOutcome(row[0]),

@@ -5,11 +5,11 @@ from datetime import datetime
 from itertools import groupby
 from typing import Final, LiteralString
 
-import psycopg
-from psycopg.rows import TupleRow, tuple_row
+from psycopg.rows import TupleRow
 from pydantic import TypeAdapter
 
 from stageflow.backends.postgres.arrays import dense_array, flag_array, number_array, packed
+from stageflow.backends.postgres.inside import run_inside
 from stageflow.backends.postgres.part import Part
 from stageflow.backends.postgres.rows import job_from_row, seen_job_from_row, stage_from_row, task_result_from_row
 from stageflow.backends.postgres.sql_text import query
@@ -19,7 +19,7 @@ from stageflow.contracts.job_state import JobState
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskResult
-from stageflow.errors import InvalidValueError, StageResultsInvalidError
+from stageflow.errors import StageResultsInvalidError
 
 _JOB_COLUMNS: Final = 16
 _object: Final[TypeAdapter[JsonObject]] = TypeAdapter(JsonObject)
@@ -33,30 +33,13 @@ class Jobs(Part):
         first_places = {job.job_id: place for place, job in reversed(list(enumerate(jobs)))}
         distinct = [job for place, job in enumerate(jobs) if first_places[job.job_id] == place]
         parameters = _creation(distinct)
-        match connection:
-            case None:
-                rows = self._database.write(query("create_jobs"), parameters)
-            case psycopg.Connection():
-                rows = self._run_inside(connection, query("create_jobs"), parameters)
-            case _:
-                got = type(connection).__name__
-                msg = f"connection must be a psycopg.Connection, got {got}; pass the one that your transaction is open on"
-                raise InvalidValueError(msg)
+        if connection is None:
+            rows = self._database.write(query("create_jobs"), parameters)
+        else:
+            rows = run_inside(self._database, connection, query("create_jobs"), parameters)
         (places, created_at) = rows[0]
         created = {first_places[distinct[place - 1].job_id] for place in places}
         return CreatedJobs(created=[place in created for place in range(len(jobs))], created_at=created_at)
-
-    def _run_inside(
-        self, connection: psycopg.Connection[object], statement: LiteralString, parameters: Sequence[object]
-    ) -> list[TupleRow]:
-        """Run a statement in the application's own transaction; it commits, or does not."""
-        cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
-        try:
-            if self._database.clock_offset:
-                cursor.execute("select set_config('stageflow.clock_offset', $1, true)", (self._database.clock_offset,))
-            return cursor.execute(statement, parameters).fetchall()
-        except psycopg.Error as error:
-            raise self._database.connector.translated(error) from error
 
     def get_jobs(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Return those jobs that exist, in the order asked, with their stage results hydrated."""

@@ -62,10 +62,21 @@ class Connector:
             StoreUnreachableError: The server does not answer or refuses the credentials.
             StoreUnsuitableError: It is too old, a replica, or its database cannot hold all text.
         """
+        return self._opened(self._prepare)
+
+    def open_plain(self) -> Connection:
+        """Return a new connection for statements of an application: READ COMMITTED on the primary, else as its server has it.
+
+        Raises:
+            StoreUnreachableError: The server does not answer or refuses the credentials.
+        """
+        return self._opened(_pin_isolation)
+
+    def _opened(self, prepare: Callable[[Connection], None]) -> Connection:
         try:
             connection = self._connect()
             try:
-                self._prepare(connection)
+                prepare(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -98,6 +109,11 @@ class Connector:
         row = psycopg.RawCursor(connection).execute(_SETTINGS).fetchone()
         version, encoding, replica, *_ = row or (0, "", False)
         require_suitable(version=version, encoding=encoding, replica=replica, url=self.url)
+
+
+def _pin_isolation(connection: Connection) -> None:
+    connection.autocommit = True
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
 
 
 def require_suitable(*, version: int, encoding: str, replica: bool, url: str) -> None:

@@ -14,11 +14,12 @@ from stageflow.backends.postgres.repair import Repairs
 from stageflow.backends.postgres.resubmission import Resubmissions
 from stageflow.backends.postgres.retention import Retention
 from stageflow.backends.postgres.schema import Schema
+from stageflow.backends.postgres.transactions import Transactions
 from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, Listeners, ListenWakeup
 
 
 class PostgresStore(
-    Resubmissions, Repairs, Completions, Checkpoints, Plans, Leases, Outbox, Insights, Audits, Retention, Schema
+    Resubmissions, Repairs, Completions, Transactions, Checkpoints, Plans, Leases, Outbox, Insights, Audits, Retention, Schema
 ):
     """Satisfies ``stageflow.ports.Store`` on PostgreSQL 15 or newer; may be shared by any number of threads.
 
@@ -27,7 +28,7 @@ class PostgresStore(
 
     Args:
         dsn: The address, or a function that returns a new connection (for credentials that expire, for instance).
-        pool_size: The most connections that the store holds; each wakeup has one more.
+        pool_size: The most connections that the store holds; each wakeup has one more, and each transaction of a handler.
     """
 
     def __init__(self, dsn: str | ConnectionFactory, *, pool_size: int = 10) -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from stageflow.backends.sqlite.barrier import Settlement, Tally, close_waiting, count_off
@@ -38,16 +39,20 @@ class SqliteCompletion(StorePart):
         *,
         worker_id: str,
         lease_seconds: float,
+        connection: object | None = None,
     ) -> list[TaskCompletionResult]:
         """Record the results of range prefixes and take them off the stages' counters.
 
         The one completion that empties a stage's counter also receives the lease on its advancement. Of a report that reaches
         beyond a task which an operator took out of the range, what is before that task is recorded, and the lease ends with it.
+        With a ``connection`` all this is part of its open transaction, and its owner commits.
 
         Raises:
             StoreStateError: A report is longer than its range, or a result is there already; nothing was written.
         """
-        with self._database.transaction() as tx:
+        begun: AbstractContextManager[Transaction]
+        begun = self._database.transaction() if connection is None else self._database.inside(connection)
+        with begun as tx:
             holder = Holder(worker_id, tx.now + span_micros(lease_seconds)) if worker_id else None
             order = sorted(
                 range(len(completions)), key=lambda place: (completions[place].stage_id, completions[place].range_id)

@@ -2,21 +2,24 @@
 
 import os
 import random
+import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from stageflow.backends.sqlite.clock import StoreClock
 from stageflow.backends.sqlite.failure import is_busy, schema_missing, translate
+from stageflow.backends.sqlite.handler_connection import HandlerConnection
 from stageflow.backends.sqlite.signals import Signals
-from stageflow.errors import StoreStateError, StoreUnreachableError, StoreUnsuitableError
+from stageflow.errors import StoreStateError, StoreUnreachableError, StoreUnsuitableError, TransactionMisuseError
 
 Row = tuple[Any, ...]
 Value = str | int | float | bytes | None
+C = TypeVar("C", bound=sqlite3.Connection)
 
 MEMORY: Final = ":memory:"
 _OLDEST_SQLITE: Final = (3, 38, 0)
@@ -85,6 +88,11 @@ class Database:
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
         self._process = os.getpid()
+        self._lent: Final[dict[int, HandlerConnection]] = {}
+        # SQLite's own VFS for memory that several connections of a process share, as they share a file.
+        self._address: Final = (
+            f"file:/stageflow-{secrets.token_hex(16)}?vfs=memdb" if self.in_memory else f"{self.path.as_uri()}?mode="
+        )
 
     @contextmanager
     def transaction(self, *, create: bool = False) -> Generator[Transaction]:
@@ -98,7 +106,7 @@ class Database:
             StoreUnsuitableError: The file is no database, or read-only.
             SchemaVersionError: The file or its tables are missing.
         """
-        with self._lock:
+        with self._writing_turn():
             try:
                 connection = self._writing_connection(create=create)
                 self._insist(connection, "begin immediate")
@@ -121,12 +129,21 @@ class Database:
         """See one state of the database throughout; a file's readers neither wait for its writer nor hold it up."""
         try:
             if self.in_memory:
-                with self._lock:
-                    yield Transaction(self._writing_connection(create=False).cursor(), self._clock.micros())
+                yield from self._reading_memory()
             else:
                 yield from self._reading_file()
         except sqlite3.Error as error:
             raise translate(error, self.url) from error
+
+    def _reading_memory(self) -> Generator[Transaction]:
+        lent = self._lent.get(threading.get_ident())
+        if lent is not None:
+            cursor = lent.cursor()
+            cursor.row_factory = None
+            yield Transaction(cursor, self._clock.micros())
+            return
+        with self._writing_turn():
+            yield Transaction(self._writing_connection(create=False).cursor(), self._clock.micros())
 
     def _reading_file(self) -> Generator[Transaction]:
         self._require_usable()
@@ -161,6 +178,9 @@ class Database:
                 yield transaction
                 if transaction.work_ready:
                     transaction.run("update stageflow_counters set work_signal = work_signal + 1")
+                if isinstance(connection, HandlerConnection):
+                    connection.work_ready = connection.work_ready or transaction.work_ready
+                    connection.job_ended = connection.job_ended or transaction.job_ended
             except BaseException:
                 cursor.execute("rollback to stageflow")
                 raise
@@ -168,6 +188,64 @@ class Database:
                 cursor.execute("release stageflow")
         except sqlite3.Error as error:
             raise translate(error, self.url) from error
+
+    def lend(self) -> HandlerConnection:
+        """Return a new connection for a handler of the calling thread, with a transaction open that holds the write lock.
+
+        Other writers wait for it, and in memory readers too. Whoever asks for it gives it to :meth:`take_back`.
+
+        Raises:
+            StoreUnreachableError: The file cannot be opened, or stayed locked.
+        """
+        self._require_usable()
+        if self.in_memory:
+            self._take_turn()
+        try:
+            connection = self._connect(create=False, prepare=self._prepare_to_write, factory=HandlerConnection)
+            try:
+                self._insist(connection, "begin immediate")
+                connection.hand_out()
+            except BaseException:
+                connection.abandon()
+                raise
+        except BaseException as error:
+            if self.in_memory:
+                self._lock.release()
+            if isinstance(error, sqlite3.Error):
+                raise translate(error, self.url) from error
+            raise
+        self._lent[threading.get_ident()] = connection
+        return connection
+
+    def take_back(self, connection: HandlerConnection) -> None:
+        """Let others write again; the connection is closed."""
+        for thread in [thread for thread, lent in self._lent.items() if lent is connection]:
+            del self._lent[thread]
+        if self.in_memory:
+            self._lock.release()
+
+    @contextmanager
+    def _writing_turn(self) -> Generator[None]:
+        if threading.get_ident() in self._lent:
+            msg = (
+                "this handler holds the store's one write lock by its context.transaction(), and would wait for itself; pass "
+                "`connection=` to what it calls, or call that before context.transaction() or outside of the handler"
+            )
+            raise TransactionMisuseError(msg)
+        self._take_turn()
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _take_turn(self) -> None:
+        while not self._lock.acquire(timeout=self._busy_seconds):
+            if self.in_memory and self._lent:
+                msg = (
+                    f"the store {self.url} was held by a handler's context.transaction() for {self._busy_seconds:g} s; "
+                    "call that as late as the handler can"
+                )
+                raise StoreUnreachableError(msg)
 
     def exists(self) -> bool:
         """Return whether there is something to open; where that cannot be told, opening will."""
@@ -183,7 +261,7 @@ class Database:
 
     def open_reader(self) -> sqlite3.Connection:
         """Open one more connection that cannot write; the caller closes it."""
-        return self._connect(create=False, prepare=_refuse_writes)
+        return self._connect(create=False, prepare=_refuse_writes, factory=sqlite3.Connection)
 
     def close(self) -> None:
         """Close all connections; the database cannot be used afterwards."""
@@ -207,7 +285,7 @@ class Database:
     def _writing_connection(self, *, create: bool) -> sqlite3.Connection:
         self._require_usable()
         if self._writer is None:
-            self._writer = self._connect(create=create, prepare=self._prepare_to_write)
+            self._writer = self._connect(create=create, prepare=self._prepare_to_write, factory=sqlite3.Connection)
         return self._writer
 
     def _prepare_to_write(self, connection: sqlite3.Connection) -> None:
@@ -216,12 +294,13 @@ class Database:
         if connection.execute("pragma journal_mode").fetchone()[0] not in {"wal", "memory"}:
             self._insist(connection, "pragma journal_mode = wal")
 
-    def _connect(self, *, create: bool, prepare: Callable[[sqlite3.Connection], object]) -> sqlite3.Connection:
+    def _connect(self, *, create: bool, prepare: Callable[[sqlite3.Connection], object], factory: type[C]) -> C:
         if not create and not self.exists():
             raise schema_missing(self.url, "there is no such file")
         connection = sqlite3.connect(
-            "file::memory:" if self.in_memory else f"{self.path.as_uri()}?mode={'rwc' if create else 'rw'}",
+            self._address if self.in_memory else self._address + ("rwc" if create else "rw"),
             uri=True,
+            factory=factory,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=256,

@@ -23,6 +23,7 @@ from stageflow.backends.sqlite.resubmission import SqliteResubmission
 from stageflow.backends.sqlite.retention import SqliteRetention
 from stageflow.backends.sqlite.schema import SqliteSchema
 from stageflow.backends.sqlite.tasks import SqliteTasks
+from stageflow.backends.sqlite.transactions import SqliteTransactions
 from stageflow.backends.sqlite.wakeup import JobWakeup, WorkWakeup
 
 
@@ -36,6 +37,7 @@ class SqliteStore(
     SqliteRecovery,
     SqliteCheckpoints,
     SqliteCompletion,
+    SqliteTransactions,
     SqliteClosing,
     SqliteAdvance,
     SqliteEnding,

@@ -33,6 +33,7 @@ from stageflow.testing.conformance.retention import PurgeConformance, PurgeLette
 from stageflow.testing.conformance.schema import SchemaConformance
 from stageflow.testing.conformance.sharing import SharingConformance
 from stageflow.testing.conformance.storms import StormConformance
+from stageflow.testing.conformance.transactions import TransactionConformance
 from stageflow.testing.conformance.wakeup import ClockConformance, WakeupConformance
 
 __all__ = [
@@ -79,6 +80,7 @@ class StoreConformance(
     StageResultConformance,
     PartialConformance,
     CheckpointConformance,
+    TransactionConformance,
     OutboxConformance,
     DeadLetterConformance,
     PurgeConformance,
