@@ -9,6 +9,7 @@ from stageflow.ports.completions import CompletionStore
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
+from stageflow.ports.limits import LimitStore
 from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
 from stageflow.ports.retention import RetentionStore
@@ -22,6 +23,7 @@ class Store(
     TaskStore,
     PlanStore,
     LeaseStore,
+    LimitStore,
     CompletionStore,
     CheckpointStore,
     OutboxStore,
