@@ -38,9 +38,7 @@ _OTHER: Final = new_job("other")
 
 
 def _limited(max_running: int | None = None, max_per_second: float | None = None) -> TaskTypeLimit:
-    return TaskTypeLimit(
-        job_type=_JOB.job_type, task_type=TASK_TYPE, max_running=max_running, max_per_second=max_per_second
-    )
+    return TaskTypeLimit(job_type=_JOB.job_type, task_type=TASK_TYPE, max_running=max_running, max_per_second=max_per_second)
 
 
 def _state(store: MovableStore) -> TaskTypeState:
@@ -362,8 +360,6 @@ class JobLimitConformance(StoreScenarios):
         create(store, small)
         cancel(store, small)
         store.move_clock(10)
-        batch = PurgeBatch(
-            status=JobStatus.CANCELLED, before=store.now(), after=None, limit=10, max_tasks=1000, dry_run=False
-        )
+        batch = PurgeBatch(status=JobStatus.CANCELLED, before=store.now(), after=None, limit=10, max_tasks=1000, dry_run=False)
         assert store.purge_jobs(batch).jobs == 1
         assert store.get_job_limit(small.job_id) is None
