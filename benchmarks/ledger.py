@@ -127,6 +127,10 @@ class Ledger:
         first, last = self.begins[0], self.begins[-1]
         return sum(min(end, last) - begin for begin, end in self.spans) / max(1, last - first)
 
+    def starts_per_second(self) -> float:
+        """Return how many tasks began in a second, from the first begin to the last."""
+        return (len(self.begins) - 1) / max(1, self.begins[-1] - self.begins[0]) * 1e9
+
     def excess_over(self, per_second: float, burst: float) -> float:
         """Return by how many starts the busiest window is above burst + rate x its length; below zero where none is."""
         worst = float("-inf")

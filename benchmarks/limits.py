@@ -27,6 +27,7 @@ class LimitsRequest(Request):
     slots: int = Field(default=4, ge=1, description="threads of each worker that run tasks")
     rounds: int = Field(default=1, ge=1, description="how often each figure is taken")
     limit: int = Field(default=5, ge=1, description="tasks that may run at once")
+    rate: float | None = Field(default=None, gt=0, description="starts a second, in place of the limit")
     seconds: float = Field(default=0.05, gt=0, description="how long each task takes")
     kill: bool = Field(default=False, description="kill a worker with SIGKILL when a third of the tasks has run")
 
@@ -36,11 +37,20 @@ class LimitsRequest(Request):
 
 
 def measure(request: LimitsRequest) -> Iterator[Measurement]:
-    """Tasks of a type that is limited over all workers: the most and the mean that ran at once, by a ledger of their own."""
+    """Tasks of a type that is limited over all workers: the most and the mean that ran at once, by a ledger of their own.
+
+    With a rate: the starts a second, and by how many the busiest window is above the burst and the rate's worth of its length.
+    """
     ledgers = [_run(request) for _ in rounds(request.rounds, f"a limit of {request.limit}")]
     settings = request.settings() | server_settings(request.store)
     versions = server_version(request.store)
     details: dict[str, JsonValue] = {"killed_amid_a_task": [*(ledger.cut_off for ledger in ledgers)]}
+    if request.rate is not None:
+        starts = [ledger.starts_per_second() for ledger in ledgers]
+        yield Measurement.of("limits.rate", "starts/s", starts, settings=settings, details=details, versions=versions)
+        excess = [ledger.excess_over(request.rate, max(1.0, request.rate / 10)) for ledger in ledgers]
+        yield Measurement.of("limits.excess", "starts", excess, settings=settings, details=details, versions=versions)
+        return
     for name, values in (
         ("limits.peak", [float(ledger.peak()) for ledger in ledgers]),
         ("limits.mean", [ledger.mean() for ledger in ledgers]),
@@ -55,7 +65,8 @@ def _run(request: LimitsRequest) -> Ledger:
         Fleet(request.workers, work_guarded, request.store, request.queue, request.worker_options()) as fleet,
     ):
         warm_up(app)
-        app.limit_task_type(JOB_TYPE, TASK_TYPE, max_running=request.limit)
+        limit = request.limit if request.rate is None else None
+        app.limit_task_type(JOB_TYPE, TASK_TYPE, max_running=limit, max_per_second=request.rate)
         parameters = Calls(tasks=request.tasks, seconds=request.seconds, folder=folder)
         job_id = app.submit(GuardedFlow, parameters, new_run=True).job.job_id
         killed_at = _kill_one(app, fleet, job_id, request) if request.kill else None
@@ -64,7 +75,7 @@ def _run(request: LimitsRequest) -> Ledger:
     if sorted(set(ledger.task_indexes)) != list(range(request.tasks)):
         msg = f"{request.tasks} tasks should have run, the ledger has {len(set(ledger.task_indexes))} of them"
         raise WrongAnswerError(msg)
-    if ledger.peak() > request.limit:
+    if request.rate is None and ledger.peak() > request.limit:
         msg = f"{ledger.peak()} tasks ran at once, though the limit was {request.limit}; look for a claim that takes no slot"
         raise WrongAnswerError(msg)
     say(f"  at most {ledger.peak()} at once, {ledger.mean():.2f} on average")

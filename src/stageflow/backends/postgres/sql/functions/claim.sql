@@ -41,10 +41,9 @@ begin
     if stageflow.next_due(p_work_types) <= v_now then
         perform stageflow.open_due(p_work_types, 16);
     end if;
-    perform 1 from stageflow.horizons h where h.work_type = any (p_work_types) and h.valid_until > v_now;
-    v_hidden := found;
-    perform 1 from stageflow.limits l limit 1;
-    v_limited := found;
+    select exists (select from stageflow.horizons h where h.work_type = any (p_work_types) and h.valid_until > v_now),
+        exists (select from stageflow.limits l)
+    into v_hidden, v_limited;
     if v_limited then
         select n.o_work_types, n.o_max_tasks, n.o_again_seconds into v_types, v_limits, v_again
         from stageflow.narrow_claim(v_types, v_limits) n;
