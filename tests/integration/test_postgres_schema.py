@@ -120,7 +120,7 @@ def test_a_migration_that_was_changed_is_refused(store: PostgresStore, postgres_
     """A database that another text made is not migrated further on top of it."""
     store.migrate()
     _change(postgres_dsn, "update stageflow.migrations set checksum = 'other'")
-    with pytest.raises(SchemaVersionError, match="1 \\(tables\\).* was applied with another text"):
+    with pytest.raises(SchemaVersionError, match=r"1 \(tables\).* was applied with another text"):
         store.migrate()
 
 
