@@ -16,6 +16,7 @@ BENCHMARKS: Final = {
     "contention": "benchmarks.contention",
     "horizon": "benchmarks.horizon",
     "fairness": "benchmarks.fairness",
+    "limits": "benchmarks.limits",
     "azure": "benchmarks.azure",
     "peers": "benchmarks.peers.compare",
     "report": "benchmarks.report",

@@ -19,6 +19,7 @@ from stageflow.contracts.job import (
     WorkflowDefinition,
 )
 from stageflow.contracts.lease import TaskCompletionResult
+from stageflow.contracts.limits import TaskTypeState
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
@@ -145,6 +146,7 @@ __all__ = [
     "TaskResult",
     "TaskStatus",
     "TaskTimeoutError",
+    "TaskTypeState",
     "TaskUpdate",
     "UnknownWorkflowError",
     "UtcDatetime",

@@ -9,7 +9,14 @@ import pytest
 from stageflow import BaseController, JobStatus, StatusValidator, contract_of
 from stageflow.contracts.dead_letter import LETTER_TRANSITIONS
 from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS
-from stageflow.repositories import JobRepository, LeaseRepository, StageCompletionRepository, StageRepository, TaskRepository
+from stageflow.repositories import (
+    JobRepository,
+    LeaseRepository,
+    LimitRepository,
+    StageCompletionRepository,
+    StageRepository,
+    TaskRepository,
+)
 
 ROOT = Path(__file__).parents[2]
 BOUNDARIES = [
@@ -49,6 +56,13 @@ BOUNDARIES = [
     LeaseRepository.recover,
     LeaseRepository.register_worker,
     LeaseRepository.list_workers,
+    LimitRepository.declare_limits,
+    LimitRepository.limit_task_type,
+    LimitRepository.reset_task_type,
+    LimitRepository.pause_task_type,
+    LimitRepository.resume_task_type,
+    LimitRepository.list_task_types,
+    LimitRepository.get_job_limit,
     StageCompletionRepository.complete_task_and_check_stage,
     StageCompletionRepository.complete_tasks_and_check_stages,
     StageCompletionRepository.advance_job_stage,
@@ -62,7 +76,7 @@ BOUNDARIES = [
     BaseController._handle_stage_completion,  # noqa: SLF001  asked for by this name
     BaseController._validate_and_get_stage_results,  # noqa: SLF001  likewise
 ]
-REPOSITORIES = [JobRepository, TaskRepository, StageRepository, LeaseRepository, StageCompletionRepository]
+REPOSITORIES = [JobRepository, TaskRepository, StageRepository, LeaseRepository, LimitRepository, StageCompletionRepository]
 
 
 @pytest.mark.parametrize("method", BOUNDARIES, ids=lambda method: method.__qualname__)

@@ -11,7 +11,8 @@ import pytest
 
 from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.job import NewJob
-from stageflow.contracts.lease import HeldLease, Lease
+from stageflow.contracts.lease import ClaimAnswer, HeldLease, Lease
+from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.open_work import OpenState
 from stageflow.contracts.retention import PurgeBatch, PurgedBatch
 from stageflow.contracts.status import JobStatus
@@ -438,3 +439,25 @@ def test_a_million_tasks_cost_no_more_than_a_few(postgres_dsn: str) -> None:
     _live(new.store, wide[1], _looking_at(new))
     old.store.close()
     new.store.close()
+
+
+def test_claims_under_limits_stay_on_their_indexes(watched: _Watched, postgres_dsn: str) -> None:
+    """What a limited type or job costs is its own slots, however many other scopes there are."""
+    store = watched.store
+    store.limit_task_type(TaskTypeLimit(job_type="wide", task_type="work", max_running=3, max_per_second=1000.0))
+    start(store, new_job("full", job_type="wide", priority=3).model_copy(update={"max_running": 1}), 10)
+    for _ in range(7):
+        complete_one(store, complete_ok(claim_one(store, tasks_type(_WIDE), max_tasks=1)))
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        psycopg.ClientCursor(connection).execute(
+            "insert into stageflow.limits (scope, max_running) select 'grown ' || i, 1 from generate_series(1, %(rows)s) i;"
+            "insert into stageflow.slots (scope, number, range_id, token)"
+            " select 'grown ' || i, 1, i, i from generate_series(1, %(rows)s) i",
+            {"rows": _ROWS},
+        )
+    store.move_clock(1)
+    answers: list[ClaimAnswer] = []
+    plans = watched.plans_of(lambda: answers.append(ask(store, *all_types(_WIDE), max_tasks=1, max_leases=2)))
+    assert any("slots_pkey" in plan for plan in plans), "the plans were not seen"
+    assert _offences(plans) == []
+    assert [len(answer.leases) for answer in answers] == [2]

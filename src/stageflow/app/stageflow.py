@@ -11,6 +11,7 @@ from stageflow.contracts.base import Contract
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, JobResult
+from stageflow.contracts.limits import TaskTypeState
 from stageflow.contracts.maintenance import Maintenance
 from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
@@ -20,6 +21,7 @@ from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions
 from stageflow.engine.control import pause_job, resume_job
 from stageflow.engine.letters import discard_letter, list_letters, requeue_letter, require_letter
+from stageflow.engine.limits import limit_task_type, list_task_types, pause_task_type, reset_task_type, resume_task_type
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.purge import purge_ended
 from stageflow.engine.recover import recover_work
@@ -97,6 +99,7 @@ class Stageflow:
         new_run: bool = False,
         priority: int = 0,
         not_before: datetime | None = None,
+        max_running: int | None = None,
         connection: object = None,
     ) -> Submission:
         """Create a job, or find the one that the same request made before.
@@ -109,6 +112,7 @@ class Stageflow:
             new_run: Make a job of its own in any case.
             priority: -1000 to 1000; higher is claimed first.
             not_before: Start no earlier, by the store's clock.
+            max_running: The most tasks of the job that run at once, 1 to 1000; no limit when left out.
             connection: The application's own connection with a transaction open: the job commits with it or not at all.
 
         Raises:
@@ -122,6 +126,7 @@ class Stageflow:
             new_run=new_run,
             priority=priority,
             not_before=not_before,
+            max_running=max_running,
         )
         found = self.registry.find(workflow)
         return submit_jobs(found, [parameters], options, self.repositories, self.telemetry, connection=connection)[0]
@@ -135,9 +140,10 @@ class Stageflow:
         new_run: bool = False,
         priority: int = 0,
         not_before: datetime | None = None,
+        max_running: int | None = None,
     ) -> list[Submission]:
         """Create a job for each request, all in one transaction; otherwise as :meth:`submit`."""
-        options = SubmitOptions.checked(new_run=new_run, priority=priority, not_before=not_before)
+        options = SubmitOptions.checked(new_run=new_run, priority=priority, not_before=not_before, max_running=max_running)
         return submit_jobs(self.registry.find(workflow), requests, options, self.repositories, self.telemetry)
 
     @enforce_contract
@@ -220,6 +226,65 @@ class Stageflow:
             InvalidTransitionError: It is not paused; the message says what is allowed, and nothing changed.
         """
         return resume_job(job_id, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def limit_task_type(
+        self, job_type: str, task_type: str, *, max_running: int | None = None, max_per_second: float | None = None
+    ) -> TaskTypeState:
+        """Limit a task type over all workers and all versions of its job type, whatever its code declares; at once.
+
+        It holds until it is taken back with :meth:`reset_task_type`. What runs may end; leases from before count.
+
+        Args:
+            job_type: The job type.
+            task_type: The task type.
+            max_running: The most of its tasks that run at once; ``None`` for no limit.
+            max_per_second: The most of its tasks that start in a second; ``None`` for no limit.
+
+        Raises:
+            InvalidValueError: A limit is out of range, or nobody knows the type; nothing changed.
+        """
+        return limit_task_type(
+            self.repositories,
+            self.telemetry,
+            self.registry,
+            job_type=job_type,
+            task_type=task_type,
+            max_running=max_running,
+            max_per_second=max_per_second,
+        )
+
+    @enforce_contract
+    def reset_task_type(self, job_type: str, task_type: str) -> TaskTypeState:
+        """Take an operator's limits of a task type back: what its code declares holds again.
+
+        Raises:
+            InvalidValueError: Nobody knows the type; nothing changed.
+        """
+        return reset_task_type(self.repositories, self.telemetry, self.registry, job_type=job_type, task_type=task_type)
+
+    @enforce_contract
+    def pause_task_type(self, job_type: str, task_type: str) -> TaskTypeState:
+        """Let nothing of a task type start, in any job; running handlers end, and their results are recorded.
+
+        Raises:
+            InvalidValueError: Nobody knows the type; nothing changed.
+        """
+        return pause_task_type(self.repositories, self.telemetry, self.registry, job_type=job_type, task_type=task_type)
+
+    @enforce_contract
+    def resume_task_type(self, job_type: str, task_type: str) -> TaskTypeState:
+        """Let a paused task type go on; one that is not paused stays as it is.
+
+        Raises:
+            InvalidValueError: Nobody knows the type; nothing changed.
+        """
+        return resume_task_type(self.repositories, self.telemetry, self.registry, job_type=job_type, task_type=task_type)
+
+    @enforce_contract
+    def task_types(self) -> list[TaskTypeState]:
+        """Return the task types, by name: their limits, whether they are paused, how much runs and how much waits."""
+        return list_task_types(self.repositories, self.registry)
 
     @enforce_contract
     def resubmit(self, job_id: str, *, from_stage: int = 1, dry_run: bool = False) -> Resubmission:

@@ -5,6 +5,7 @@ import click
 from stageflow.cli.control import pause, repair, resubmit, resume
 from stageflow.cli.jobs import cancel, demo, explain, jobs, run, status, submit, tasks, watch
 from stageflow.cli.letters import letters
+from stageflow.cli.limits import limit, pause_type, resume_type, types
 from stageflow.cli.retention import purge
 from stageflow.cli.upkeep import check, doctor, migrate, verify, worker
 
@@ -21,6 +22,7 @@ for command in (
     *(demo, run, submit, worker),
     *(status, explain, watch, jobs, tasks),
     *(cancel, pause, resume, resubmit, repair, letters, purge),
+    *(types, limit, pause_type, resume_type),
     *(migrate, verify, check, doctor),
 ):
     main.add_command(command)

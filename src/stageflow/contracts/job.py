@@ -130,6 +130,7 @@ class NewJob(LateContract):
 
     Attributes:
         parameters: The validated parameters as JSON text.
+        max_running: The most of its tasks that run at once; ``None`` for no limit.
     """
 
     job_id: JobId
@@ -141,6 +142,7 @@ class NewJob(LateContract):
     idempotency_key: str = ""
     priority: int = Field(default=0, ge=-1000, le=1000)
     not_before: UtcDatetime | None = None
+    max_running: int | None = Field(default=None, ge=1, le=1000)
     first_stage: NewStage
 
 

@@ -95,7 +95,7 @@ class ClaimOutcome(StrEnum):
 
     ``BUSY`` means that there is ready work which rivals hold locked: ask again within milliseconds. ``EMPTY`` means that
     there is none: wait to be woken. The last three answer a named claim only: ``DONE`` means that nothing of what the
-    message names is left to do, ``LEASED`` that another worker holds it, ``HELD`` that it is paused or due later.
+    message names is left to do, ``LEASED`` that another worker holds it, ``HELD`` that it is paused, at a limit, or due later.
     """
 
     WORK = "work"

@@ -19,12 +19,14 @@ class SubmitOptions(LateContract):
         new_run: Make a job of its own in any case.
         priority: Higher is claimed first.
         not_before: Nothing of the job starts earlier, by the store's clock.
+        max_running: The most of its tasks that run at once; ``None`` for no limit.
     """
 
     idempotency_key: str = Field(default="", max_length=500)
     new_run: bool = False
     priority: int = Field(default=0, ge=-1000, le=1000)
     not_before: UtcDatetime | None = None
+    max_running: int | None = Field(default=None, ge=1, le=1000)
 
     @field_validator("idempotency_key")
     @classmethod

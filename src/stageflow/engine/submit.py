@@ -73,6 +73,7 @@ def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions, firs
         idempotency_key=idempotency_key,
         priority=options.priority,
         not_before=options.not_before,
+        max_running=options.max_running,
         first_stage=first_stage,
     )
 

@@ -1,12 +1,14 @@
 """What an explanation is made of: the rows of one job, read together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final
 
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.lease import WorkKind
+from stageflow.contracts.limits import TaskTypeState, type_scope
 from stageflow.contracts.open_work import OpenGroup, OpenRange, OpenState
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.stage import FailurePolicy, StageDefinition, StageRecord
@@ -33,6 +35,8 @@ class Case:
         workers: Those seen within a week, by id.
         settled: Nothing moved between the two looks, so that counters and ranges can be compared.
         uses_queue: An external queue tells hosts and workers of ready work.
+        task_types: Those with limits, pauses or open work, by scope; read where tasks are ready.
+        job_limit: How many tasks of the job may run at once.
         queue_error: Why that queue cannot be reached; ``None`` where it can, there is none, or nothing is to be told.
     """
 
@@ -43,6 +47,8 @@ class Case:
     settled: bool
     uses_queue: bool = False
     queue_error: str | None = None
+    task_types: dict[str, TaskTypeState] = field(default_factory=dict)
+    job_limit: int | None = None
 
     @property
     def job(self) -> JobRecord:
@@ -124,21 +130,30 @@ def read_case(
     Raises:
         JobNotFoundError: There is no such job.
     """
+    task_types: dict[str, TaskTypeState] = {}
     for _ in range(_LOOKS):
         state = repositories.jobs.require_job_state(job_id)
         work: dict[int, list[OpenGroup]] = {}
         for group in repositories.store.list_open_work([stage.stage_id for stage in state.stages], heads=_HEADS):
             work.setdefault(group.stage_id, []).append(group)
+            if group.kind is WorkKind.TASK and group.state is OpenState.READY and not task_types:
+                task_types = _task_types(repositories)
         case = Case(
             state=state,
             work=work,
             workers={worker.worker_id: worker for worker in repositories.leases.list_workers(_REMEMBERED_SECONDS)},
             stages=_definitions(registry, state.job),
             settled=repositories.jobs.require_job_state(job_id).stages == state.stages,
+            task_types=task_types,
+            job_limit=repositories.limits.get_job_limit(job_id) if task_types else None,
         )
         if case.settled:
             break
     return case
+
+
+def _task_types(repositories: Repositories) -> dict[str, TaskTypeState]:
+    return {type_scope(state.job_type, state.task_type): state for state in repositories.limits.list_task_types()}
 
 
 def _definitions(registry: JobRegistry, job: JobRecord) -> dict[int, StageDefinition]:

@@ -38,6 +38,9 @@ class FindingKind(StrEnum):
     NOT_ANNOUNCED = "not_announced"
     QUEUE_UNREACHABLE = "queue_unreachable"
     HELD = "held"
+    TYPE_PAUSED = "type_paused"
+    LIMIT_REACHED = "limit_reached"
+    RATE_LIMITED = "rate_limited"
     STUCK = "stuck"
 
 

@@ -8,6 +8,7 @@ from stageflow.contracts.open_work import OpenGroup
 from stageflow.contracts.stage import StageRecord
 from stageflow.insights.case import Case
 from stageflow.insights.explanation import CAUSE, Finding, FindingKind
+from stageflow.insights.limits import explain_limit, explain_pause
 from stageflow.insights.words import clock_time, counted, group_named, group_tasks, verb
 
 LATE_SECONDS: Final = 10.0
@@ -16,6 +17,10 @@ LATE_SECONDS: Final = 10.0
 
 def explain_ready(case: Case, stage: StageRecord, group: OpenGroup) -> Iterator[Finding]:
     """Yield why the ready ranges of a group have not been claimed."""
+    paused = explain_pause(case, stage, group)
+    if paused is not None:
+        yield paused
+        return
     first = min(group.heads, key=lambda ready: ready.touched_at)
     untold = _untold(case, stage, group)
     if untold is not None:
@@ -24,6 +29,10 @@ def explain_ready(case: Case, stage: StageRecord, group: OpenGroup) -> Iterator[
     nobody = list(explain_nobody(case, stage, group))
     if nobody:
         yield from nobody
+        return
+    limited = explain_limit(case, stage, group)
+    if limited is not None:
+        yield limited
         return
     workers = case.live_workers(first.work_type)
     slots = sum(worker.slots for worker in workers)

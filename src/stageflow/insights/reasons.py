@@ -58,6 +58,15 @@ def _delayed(case: Case, stage: StageRecord, ranges: list[OpenRange], attempt: i
     count = sum(each.width for each in ranges)
     when = _when_due(case, due, count)
     more = f", and {counted(rest, 'further task')} later" if rest else ""
+    if attempt == 1 and not error and ranges[0].kind is WorkKind.TASK:
+        return Finding(
+            kind=FindingKind.LIMIT_REACHED,
+            depth=CAUSE,
+            stage_number=stage.stage_number,
+            task_count=count + rest,
+            text=f"{counted(count)} {when}: their task type or their job was at its limit when they were to be given out",
+            until=due,
+        )
     if attempt == 1 and not error:
         return Finding(
             kind=FindingKind.WAITS_FOR_START,

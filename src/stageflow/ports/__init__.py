@@ -14,6 +14,7 @@ from stageflow.ports.engine import Engine
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
+from stageflow.ports.limits import LimitStore
 from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
 from stageflow.ports.queue import Queue
@@ -33,6 +34,7 @@ __all__ = [
     "InsightStore",
     "JobStore",
     "LeaseStore",
+    "LimitStore",
     "OutboxStore",
     "PlanStore",
     "Queue",

@@ -9,6 +9,7 @@ from stageflow.ports.completions import CompletionStore
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
+from stageflow.ports.limits import LimitStore
 from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
 from stageflow.ports.retention import RetentionStore
@@ -23,6 +24,7 @@ class Store(
     TaskStore,
     PlanStore,
     LeaseStore,
+    LimitStore,
     CompletionStore,
     TransactionStore,
     CheckpointStore,

@@ -3,6 +3,7 @@
 from stageflow.repositories.completion import StageCompletionRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
+from stageflow.repositories.limit import LimitRepository
 from stageflow.repositories.repositories import Repositories
 from stageflow.repositories.stage import StageRepository
 from stageflow.repositories.task import TaskRepository
@@ -10,6 +11,7 @@ from stageflow.repositories.task import TaskRepository
 __all__ = [
     "JobRepository",
     "LeaseRepository",
+    "LimitRepository",
     "Repositories",
     "StageCompletionRepository",
     "StageRepository",

@@ -6,6 +6,7 @@ from stageflow.ports import Store
 from stageflow.repositories.completion import StageCompletionRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
+from stageflow.repositories.limit import LimitRepository
 from stageflow.repositories.stage import StageRepository
 from stageflow.repositories.task import TaskRepository
 
@@ -19,6 +20,7 @@ class Repositories:
     tasks: TaskRepository
     stages: StageRepository
     leases: LeaseRepository
+    limits: LimitRepository
     completion: StageCompletionRepository
 
     @classmethod
@@ -30,5 +32,6 @@ class Repositories:
             tasks=TaskRepository(store),
             stages=StageRepository(store),
             leases=LeaseRepository(store),
+            limits=LimitRepository(store),
             completion=StageCompletionRepository(store),
         )

@@ -64,6 +64,7 @@ class Worker:
             plans_to_run=queue is None,
         )
         self._work_types = list(dict.fromkeys(kind for workflow in registry.workflows() for kind in workflow.work_types()))
+        self._limits = registry.limits()
         self._processor = MessageProcessor(
             registry,
             repositories,
@@ -88,6 +89,7 @@ class Worker:
             work_types=self._work_types,
         )
         heartbeat.beat()
+        self._repositories.limits.declare_limits(self._limits)
         source = self._source()
         recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready)
         self._keep_up("heartbeat", lambda: heartbeat.run(self._leaving))

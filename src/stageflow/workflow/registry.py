@@ -10,6 +10,7 @@ from stageflow.contracts.base import Contract
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import control_work_type, task_work_type
 from stageflow.contracts.job import WorkflowDefinition
+from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.partial import Combine
 from stageflow.errors import UnknownWorkflowError, WorkflowDefinitionError
 from stageflow.workflow.annotations import place_of_caller
@@ -74,6 +75,19 @@ class Workflow:
         """Whether a hook of the controller's own sees a stage's result, task results and all, before the stage closes."""
         hooks = ("aggregate_stage_results", "should_advance_stage")
         return any(is_overridden(type(self.controller), BaseController, hook) for hook in hooks)
+
+    def limits(self) -> list[TaskTypeLimit]:
+        """Return what its tasks declare of how many run at once and start in a second, those without a limit included."""
+        tasks = {stage.task.task_type: stage.task for stage in declared_stages(type(self.controller))}
+        return [
+            TaskTypeLimit(
+                job_type=self.job_type,
+                task_type=task_type,
+                max_running=task.max_running,
+                max_per_second=None if task.max_per_second is None else float(task.max_per_second),
+            )
+            for task_type, task in tasks.items()
+        ]
 
     def work_types(self) -> list[str]:
         """Return all a worker must claim to carry this workflow: its planning and advancing, then its tasks."""
@@ -146,6 +160,15 @@ class JobRegistry:
             msg = f"{named!r} is registered as {', '.join(job_types)}; pass the job type you mean"
             raise UnknownWorkflowError(msg)
         return max(found, key=lambda workflow: workflow.version)
+
+    def limits(self) -> list[TaskTypeLimit]:
+        """Return what is declared of each task type; by its newest version, where several have it."""
+        newest = {
+            limit.scope: limit
+            for workflow in sorted(self, key=lambda workflow: workflow.version)
+            for limit in workflow.limits()
+        }
+        return list(newest.values())
 
     def workflows(self) -> list[Workflow]:
         """Return all workflows, in the order of their registration."""

@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 
 from stageflow.contracts.base import Contract, type_name_pattern
 from stageflow.contracts.context import TaskExecutionContext
+from stageflow.contracts.limits import FASTEST_RATE, MOST_RUNNING, SLOWEST_RATE
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.errors import WorkflowDefinitionError
 from stageflow.workflow.annotations import (
@@ -40,6 +41,8 @@ class Task(Generic[P, R]):
         cpu_bound: Whether a worker may run it in another process.
         retry: Its retry policy, where the stage declares none.
         timeout_seconds: How long its handler may run, per attempt; ``None`` for as long as it takes.
+        max_running: The most of its tasks that run at once, over all workers.
+        max_per_second: The most of its tasks that start in a second, over all workers.
         predecessor: What its handler gets of the stage before, if it asks.
         where: ``module:qualname, file:line``, for messages.
     """
@@ -56,6 +59,8 @@ class Task(Generic[P, R]):
         cpu_bound: bool,
         timeout_seconds: float | None,
         predecessor: type[Contract] | None,
+        max_running: int | None = None,
+        max_per_second: float | None = None,
     ) -> None:
         self.where: Final = place_of(function)
         self.task_type: Final = task_type
@@ -65,6 +70,8 @@ class Task(Generic[P, R]):
         self.retry: Final = retry
         self.timeout_seconds: Final = timeout_seconds
         self.predecessor: Final = predecessor
+        self.max_running: Final = max_running
+        self.max_per_second: Final = max_per_second
         parameter_model, result_model = _read_models(function, self.where)
         self.parameter_model: Final[type[P]] = parameter_model
         self.result_model: Final[type[R] | None] = result_model
@@ -112,12 +119,16 @@ class TaskDecorator:
         cpu_bound: bool,
         timeout_seconds: float | None,
         predecessor: type[Contract] | None,
+        max_running: int | None,
+        max_per_second: float | None,
     ) -> None:
         self._task_type = task_type
         self._retry = retry
         self._cpu_bound = cpu_bound
         self._timeout_seconds = timeout_seconds
         self._predecessor = predecessor
+        self._max_running = max_running
+        self._max_per_second = max_per_second
 
     @overload
     def __call__(self, handler: Callable[[P, TaskExecutionContext], Coroutine[Any, Any, R]]) -> AsyncTask[P, R]: ...
@@ -137,6 +148,8 @@ class TaskDecorator:
             cpu_bound=self._cpu_bound,
             timeout_seconds=self._timeout_seconds,
             predecessor=self._predecessor,
+            max_running=self._max_running,
+            max_per_second=self._max_per_second,
         )
 
 
@@ -147,6 +160,8 @@ def task(
     cpu_bound: bool = False,
     timeout_seconds: float | None = None,
     predecessor: type[Contract] | None = None,
+    max_running: int | None = None,
+    max_per_second: float | None = None,
 ) -> TaskDecorator:
     """Declare a function ``(parameters, context) -> result`` as the handler of a task type.
 
@@ -157,10 +172,12 @@ def task(
         timeout_seconds: How long one attempt may run. What runs longer is stopped and fails with ``TaskTimeoutError``, which
             the retry policy treats like any other error.
         predecessor: What ``context.predecessor()`` gives: the result model of the stage that the task's stage follows.
+        max_running: The most of its tasks that run at once, over all workers and all versions of the workflow.
+        max_per_second: The most of its tasks that start in a second, likewise; every attempt counts.
 
     Raises:
-        WorkflowDefinitionError: The task type is no type name, the timeout is not above 0 and at most a week, or the
-            predecessor is no contract; or, at the handler, its signature is not a handler's.
+        WorkflowDefinitionError: The task type is no type name, the timeout is not above 0 and at most a week, a limit is out of
+            range, or the predecessor is no contract; or, at the handler, its signature is not a handler's.
     """
     if type(task_type) is not str or _type_name.fullmatch(task_type) is None:
         msg = (
@@ -170,6 +187,7 @@ def task(
         raise WorkflowDefinitionError(msg)
     if timeout_seconds is not None:
         _require_timeout(task_type, timeout_seconds)
+    _require_limits(task_type, max_running, max_per_second)
     if predecessor is not None and not is_contract(predecessor):
         msg = f"the predecessor of task {task_type!r} must be a Contract, but is {type_text(predecessor)}"
         raise WorkflowDefinitionError(msg)
@@ -179,7 +197,26 @@ def task(
         cpu_bound=cpu_bound,
         timeout_seconds=timeout_seconds,
         predecessor=predecessor,
+        max_running=max_running,
+        max_per_second=max_per_second,
     )
+
+
+def _require_limits(task_type: str, max_running: int | None, max_per_second: float | None) -> None:
+    if max_running is not None and (type(max_running) is not int or not 1 <= max_running <= MOST_RUNNING):
+        msg = (
+            f"the max_running of task {task_type!r} must be a whole number from 1 to {MOST_RUNNING}, but is {max_running!r}; "
+            f"leave it out for no limit, and pause the task type to have none of it run"
+        )
+        raise WorkflowDefinitionError(msg)
+    if max_per_second is not None and (
+        type(max_per_second) not in {int, float} or not SLOWEST_RATE <= max_per_second <= FASTEST_RATE
+    ):
+        msg = (
+            f"the max_per_second of task {task_type!r} must be a number from 1/86400 (one a day) to {FASTEST_RATE:.0f}, but is "
+            f"{max_per_second!r}; leave it out for no limit"
+        )
+        raise WorkflowDefinitionError(msg)
 
 
 def _require_timeout(task_type: str, timeout_seconds: float) -> None:

@@ -161,6 +161,7 @@ def _creation(jobs: Sequence[NewJob]) -> list[object]:
         texts[6],
         flag_array([stage.fail_fast for stage in stages]),
         number_array([stage.minimum_success_rate for stage in stages]),
+        number_array([job.max_running for job in jobs]),
     ]
 
 

@@ -7,6 +7,7 @@ from stageflow.backends.postgres.checkpoints import Checkpoints
 from stageflow.backends.postgres.completion import Completions
 from stageflow.backends.postgres.insights import Insights
 from stageflow.backends.postgres.leases import Leases
+from stageflow.backends.postgres.limits import Limits
 from stageflow.backends.postgres.outbox import Outbox
 from stageflow.backends.postgres.plan import Plans
 from stageflow.backends.postgres.pool import ConnectionFactory, Database
@@ -19,7 +20,19 @@ from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, Listen
 
 
 class PostgresStore(
-    Resubmissions, Repairs, Completions, Transactions, Checkpoints, Plans, Leases, Outbox, Insights, Audits, Retention, Schema
+    Resubmissions,
+    Repairs,
+    Completions,
+    Transactions,
+    Checkpoints,
+    Plans,
+    Leases,
+    Limits,
+    Outbox,
+    Insights,
+    Audits,
+    Retention,
+    Schema,
 ):
     """Satisfies ``stageflow.ports.Store`` on PostgreSQL 15 or newer; may be shared by any number of threads.
 

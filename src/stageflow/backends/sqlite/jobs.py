@@ -34,6 +34,7 @@ _INSERT_PLANS = (
     " from json_each(?) made cross join stageflow_jobs j on j.job_id = made.value"
     " cross join stageflow_stages s on s.job_id = j.job_id and s.run = 1 order by made.key"
 )
+_INSERT_LIMIT = "insert into stageflow_limits (scope, max_running) values (?, ?)"
 
 
 class SqliteJobs(StorePart):
@@ -225,6 +226,7 @@ def _insert_jobs(tx: Transaction, jobs: list[NewJob]) -> None:
         ),
     )
     tx.run_many(INSERT_STAGE, (stage_values(job.job_id, 1, job.first_stage, now) for job in jobs))
+    tx.run_many(_INSERT_LIMIT, ((job.job_id, job.max_running) for job in jobs if job.max_running is not None))
     tx.run(_INSERT_PLANS, (now, json_list([job.job_id for job in jobs])))
     if any(job.not_before is None for job in jobs):
         tx.work_ready = True

@@ -2,6 +2,13 @@
 
 import heapq
 
+from stageflow.backends.sqlite.allowances import (
+    LOOK_AGAIN_SECONDS,
+    allowance_of_type,
+    full_jobs,
+    has_limits,
+    use_starts,
+)
 from stageflow.backends.sqlite.barrier import close_work
 from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction
@@ -15,6 +22,14 @@ _HEADS = (
     " (select c.range_id from stageflow_ranges c"
     " where c.work_type = asked.value and c.state = 'ready' order by c.priority desc, c.turn, c.range_id limit ?2)"
 )
+_HEADS_WITHIN_LIMITS = (
+    "select w.* from json_each(?1) asked cross join stageflow_work w on w.range_id ="
+    " (select c.range_id from stageflow_ranges c"
+    " where c.work_type = asked.value and c.state = 'ready' and (c.kind <> 'task' or c.stage_id not in"
+    " (select s.stage_id from json_each(?2) whole cross join stageflow_stages s on s.job_id = whole.value))"
+    " order by c.priority desc, c.turn, c.range_id limit 1)"
+)
+_IS_READY = "select 1 from stageflow_ranges where work_type = ? and state = 'ready' limit 1"
 _NEXT_DUE = (
     "select asked.value, (select min(w.not_before) from stageflow_ranges w"
     " where w.work_type = asked.value and w.state = 'waiting') from json_each(?) asked"
@@ -35,12 +50,11 @@ class SqliteClaims(StorePart):
         with self._database.transaction() as tx:
             next_due = _open_due(tx, types)
             holder = Holder(request.worker_id, tx.now + span_micros(request.lease_seconds))
-            leases: list[Lease] = []
-            while len(leases) < request.max_leases:
-                heads = [_ranked(Work._make(row)) for row in tx.rows(_HEADS, (types, request.max_leases - len(leases)))]
-                if not heads:
-                    break
-                _lease_best(tx, heads, limits, holder, leases, request.max_leases)
+            if has_limits(tx):
+                leases, again = _lease_within_limits(tx, limits, holder, request.max_leases)
+                next_due = min((due for due in (next_due, again) if due is not None), default=None)
+            else:
+                leases = _lease_all(tx, limits, holder, request.max_leases)
         if leases:
             return ClaimAnswer(outcome=ClaimOutcome.WORK, leases=leases, next_due_seconds=next_due)
         return ClaimAnswer(outcome=ClaimOutcome.EMPTY, next_due_seconds=next_due)
@@ -62,6 +76,45 @@ def is_claimable(tx: Transaction, work: Work) -> bool:
 
 def _ranked(work: Work) -> tuple[int, int, int, Work]:
     return (-work.priority, work.turn, work.range_id, work)
+
+
+def _lease_all(tx: Transaction, limits: dict[str, int], holder: Holder, most: int) -> list[Lease]:
+    types = json_list(list(limits))
+    leases: list[Lease] = []
+    while len(leases) < most:
+        heads = [_ranked(Work._make(row)) for row in tx.rows(_HEADS, (types, most - len(leases)))]
+        if not heads:
+            break
+        _lease_best(tx, heads, limits, holder, leases, most)
+    return leases
+
+
+def _lease_within_limits(
+    tx: Transaction, limits: dict[str, int], holder: Holder, most: int
+) -> tuple[list[Lease], float | None]:
+    """Lease one range at a time, the best of what may be leased then; and say when to look again for the rest."""
+    leases: list[Lease] = []
+    again: list[float] = []
+    while len(leases) < most:
+        again.clear()
+        full = full_jobs(tx)
+        allowed: dict[str, int] = {}
+        for work_type, most_tasks in limits.items():
+            allowance = allowance_of_type(tx, work_type, most_tasks)
+            if allowance.tasks:
+                allowed[work_type] = allowance.tasks
+            elif allowance.again_seconds is not None and tx.row(_IS_READY, (work_type,)) is not None:
+                again.append(allowance.again_seconds)
+        rows = tx.rows(_HEADS_WITHIN_LIMITS, (json_list(list(allowed)), json_list(full)))
+        if not rows:
+            again += [LOOK_AGAIN_SECONDS] * bool(full)
+            break
+        work = min(_ranked(Work._make(row)) for row in rows)[-1]
+        if is_claimable(tx, work):
+            lease, _ = lease_head(tx, work, allowed[work.work_type], holder)
+            use_starts(tx, work.work_type, lease)
+            leases.append(lease)
+    return leases, min(again, default=None)
 
 
 def _lease_best(

@@ -1,5 +1,6 @@
 """Claims of the work that a message names."""
 
+from stageflow.backends.sqlite.allowances import Allowance, allowance_of, use_starts
 from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.leases import is_claimable
@@ -25,13 +26,30 @@ class SqliteNamedClaims(StorePart):
             for work in _matching(tx, stage_id, claim):
                 if work.state == "ready" and is_claimable(tx, work):
                     holder = Holder(claim.worker_id, tx.now + span_micros(claim.lease_seconds))
+                    allowance = allowance_of(tx, work, claim.max_tasks)
+                    if not allowance.tasks:
+                        _put_off(tx, work, allowance)
+                        return ClaimAnswer(outcome=ClaimOutcome.HELD, next_due_seconds=allowance.again_seconds)
                     named = _cut(tx, work, claim) if work.is_task else work
-                    lease, _ = lease_head(tx, named, claim.max_tasks, holder)
+                    lease, _ = lease_head(tx, named, allowance.tasks, holder)
+                    use_starts(tx, work.work_type, lease)
                     return ClaimAnswer(outcome=ClaimOutcome.WORK, leases=[lease])
             states = {work.state for work in _matching(tx, stage_id, claim)}
         if "leased" in states:
             return ClaimAnswer(outcome=ClaimOutcome.LEASED)
         return ClaimAnswer(outcome=ClaimOutcome.HELD if states else ClaimOutcome.DONE)
+
+
+def _put_off(tx: Transaction, work: Work, allowance: Allowance) -> None:
+    """Take work at its limit from sight until a slot or a start may be there: it is announced when due.
+
+    That of a paused type stays as it is: its resumption announces it.
+    """
+    if allowance.again_seconds is not None:
+        tx.run(
+            "update stageflow_ranges set state = 'waiting', not_before = ?, announced_at = null where range_id = ?",
+            (tx.now + span_micros(allowance.again_seconds), work.range_id),
+        )
 
 
 def _matching(tx: Transaction, stage_id: int, claim: NamedClaim) -> list[Work]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from stageflow.backends.sqlite.allowances import allowance_of, use_starts
 from stageflow.backends.sqlite.barrier import drop_control, open_barrier
 from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction, Value
@@ -77,8 +78,12 @@ def _lease_first(tx: Transaction, chunk: PlanChunk, wish: FirstLease) -> Lease |
     work = None if row is None else Work._make(row)
     if work is None or work.halted:
         return None
+    allowance = allowance_of(tx, work, wish.max_tasks)
+    if not allowance.tasks:
+        return None
     holder = Holder(wish.worker_id, tx.now + span_micros(wish.lease_seconds))
-    lease, _ = lease_head(tx, work, wish.max_tasks, holder)
+    lease, _ = lease_head(tx, work, allowance.tasks, holder)
+    use_starts(tx, work.work_type, lease)
     return lease
 
 

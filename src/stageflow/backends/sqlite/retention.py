@@ -27,6 +27,7 @@ _DELETIONS: Final = (
         for table in ("checkpoints", "partials", "results", "tasks", "ranges")
     ),
     _DELETE.format(table="stageflow_stages", where="where job_id = ?1"),
+    _DELETE.format(table="stageflow_limits", where="where scope = ?1"),
     _DELETE.format(table="stageflow_jobs", where="where job_id = ?1"),
 )
 

@@ -13,6 +13,7 @@ from stageflow.backends.sqlite.holding import SqliteHolding
 from stageflow.backends.sqlite.insights import SqliteInsights
 from stageflow.backends.sqlite.jobs import SqliteJobs
 from stageflow.backends.sqlite.leases import SqliteClaims
+from stageflow.backends.sqlite.limits import SqliteLimits
 from stageflow.backends.sqlite.mending import SqliteMending
 from stageflow.backends.sqlite.named import SqliteNamedClaims
 from stageflow.backends.sqlite.outbox import SqliteOutbox
@@ -33,6 +34,7 @@ class SqliteStore(
     SqlitePlan,
     SqliteClaims,
     SqliteNamedClaims,
+    SqliteLimits,
     SqliteHolding,
     SqliteRecovery,
     SqliteCheckpoints,

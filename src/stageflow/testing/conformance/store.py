@@ -15,6 +15,13 @@ from stageflow.testing.conformance.insights import OpenWorkConformance
 from stageflow.testing.conformance.job_status import EndJobConformance, JobStatusConformance
 from stageflow.testing.conformance.jobs import JobConformance
 from stageflow.testing.conformance.leases import HeartbeatConformance, ReturnConformance
+from stageflow.testing.conformance.limits import (
+    DeclaredLimitConformance,
+    JobLimitConformance,
+    RateConformance,
+    RunningLimitConformance,
+    TypePauseConformance,
+)
 from stageflow.testing.conformance.machine import ScheduleConformance
 from stageflow.testing.conformance.named_claims import NamedClaimConformance
 from stageflow.testing.conformance.outbox import DeadLetterConformance, OutboxConformance, WorkerConformance
@@ -60,6 +67,11 @@ class StoreConformance(
     ClaimConformance,
     FairnessConformance,
     NamedClaimConformance,
+    RunningLimitConformance,
+    DeclaredLimitConformance,
+    TypePauseConformance,
+    RateConformance,
+    JobLimitConformance,
     HeartbeatConformance,
     ReturnConformance,
     FencingConformance,

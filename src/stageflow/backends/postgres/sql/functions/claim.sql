@@ -1,9 +1,10 @@
 -- Leases the best ready ranges of the asked work types: priority, then turn, then age; past dead entries that
 -- nobody can vacuum (horizons).
 -- Promise: a range is leased to one worker; at most p_max_tasks of its type are (one where a worker died on it), the rest stays
--- ready for rivals. Unasked types are never looked at. Answers one row per lease ('work'), or one row that says whether rivals
--- hold what there is ('busy') or there is nothing ('empty', with the seconds until something is due).
--- Locks: ranges, skipping locked ones; then (settle_claim) stages and jobs by id. Errors: SF001.
+-- ready for rivals. Unasked types are never looked at, and no more are types that are paused or at their limit. Answers one row
+-- per lease ('work'), or one row that says whether rivals hold what there is ('busy') or there is nothing ('empty', with the
+-- seconds until something is due, or until a limit should be looked at again).
+-- Locks: ranges, slots, skipping locked ones; then (settle_claim) stages and jobs by id. Errors: SF001.
 create or replace function stageflow.claim(
     p_worker_id text, p_work_types text[], p_max_tasks integer[], p_max_leases integer, p_lease_seconds double precision)
 returns table (range_id bigint, outcome text, next_due_seconds double precision)
@@ -15,9 +16,9 @@ declare
     v_limits integer[] := p_max_tasks;
     v_due timestamptz;
     -- Where to look on within this call: after the key of the last range of each type.
-    v_urgencies integer[] := array_fill(-2147483648, array[cardinality(p_work_types)]);
-    v_turns bigint[] := array_fill(0::bigint, array[cardinality(p_work_types)]);
-    v_ids bigint[] := array_fill(0::bigint, array[cardinality(p_work_types)]);
+    v_urgencies integer[];
+    v_turns bigint[];
+    v_ids bigint[];
     v_hidden boolean;
     v_read bigint := pg_stat_get_xact_tuples_returned('stageflow.ranges_ready'::regclass);
     v_head record;
@@ -30,13 +31,26 @@ declare
     v_cancelled integer[] := '{}';
     v_planning boolean[] := '{}';
     v_queued text[] := '{}';
+    v_limited boolean;
+    v_again double precision;
+    v_last integer;
+    v_taken record;
+    v_full bigint[] := '{}';  -- stages of jobs that were met at their limit
 begin
     perform stageflow.require_read_committed();
     if stageflow.next_due(p_work_types) <= v_now then
         perform stageflow.open_due(p_work_types, 16);
     end if;
-    perform 1 from stageflow.horizons h where h.work_type = any (p_work_types) and h.valid_until > v_now;
-    v_hidden := found;
+    select exists (select from stageflow.horizons h where h.work_type = any (p_work_types) and h.valid_until > v_now),
+        exists (select from stageflow.limits l)
+    into v_hidden, v_limited;
+    if v_limited then
+        select n.o_work_types, n.o_max_tasks, n.o_again_seconds into v_types, v_limits, v_again
+        from stageflow.narrow_claim(v_types, v_limits) n;
+    end if;
+    v_urgencies := array_fill(-2147483648, array[cardinality(v_types)]);
+    v_turns := array_fill(0::bigint, array[cardinality(v_types)]);
+    v_ids := array_fill(0::bigint, array[cardinality(v_types)]);
     while cardinality(v_leased) < p_max_leases loop
         if v_hidden then
             select t.place, t.work_type, t.max_tasks, head.* into v_head
@@ -53,6 +67,7 @@ begin
                 select -r.priority as urgency, r.turn, r.range_id from stageflow.ranges r
                 where r.work_type = t.work_type and r.state = 'ready'
                     and (-r.priority, r.turn, r.range_id) > (t.urgency, t.turn, t.range_id)
+                    and r.stage_id <> all (v_full)
                 order by -r.priority, r.turn, r.range_id limit 1
             ) head
             order by head.urgency, head.turn, head.range_id
@@ -62,6 +77,7 @@ begin
         select r.* into v_range from stageflow.ranges r
         where r.work_type = v_head.work_type and r.state = 'ready'
             and (-r.priority, r.turn, r.range_id) >= (v_head.urgency, v_head.turn, v_head.range_id)
+            and r.stage_id <> all (v_full)
         order by -r.priority, r.turn, r.range_id limit 1
         for update skip locked;
         if not found then
@@ -78,10 +94,27 @@ begin
         v_ids[v_head.place] := v_range.range_id;
         select g.* into v_guard from stageflow.admit_range(v_range) g;
         if v_guard.o_admitted then
-            v_leased := v_leased || stageflow.lease_range(
-                v_range, v_range.first,
-                least(v_range.last, v_range.first + case when v_range.suspect then 1 else v_head.max_tasks end),
-                p_worker_id, p_lease_seconds);
+            v_last := least(v_range.last, v_range.first + case when v_range.suspect then 1 else v_head.max_tasks end);
+            if v_limited then
+                select l.* into v_taken
+                from stageflow.lease_limited(v_range, v_range.first, v_last, p_worker_id, p_lease_seconds) l;
+                if v_taken.o_refusal = 'job' then
+                    v_again := least(v_again, v_taken.o_again_seconds);
+                    v_full := v_full || v_range.stage_id;
+                    if cardinality(v_full) > 16 then  -- so many would make each claim long
+                        update stageflow.ranges r set state = 'waiting', not_before = v_now + (0.5 + random()) * interval '1 second'
+                        where r.range_id = v_range.range_id;
+                    end if;
+                    continue;
+                elsif v_taken.o_refusal is not null then
+                    v_again := least(v_again, v_taken.o_again_seconds);
+                    v_types[v_head.place] := '';  -- nobody's
+                    continue;
+                end if;
+                v_leased := v_leased || v_taken.o_range_id;
+            else
+                v_leased := v_leased || stageflow.lease_range(v_range, v_range.first, v_last, p_worker_id, p_lease_seconds);
+            end if;
             if v_guard.o_queued_job_id is not null then
                 v_queued := v_queued || v_guard.o_queued_job_id;
             end if;
@@ -105,7 +138,7 @@ begin
     elsif v_busy then
         return query select null::bigint, 'busy', null::double precision;
     else
-        v_due := stageflow.next_due(p_work_types);
+        v_due := least(stageflow.next_due(p_work_types), v_now + make_interval(secs => v_again));
         return query select null::bigint, 'empty', extract(epoch from greatest(v_due, v_now) - v_now)::double precision
         where v_due is not null
         union all select null, 'empty', null where v_due is null;

@@ -5,7 +5,8 @@
 create or replace function stageflow.create_jobs(
     p_job_ids text[], p_job_types text[], p_versions integer[], p_total_stages integer[], p_parameters text[], p_metadata text[],
     p_keys text[], p_priorities integer[], p_not_before double precision[],
-    p_stage_names text[], p_task_types text[], p_fail_fast boolean[], p_rates double precision[])
+    p_stage_names text[], p_task_types text[], p_fail_fast boolean[], p_rates double precision[],
+    p_max_running integer[] default '{}')
 returns setof bigint
 language plpgsql volatile set enable_nestloop = off as $$
 declare
@@ -21,10 +22,10 @@ begin
         select a.*, to_timestamp(a.start) as not_before
         from unnest(
             p_job_ids, p_job_types, p_versions, p_total_stages, p_parameters, p_metadata, p_keys, p_priorities, p_not_before,
-            p_stage_names, p_task_types, p_fail_fast, p_rates
+            p_stage_names, p_task_types, p_fail_fast, p_rates, p_max_running
         ) with ordinality as a (
             job_id, job_type, version, total_stages, parameters, metadata, key, priority, start,
-            stage_name, task_type, fail_fast, rate, place)
+            stage_name, task_type, fail_fast, rate, max_running, place)
         order by a.job_id  -- neighbours in the indexes go in one after the other
     ), made as (
         insert into stageflow.jobs (
@@ -51,6 +52,13 @@ begin
             case when w.not_before > v_now then w.not_before end, v_now
         from opened o join wanted w on w.job_id = o.job_id
         order by w.place
+    ), limited as (
+        insert into stageflow.limits (scope, max_running)
+        select w.job_id, w.max_running from wanted w where w.max_running is not null
+    ), slotted as (
+        insert into stageflow.slots (scope, number)
+        select w.job_id, n from wanted w cross join lateral generate_series(1, w.max_running) as n
+        where w.max_running is not null
     )
     select w.place from wanted w;
 exception

@@ -64,6 +64,8 @@ begin
             delete from stageflow.tasks t where t.stage_id = any (v_stage_ids);
             delete from stageflow.ranges r where r.stage_id = any (v_stage_ids);
             delete from stageflow.stages s where s.job_id = v_job.job_id;
+            delete from stageflow.slots s where s.scope = v_job.job_id;
+            delete from stageflow.limits l where l.scope = v_job.job_id;
             delete from stageflow.jobs j where j.job_id = v_job.job_id;
         end if;
         exit when o_tasks >= p_max_tasks;
