@@ -123,7 +123,11 @@ def message(raw: bytes, default_kind: str | None = None) -> dict[str, Any]:
     given = load(raw)
     if not isinstance(given, dict):
         refuse("no object")
-    needed = {"job_id": job_id, "job_type": type_name, "stage_number": lambda value: whole(value, 1)}
+    needed: dict[str, Callable[[Any], Any]] = {
+        "job_id": job_id,
+        "job_type": type_name,
+        "stage_number": lambda value: whole(value, 1),
+    }
     spare: dict[str, tuple[Any, Callable[[Any], Any]]] = {
         "wire_version": (1, lambda value: whole(value, 1, 1)),
         "run": (1, lambda value: whole(value, 1)),

@@ -137,7 +137,7 @@ def _storable(text: str) -> str:
 
 def _takes_text(check: Callable[[Any], Any]) -> bool:
     try:
-        return check("") == ""
+        return bool(check("") == "")
     except (judges.RefusedError, TypeError, AttributeError):
         return False
 
@@ -202,7 +202,8 @@ _RANGE: Final[list[Column]] = [
 
 
 def _announced(record: Any) -> dict[str, Any]:
-    return {"range_id": record.range_id} | record.message.model_dump(exclude={"wire_version"})
+    fields: dict[str, Any] = record.message.model_dump(exclude={"wire_version"})
+    return {"range_id": record.range_id} | fields
 
 
 def _judge_announcement(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def _judge_order(text: str) -> dict[str, Any]:
     given = judges.load(text)
     if not isinstance(given, dict) or set(given) - set(_ORDER) or {"number", "given"} - set(given):
         refuse("other fields")
-    fields = {"name": "x", "share": 1.0} | given
+    fields: dict[str, Any] = {"name": "x", "share": 1.0} | given
     if type(fields["number"]) is not int or type(fields["name"]) is not str or type(fields["given"]) is not dict:
         refuse("other types")
     if type(fields["share"]) not in {int, float}:

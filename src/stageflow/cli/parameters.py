@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.json_text import JSON_BYTES, require_single_keys, require_size, require_storable
-from stageflow.contracts.preview import preview
+from stageflow.contracts.preview import preview, redact
 from stageflow.errors import InvalidValueError
 
 C = TypeVar("C", bound=Contract)
@@ -36,7 +36,10 @@ def decode_parameters(model: type[C], text: str) -> C:
 def _problem(place: tuple[int | str, ...], kind: str, said: str, came: object) -> str:
     """Say what is wrong where; of a missing field nothing came, and of one too many only the name matters."""
     where = ".".join(str(part) for part in place) or "the whole"
-    return f"{where}: {said}" if kind in {"missing", "extra_forbidden"} else f"{where}: {said}, got {preview(came)}"
+    if kind in {"missing", "extra_forbidden"}:
+        return f"{where}: {said}"
+    secret = redact(f"{where}=x") != f"{where}=x"  # a password of the wrong type is a password still
+    return f"{where}: {said}, got {'***' if secret else preview(came)}"
 
 
 def _fields_of(model: type[Contract]) -> str:
