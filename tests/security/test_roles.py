@@ -33,7 +33,14 @@ def test_a_submitter_submits_a_worker_works_and_a_reader_reads(roles: Callable[[
         drain_work(app)
         assert app.job(job_id).status is JobStatus.COMPLETED
         app.repositories.store.check_schema()
-    for command in (["status", job_id], ["explain", job_id], ["tasks", job_id, "--stage", "1"], ["doctor"], ["verify"], ["jobs"]):
+    for command in (
+        ["status", job_id],
+        ["explain", job_id],
+        ["tasks", job_id, "--stage", "1"],
+        ["doctor"],
+        ["verify"],
+        ["jobs"],
+    ):
         shown = _call(*command, "--store", roles("reader"), "--app", APP, "--json")
         assert shown.exit_code == 0, (command, shown.output)
         assert json.loads(shown.stdout)
