@@ -18,6 +18,7 @@ BENCHMARKS: Final = {
     "fairness": "benchmarks.fairness",
     "limits": "benchmarks.limits",
     "azure": "benchmarks.azure",
+    "fuzz": "benchmarks.fuzz.campaign",
     "peers": "benchmarks.peers.compare",
     "report": "benchmarks.report",
 }

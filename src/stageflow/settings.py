@@ -1,7 +1,7 @@
 """The only reader of the environment, and only when called."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from stageflow.errors import InvalidValueError
 
@@ -12,10 +12,10 @@ APP = "STAGEFLOW_APP"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says; ``None`` where it says nothing."""
+    """What the environment says; ``None`` where it says nothing. Addresses hold secrets, and are left out of the ``repr``."""
 
-    store: str | None
-    queue: str | None
+    store: str | None = field(repr=False)
+    queue: str | None = field(repr=False)
     app: str | None
 
 

@@ -1,16 +1,18 @@
 """The single way to obtain stores, queues and repositories; backends are imported when they are asked for."""
 
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 from stageflow.contracts.enforce import enforce_contract
-from stageflow.contracts.preview import redact
 from stageflow.contracts.schema import SchemaState
 from stageflow.errors import InvalidValueError, SchemaVersionError
 from stageflow.ports import Queue, Store
 from stageflow.repositories import Repositories
 
 DEFAULT_STORE: Final = "sqlite:stageflow.db"
+
+_kind: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,19}")
 
 ConnectionFactory = Callable[[], Any]
 """Returns a new ``psycopg.Connection``; called for each connection, so that expiring cloud tokens work."""
@@ -104,7 +106,7 @@ def create_queue(url: str, *, credential: object | None = None) -> Queue:
         InvalidValueError: The URL names no queue that there is.
     """
     if not url.startswith("azure:"):
-        msg = f"queue {redact(url)!r} is not known; use azure:CONNECTION_STRING, or leave it out for the database queue"
+        msg = f"queue {_kind_of(url)!r} is not known; use azure:CONNECTION_STRING, or leave it out for the database queue"
         raise InvalidValueError(msg)
     try:
         from stageflow.backends.azure import AzureStorageQueue, parse_azure_url  # noqa: PLC0415  the SDK is an extra
@@ -115,14 +117,20 @@ def create_queue(url: str, *, credential: object | None = None) -> Queue:
     if address.connection_string is not None:
         return AzureStorageQueue.from_connection_string(address.connection_string, prefix=address.prefix)
     if address.account_url is None or credential is None:
-        msg = f"queue {redact(url)!r} names an account only; pass a credential object, Stageflow(queue=..., credential=...)"
+        msg = f"queue {_kind_of(url)!r} names an account only; pass a credential object, Stageflow(queue=..., credential=...)"
         raise InvalidValueError(msg)
     return AzureStorageQueue.from_credential(address.account_url, credential, prefix=address.prefix)
 
 
+def _kind_of(url: str) -> str:
+    """Return what a URL begins with, up to its colon: a misspelt address may hide its password from every redactor."""
+    kind = url.partition(":")[0]
+    return f"{kind}:…" if _kind.fullmatch(kind) is not None and kind != url else "…"
+
+
 def _create_store(url: str, connection_factory: ConnectionFactory | None, pool_size: int) -> Store:
     if "\0" in url:
-        msg = f"store {redact(url)!r} has a NUL in it, which no path or address can have; give it without"
+        msg = f"store {_kind_of(url)!r} has a NUL in it, which no path or address can have; give it without"
         raise InvalidValueError(msg)
     if connection_factory is not None or url.startswith(("postgresql://", "postgres://")):
         from stageflow.backends.postgres import PostgresStore  # noqa: PLC0415  psycopg is loaded on first need
@@ -133,5 +141,5 @@ def _create_store(url: str, connection_factory: ConnectionFactory | None, pool_s
 
         path = url.removeprefix("sqlite:")
         return SqliteStore(path.removeprefix("//") if path.startswith("//") else path)
-    msg = f"store {redact(url)!r} is not known; use sqlite:PATH, sqlite::memory: or postgresql://USER@HOST/DATABASE"
+    msg = f"store {_kind_of(url)!r} is not known; use sqlite:PATH, sqlite::memory: or postgresql://USER@HOST/DATABASE"
     raise InvalidValueError(msg)

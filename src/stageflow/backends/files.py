@@ -12,13 +12,26 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
+from stageflow.contracts.base import LateContract
 from stageflow.contracts.blob import BlobProperties, validate_blob_name, validate_container_name
+from stageflow.contracts.json_text import read_json_object, require_size
 from stageflow.errors import BlobError, BlobNotFoundError, BlobStoreUnreachableError, InvalidValueError
 
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 # No container's name begins with a dot. Inside the same folder, so that moving a finished file out of it is one rename.
 _OWN_FOLDER: Final = ".stageflow"
 _MOVE_ATTEMPTS: Final = 10
+_KEPT_BYTES: Final = 65_536
+"""The most that is read of a file that keeps a type."""
+
+
+class _KeptType(LateContract):
+    """What is kept beside a blob: the type of the content that has this tag."""
+
+    etag: str
+    content_type: str
 
 
 class FileBlobStore:
@@ -259,11 +272,11 @@ class FileBlobStore:
     def _properties(self, container: str, name: str, status: os.stat_result) -> BlobProperties:
         etag, content_type = _etag(status), _guessed_type(name)
         try:
-            kept = json.loads(self._type_path(container, name).read_bytes())
+            kept = read_kept_type(self._type_path(container, name))
         except FileNotFoundError:
             pass  # the name tells the type
         else:
-            content_type = kept["content_type"] if kept["etag"] == etag else content_type
+            content_type = kept.content_type if kept.etag == etag else content_type
         return BlobProperties(
             container=container,
             name=name,
@@ -272,6 +285,23 @@ class FileBlobStore:
             etag=etag,
             last_modified=datetime.fromtimestamp(status.st_mtime, UTC),
         )
+
+
+def read_kept_type(path: Path) -> _KeptType:
+    """Read the file that keeps the type of a blob's content.
+
+    Raises:
+        BlobError: It is damaged.
+        FileNotFoundError: There is none.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_KEPT_BYTES + 1)
+        require_size(text, _KEPT_BYTES, "the file")
+        return _KeptType.from_fields(read_json_object(text, "the file"))
+    except (InvalidValueError, ValidationError) as error:
+        msg = f"{path}, which keeps the type of a blob's content, is damaged; remove it, and the blob's name tells the type"
+        raise BlobError(msg) from error
 
 
 def _require_file(path: Path) -> Path:

@@ -116,6 +116,8 @@ def doctor(repair: bool, app_name: str | None, store: str | None, queue: str | N
             click.echo(f"- {'mended: ' if ailment.mended else ''}{ailment.text}")
             if not ailment.mended:
                 click.echo(f"  next: {ailment.advice}")
+        if diagnosis.unchecked:
+            click.echo(f"not looked at: {diagnosis.unchecked}")
         click.echo("nothing is wrong" if diagnosis.healthy else "something is wrong; see above")
     return DONE if diagnosis.healthy else FAILED
 
@@ -125,6 +127,8 @@ def _report(report: SchemaReport, *, as_json: bool) -> int:
         print_json({**dump(report), "up_to_date": report.up_to_date})
     elif report.up_to_date:
         click.echo(f"up to date: schema version {report.version}")
+        if report.unchecked:
+            click.echo(f"not compared: {report.unchecked}")
     else:
         click.echo(f"schema version {report.version} is {report.state}")
         for drift in report.drifts:

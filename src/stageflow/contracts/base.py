@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonValue, ValidationError
 from pydantic_core import CoreSchema, PydanticSerializationError
 
 from stageflow.contracts.datetimes import UtcDatetime, require_zones
 from stageflow.contracts.json_fields import holds_anything
+from stageflow.contracts.json_text import read_json_object
 from stageflow.contracts.preview import preview
 from stageflow.errors import InvalidValueError, PayloadTooLargeError
 
@@ -57,6 +58,7 @@ class Contract(BaseModel):
         allow_inf_nan=False,
         ser_json_inf_nan="constants",
         validate_default=True,
+        hide_input_in_errors=True,
     )
 
     holds_anything: ClassVar[bool] = False
@@ -92,7 +94,14 @@ class Contract(BaseModel):
 
     def _refuse_changes(self, text: str) -> None:
         checked_json(text)
-        again = self.from_json(text)
+        try:
+            again = self.from_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            msg = (
+                f"this {type(self).__name__} could not be read again from JSON: {first['msg']}; make it flatter, or correct it"
+            )
+            raise InvalidValueError(msg) from error
         for name, value in self:
             read = getattr(again, name)
             if read != value or type(read) is not type(value):
@@ -220,13 +229,15 @@ def canonical_json(model: BaseModel) -> str:
     Raises:
         InvalidValueError: The model holds NUL, NaN, infinity or text that UTF-8 cannot express.
     """
-    refuse_surrogates(model.model_dump())
     try:
+        refuse_surrogates(model.model_dump())
         value = model.model_dump(mode="json")
         text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         text.encode()
-    except ValueError as error:
-        msg = f"{type(model).__name__} has no canonical JSON: {error}; remove NaN, infinity and lone surrogates"
+    except InvalidValueError:
+        raise
+    except (ValueError, RecursionError) as error:
+        msg = f"{type(model).__name__} has no canonical JSON: {error}; remove NaN, infinity and lone surrogates, and nest less"
         raise InvalidValueError(msg) from error
     return checked_json(text)
 
@@ -235,12 +246,14 @@ def json_object_text(value: JsonObject) -> str:
     """Return an object that was read from JSON as JSON text again; never for models, which have :meth:`Contract.to_json`.
 
     Raises:
-        InvalidValueError: It holds NUL, NaN, infinity or text that UTF-8 cannot express.
+        InvalidValueError: It holds NUL, NaN, infinity or text that UTF-8 cannot express, or is nested too deeply or too large
+            to be read again.
     """
     try:
         text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         text.encode()
-    except ValueError as error:
-        msg = f"the object cannot be written as JSON: {error}; remove NaN, infinity and lone surrogates"
+    except (ValueError, RecursionError) as error:
+        msg = f"the object cannot be written as JSON: {error}; remove NaN, infinity and lone surrogates, and make it flat"
         raise InvalidValueError(msg) from error
-    return checked_json(text)
+    read_json_object(checked_json(text), "the object")  # what is too deep or too large to be read again is not stored
+    return text

@@ -12,12 +12,13 @@ from stageflow.contracts.preview import preview
 from stageflow.errors import ContractViolationError, InvalidValueError
 
 _job_id = re.compile(r"[0-9a-f]{64}")
-_task_id = re.compile(r"([0-9a-f]{64})-([1-9][0-9]*)-(0|[1-9][0-9]*)")
+_task_id = re.compile(r"([0-9a-f]{64})-([1-9][0-9]{0,9})-(0|[1-9][0-9]{0,9})")
+_largest = 2**31 - 1
 _type_name = re.compile(type_name_pattern)
 
 JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """64 lower-case hexadecimal digits."""
-TaskId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}-[1-9][0-9]*-(0|[1-9][0-9]*)$")]
+TaskId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}-[1-9][0-9]{0,9}-(0|[1-9][0-9]{0,9})$")]
 """``<job_id>-<stage number>-<task index>``."""
 
 
@@ -93,7 +94,7 @@ def parse_task_id(task_id: str) -> tuple[str, int, int]:
         InvalidValueError: It is text of another form, blank included.
     """
     match = _task_id.fullmatch(_require_text(task_id, "task_id"))
-    if match is None:
+    if match is None or int(match[2]) > _largest or int(match[3]) > _largest:
         msg = f"task_id must be <job_id>-<stage>-<index>, got {task_id[:100]!r}. Use a task_id that stageflow returned."
         raise InvalidValueError(msg)
     return match[1], int(match[2]), int(match[3])

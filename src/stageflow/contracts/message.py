@@ -1,24 +1,36 @@
 """What travels over an external queue: identities, never payloads."""
 
-from typing import Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from stageflow.contracts.base import LateContract, TypeName
 from stageflow.contracts.ids import JobId
-from stageflow.errors import PoisonMessageError
+from stageflow.contracts.json_text import MESSAGE_BYTES, require_single_keys, require_size
+from stageflow.errors import InvalidValueError, PoisonMessageError
 
 WIRE_VERSION: Literal[1] = 1
+
+_LARGEST: Final = 2**31 - 1
+"""Runs, stages and task indices are 32-bit integers in every store; a larger one names nothing that there can be."""
+
+
+def _whole(value: object) -> object:
+    """Refuse what is equal to 1 without being it: ``true`` and ``1.0``."""
+    if type(value) is not int:
+        msg = f"the wire version must be the whole number {WIRE_VERSION}"
+        raise ValueError(msg)
+    return value
 
 
 class _QueueMessage(LateContract):
     """A hint that work is ready; the claim in the database decides."""
 
-    wire_version: Literal[1] = WIRE_VERSION
+    wire_version: Annotated[Literal[1], BeforeValidator(_whole)] = WIRE_VERSION
     job_id: JobId
     job_type: TypeName
-    run: int = Field(default=1, ge=1)
-    stage_number: int = Field(ge=1)
+    run: int = Field(default=1, ge=1, le=_LARGEST)
+    stage_number: int = Field(ge=1, le=_LARGEST)
 
     def to_wire(self) -> str:
         """Return the message as ASCII JSON text."""
@@ -31,13 +43,11 @@ class _QueueMessage(LateContract):
         Raises:
             PoisonMessageError: It is not JSON, of another wire version, or not this message.
         """
+        require_readable_message(text)
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            msg = f"not a {cls.__name__} of wire version {WIRE_VERSION}: {place + ': ' if place else ''}{first['msg']}"
-            raise PoisonMessageError(msg) from error
+            raise poison_of(error, cls.__name__) from error
 
 
 class JobQueueMessage(_QueueMessage):
@@ -51,9 +61,9 @@ class TaskQueueMessage(_QueueMessage):
 
     kind: Literal["task"] = "task"
     task_type: TypeName
-    generation: int = Field(default=1, ge=1)
-    first: int = Field(ge=0)
-    last: int = Field(ge=1)
+    generation: int = Field(default=1, ge=1, le=_LARGEST)
+    first: int = Field(ge=0, le=_LARGEST)
+    last: int = Field(ge=1, le=_LARGEST)
 
     @model_validator(mode="after")
     def _names_at_least_one_task(self) -> Self:
@@ -61,3 +71,23 @@ class TaskQueueMessage(_QueueMessage):
             msg = f"the range [{self.first}, {self.last}) holds no task; last must be greater than first"
             raise ValueError(msg)
         return self
+
+
+def require_readable_message(text: str | bytes) -> None:
+    """Do nothing if a received message may be parsed.
+
+    Raises:
+        PoisonMessageError: It is larger than a queue carries, names a key twice, or is nested too deeply.
+    """
+    try:
+        require_size(text, MESSAGE_BYTES, "the message")
+        require_single_keys(text, "the fields of the message")
+    except InvalidValueError as error:
+        raise PoisonMessageError(str(error)) from error
+
+
+def poison_of(error: ValidationError, kind: str = "message of stageflow") -> PoisonMessageError:
+    """Return the error of a message that is not what it should be; it names the first bad field and repeats nothing of it."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return PoisonMessageError(f"not a {kind} of wire version {WIRE_VERSION}: {place + ': ' if place else ''}{first['msg']}")

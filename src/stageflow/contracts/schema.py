@@ -24,11 +24,13 @@ class SchemaReport(LateContract):
     Attributes:
         version: Version of the newest applied migration; 0 where there is none.
         drifts: One sentence for each difference between the store and what the migrations make.
+        unchecked: What could not be compared, and who can; empty where everything was.
     """
 
     state: SchemaState
     version: int
     drifts: list[str]
+    unchecked: str = ""
 
     @property
     def up_to_date(self) -> bool:

@@ -18,6 +18,7 @@ from stageflow.contracts.base import (
 )
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import stage_key
+from stageflow.contracts.json_text import JSON_BYTES, require_size, require_storable
 from stageflow.contracts.orchestration import OrchestrationDataContract
 from stageflow.contracts.stage_record import StageRecord
 from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, StageStatus, TaskStatus
@@ -215,8 +216,12 @@ class StageResultsFormatter:
             StageResultsInvalidError: The text or the results are not a stage result; the message names the field.
         """
         try:
+            require_size(text, JSON_BYTES, f"the stored result of stage {stage_number}")
             shell = _StoredStageResult.model_validate_json(text)
             result = StageResultContract(**dict(shell), task_results=task_results or [], results_paged=task_results is None)
+            require_storable(text, f"the stored result of stage {stage_number}")
+        except InvalidValueError as error:
+            raise StageResultsInvalidError(str(error)) from error
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "the whole"

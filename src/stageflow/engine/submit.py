@@ -8,7 +8,7 @@ from typing import Any
 from stageflow.contracts.base import Contract, checked_text, inline_json
 from stageflow.contracts.ids import make_job_id
 from stageflow.contracts.job import JobRecord, JobUpdate, NewJob
-from stageflow.contracts.preview import preview
+from stageflow.contracts.preview import preview, redact
 from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions, SubmitOutcome
@@ -54,7 +54,7 @@ def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: 
         InvalidTransitionError: It has ended otherwise.
         InvalidValueError: The reason cannot be stored.
     """
-    update = JobUpdate(error_details=checked_text(reason, "the reason"))
+    update = JobUpdate(error_details=redact(checked_text(reason, "the reason")))
     job = repositories.jobs.update_job_status_with_validation(job_id, JobStatus.CANCELLED, update)
     telemetry.emit("job_cancelled", job_id)
     return job

@@ -52,12 +52,14 @@ class Diagnosis(Contract):
         now: The store's time.
         audited_jobs: Jobs that have not ended: these are looked at.
         audited_stages: Their open stages.
+        unchecked: What could not be looked at, and who can; empty where everything was.
     """
 
     now: UtcDatetime
     audited_jobs: int = Field(ge=0)
     audited_stages: int = Field(ge=0)
     ailments: list[Ailment]
+    unchecked: str = ""
 
     @property
     def healthy(self) -> bool:

@@ -48,7 +48,7 @@ def examine_store(repositories: Repositories, *, repair: bool, uses_queue: bool)
         ailments += _examine_stageless(store, batch, audits)
     ailments += _examine_lateness(store, uses_queue=uses_queue)
     ailments += _examine_snapshots(store)
-    return Diagnosis(now=store.now(), audited_jobs=jobs, audited_stages=stages, ailments=ailments)
+    return Diagnosis(now=store.now(), audited_jobs=jobs, audited_stages=stages, ailments=ailments, unchecked=report.unchecked)
 
 
 def _wrong_schema(report: SchemaReport) -> Ailment:

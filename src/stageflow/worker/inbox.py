@@ -8,6 +8,7 @@ from typing import Final
 
 from stageflow.contracts.dead_letter import NewDeadLetter
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
+from stageflow.contracts.preview import redact
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
 from stageflow.contracts.queue import ReceivedMessage
 from stageflow.engine.hooks import error_text
@@ -178,7 +179,8 @@ class Inbox:
             # The queue is away: the message shows up again by itself when its visibility timeout ends.
             self._telemetry.emit("release_failed", error=error_text(error))
 
-    def _park(self, message: ReceivedMessage, reason: str) -> None:
+    def _park(self, message: ReceivedMessage, why: str) -> None:
+        reason = redact(why)
         self._repositories.store.add_dead_letter(
             NewDeadLetter(
                 queue=message.queue,

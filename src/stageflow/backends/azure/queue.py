@@ -245,7 +245,7 @@ class AzureStorageQueue:
             pages = queue.receive_messages(messages_per_page=count, max_messages=count, visibility_timeout=seconds).by_page()
             return list(next(pages, iter(())))
 
-        return [_received(queue.queue_name, message) for message in self._ask(queue, request)]
+        return [received(queue.queue_name, message) for message in self._ask(queue, request)]
 
     def _queue_for(self, message: JobQueueMessage | TaskQueueMessage) -> QueueClient:
         match message:
@@ -309,7 +309,12 @@ def _encode(message: JobQueueMessage | TaskQueueMessage) -> str:
     return b64encode(body).decode()
 
 
-def _received(queue_name: str, message: QueueMessage) -> ReceivedMessage:
+def received(queue_name: str, message: QueueMessage) -> ReceivedMessage:
+    """Return a message of the SDK as a delivery, the base64 undone where it is base64.
+
+    Raises:
+        QueueError: The service gave it no time or no count.
+    """
     text: str = message.content or ""
     body, decode_error = text.encode(), None
     try:

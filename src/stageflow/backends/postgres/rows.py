@@ -11,49 +11,53 @@ from stageflow.contracts.base import JsonObject
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.ids import make_task_id
 from stageflow.contracts.job import JobRecord
+from stageflow.contracts.json_text import read_json_object
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.partial import Partial
+from stageflow.contracts.preview import preview
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord, StageResultContract
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
 from stageflow.contracts.task import TaskRecord, TaskResult
 from stageflow.contracts.worker import WorkerRecord
-from stageflow.errors import MalformedRowError
+from stageflow.errors import InvalidValueError, MalformedRowError
 
 T = TypeVar("T")
 
-_object: Final[TypeAdapter[JsonObject]] = TypeAdapter(JsonObject)
 _result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
 _task_statuses: Final = {status.value: status for status in TaskStatus}
 
 
 def json_object(text: str | None) -> JsonObject | None:
     """Read a stored JSON object."""
-    return None if text is None else _object.validate_json(text, strict=True)
-
-
-def _required_object(text: str) -> JsonObject:
-    return _object.validate_json(text, strict=True)
+    return None if text is None else read_json_object(text, "a JSON column")
 
 
 def _from_row(noun: str, key: object, build: Callable[[], T]) -> T:
     try:
         return build()
+    except InvalidValueError as error:
+        msg = f"the row of {noun} {key} is malformed: {error}; run `stageflow verify`"
+        raise MalformedRowError(msg) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "a JSON column"
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
         msg = f"the row of {noun} {key} is malformed at {field}: {first['msg']}; run `stageflow verify`"
         raise MalformedRowError(msg) from error
 
 
 def lease_from_row(row: tuple[Any, ...]) -> Lease:
     """Read the columns of ``stageflow.read_lease``."""
+    return _from_row("range", row[0], lambda: _lease(row))
+
+
+def _lease(row: tuple[Any, ...]) -> Lease:
     return Lease(
         range_id=row[0],
         token=row[1],
-        kind=WorkKind(row[2]),
+        kind=status_from_text(WorkKind, row[2]),
         job_id=row[3],
         job_type=row[4],
         workflow_version=row[5],
@@ -121,9 +125,9 @@ def seen_job_from_row(row: TupleRow, stage_results: dict[str, StageResultContrac
 
 def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
     try:
-        return _required_object(text)
-    except ValidationError as error:
-        damages.append(f"{column} is no JSON object: {error.errors(include_url=False, include_input=False)[0]['msg']}")
+        return read_json_object(text, column)
+    except InvalidValueError as error:
+        damages.append(str(error))
         return {}
 
 
@@ -173,7 +177,7 @@ def task_from_row(row: TupleRow, job_id: str, stage_number: int) -> TaskRecord:
             stage=stage_number,
             task_index=row[0],
             key=row[1],
-            parameters=_required_object(row[2]),
+            parameters=read_json_object(row[2], "the parameters"),
             result_data=json_object(row[8]),
             error_details=row[9],
             attempt=row[7],
@@ -208,18 +212,22 @@ def task_result_from_row(row: tuple[Any, ...], job_id: str, stage_number: int, t
 
 def result_rows_from_rows(rows: list[TupleRow]) -> list[ResultRow]:
     """Read the first 5 columns of many results at once, their JSON left as text."""
-    return _result_rows.validate_python(
-        [
-            {
-                "task_index": row[0],
-                "attempt": row[1],
-                "status": _task_statuses[row[2]],
-                "result": row[3],
-                "error_details": row[4],
-            }
-            for row in rows
-        ]
-    )
+    try:
+        return _result_rows.validate_python(
+            [
+                {
+                    "task_index": row[0],
+                    "attempt": row[1],
+                    "status": _task_statuses[row[2]],
+                    "result": row[3],
+                    "error_details": row[4],
+                }
+                for row in rows
+            ]
+        )
+    except (ValidationError, KeyError) as error:
+        msg = f"a row of a task's result is malformed: {preview(error)}; run `stageflow verify`"
+        raise MalformedRowError(msg) from error
 
 
 def partial_from_row(row: TupleRow, stage_id: int) -> Partial:
@@ -233,9 +241,13 @@ def partial_from_row(row: TupleRow, stage_id: int) -> Partial:
 
 def announcement_from_row(row: TupleRow) -> Announcement:
     """Read the 10 columns of a ready range."""
+    return _from_row("range", row[0], lambda: _announcement(row))
+
+
+def _announcement(row: TupleRow) -> Announcement:
     range_id, kind, job_id, job_type, run, stage_number, task_type, generation, first, last = row
     message: JobQueueMessage | TaskQueueMessage
-    if WorkKind(kind) is WorkKind.TASK:
+    if status_from_text(WorkKind, kind) is WorkKind.TASK:
         message = TaskQueueMessage(
             job_id=job_id,
             job_type=job_type,
@@ -253,6 +265,10 @@ def announcement_from_row(row: TupleRow) -> Announcement:
 
 def dead_letter_from_row(row: TupleRow) -> DeadLetter:
     """Read the 8 columns of a parked message."""
+    return _from_row("dead letter", row[5], lambda: _dead_letter(row))
+
+
+def _dead_letter(row: TupleRow) -> DeadLetter:
     return DeadLetter(
         queue=row[0],
         message_id=row[1],
@@ -267,6 +283,10 @@ def dead_letter_from_row(row: TupleRow) -> DeadLetter:
 
 def worker_from_row(row: TupleRow) -> WorkerRecord:
     """Read the 7 columns of a worker."""
+    return _from_row("worker", row[0], lambda: _worker(row))
+
+
+def _worker(row: TupleRow) -> WorkerRecord:
     return WorkerRecord(
         worker_id=row[0],
         host=row[1],

@@ -8,7 +8,7 @@ import psycopg
 from stageflow.backends.postgres.migrations import UNRECORDED, Applied, apply, read_applied
 from stageflow.backends.postgres.part import Part
 from stageflow.backends.postgres.pool import Connection
-from stageflow.backends.postgres.verify import find_drifts
+from stageflow.backends.postgres.verify import UNCOMPARED, find_drifts, may_compare, recorded_drifts
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaReport, SchemaState
 from stageflow.errors import SchemaVersionError
 
@@ -28,7 +28,10 @@ class Schema(Part):
 
         def look(connection: Connection) -> SchemaReport:
             applied = read_applied(connection)
-            return SchemaReport(state=applied.state, version=applied.version, drifts=find_drifts(connection, applied))
+            compares = may_compare(connection)
+            drifts = find_drifts(connection, applied) if compares else recorded_drifts(applied)
+            unchecked = "" if compares else UNCOMPARED
+            return SchemaReport(state=applied.state, version=applied.version, drifts=drifts, unchecked=unchecked)
 
         return self._on_own_connection(look)
 

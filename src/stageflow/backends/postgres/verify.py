@@ -1,7 +1,7 @@
 """Drift: what a schema is, compared with what the migrations make."""
 
 from secrets import token_hex
-from typing import LiteralString
+from typing import Final, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -16,6 +16,26 @@ Catalog = dict[tuple[str, str], str]
 """Definition by sort and name."""
 
 
+UNCOMPARED: Final = (
+    "the tables, because this role may not make a schema beside them or writes nothing at all; ask the owner to run "
+    "`stageflow verify`"
+)
+
+
+def may_compare(connection: Connection) -> bool:
+    """Return whether this role may build the reference with which :func:`find_drifts` compares."""
+    return psycopg.RawCursor(connection, row_factory=tuple_row).execute(query("may_build_reference")).fetchone() == (True,)
+
+
+def recorded_drifts(applied: Applied) -> list[str]:
+    """Return one sentence for each difference that the schema's own records show, without a reference."""
+    if applied.state is SchemaState.MISSING:
+        return [UNRECORDED] if applied.unrecorded else []
+    stale = applied.stale_functions if applied.state is SchemaState.CURRENT else []
+    functions_changed = [f"function {name} was changed; run `stageflow migrate` to restore it" for name in stale]
+    return _changed_migrations(applied) + functions_changed
+
+
 def find_drifts(connection: Connection, applied: Applied) -> list[str]:
     """Return one sentence for each difference between a schema and what its migrations make; changes nothing.
 
@@ -23,16 +43,20 @@ def find_drifts(connection: Connection, applied: Applied) -> list[str]:
     """
     if applied.state is SchemaState.MISSING:
         return [UNRECORDED] if applied.unrecorded else []
-    drifts = [
-        f"migration {item.version} ({item.name}) was changed after it was applied; install the release that it came with"
-        for item in applied.changed_migrations()
-    ]
+    drifts = _changed_migrations(applied)
     actual = _catalog(connection, SCHEMA)
     expected = _reference(connection, applied.version)
     if applied.state is not SchemaState.CURRENT:
         actual = {key: text for key, text in actual.items() if key[0] != "function"}
         expected = {key: text for key, text in expected.items() if key[0] != "function"}
     return drifts + compared(expected, actual)
+
+
+def _changed_migrations(applied: Applied) -> list[str]:
+    return [
+        f"migration {item.version} ({item.name}) was changed after it was applied; install the release that it came with"
+        for item in applied.changed_migrations()
+    ]
 
 
 def compared(expected: Catalog, actual: Catalog) -> list[str]:

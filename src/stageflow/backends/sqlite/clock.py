@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from stageflow.errors import MalformedRowError
 from stageflow.ports import Clock
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,8 +22,16 @@ def unix_micros(seconds: float) -> int:
 
 
 def from_micros(micros: int) -> datetime:
-    """Return microseconds since the epoch as an aware datetime in UTC, exactly."""
-    return _EPOCH + timedelta(microseconds=micros)
+    """Return microseconds since the epoch as an aware datetime in UTC, exactly.
+
+    Raises:
+        MalformedRowError: They are beyond the years 1 to 9999.
+    """
+    try:
+        return _EPOCH + timedelta(microseconds=micros)
+    except OverflowError as error:
+        msg = f"a stored time of {micros} microseconds is in no year that there is; run `stageflow verify`"
+        raise MalformedRowError(msg) from error
 
 
 def span_micros(seconds: float) -> int:

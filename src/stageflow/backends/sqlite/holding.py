@@ -3,13 +3,14 @@
 import json
 from collections.abc import Sequence
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from stageflow.backends.sqlite.barrier import close_work, count_off, tally_of
 from stageflow.backends.sqlite.clock import from_micros, span_micros, to_micros
-from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, get_leased, insert_part, json_list, make_next_attempt, make_ready
+from stageflow.backends.sqlite.rows import malformed
 from stageflow.contracts.lease import HeldLease, LeaseExtension, RangeReturn, SeenLease
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TaskStatus
 from stageflow.contracts.worker import WorkerRecord
@@ -88,18 +89,23 @@ class SqliteHolding(StorePart):
                 " where seen_at >= ? order by worker_id",
                 (tx.now - span_micros(seen_within_seconds),),
             )
-        return [
-            WorkerRecord(
-                worker_id=row[0],
-                host=row[1],
-                pid=row[2],
-                slots=row[3],
-                work_types=_texts.validate_json(row[4]),
-                started_at=from_micros(row[5]),
-                seen_at=from_micros(row[6]),
-            )
-            for row in rows
-        ]
+        return [_to_worker(row) for row in rows]
+
+
+def _to_worker(row: Row) -> WorkerRecord:
+    try:
+        return WorkerRecord(
+            worker_id=row[0],
+            host=row[1],
+            pid=row[2],
+            slots=row[3],
+            work_types=_texts.validate_json(row[4]),
+            started_at=from_micros(row[5]),
+            seen_at=from_micros(row[6]),
+        )
+    except ValidationError as error:
+        what = f"worker {row[0]}"
+        raise malformed(what, error) from error
 
 
 def _list_stopping(tx: Transaction, stages: Sequence[int]) -> set[int]:

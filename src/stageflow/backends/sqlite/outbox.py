@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from pydantic import ValidationError
+
 from stageflow.backends.sqlite.clock import from_micros, span_micros
 from stageflow.backends.sqlite.connection import Row
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, json_list
+from stageflow.backends.sqlite.rows import malformed
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState, NewDeadLetter, require_letter_change
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
@@ -51,7 +54,7 @@ class SqliteOutbox(StorePart):
                 (letter.queue, letter.message_id, letter.body, letter.reason, letter.delivery_count, tx.now),
             )
             rows = tx.rows(_LETTER + "where queue = ? and message_id = ?", (letter.queue, letter.message_id))
-        return _to_letter(rows[0])
+        return to_letter(rows[0])
 
     def list_dead_letters(self, *, limit: int, after: int, state: DeadLetterState | None = None) -> list[DeadLetter]:
         """Return parked messages, of one state or of all, oldest first, from after a letter id on."""
@@ -60,7 +63,7 @@ class SqliteOutbox(StorePart):
                 _LETTER + "where letter_id > ?1 and (?2 is null or state = ?2) order by letter_id limit ?3",
                 (after, None if state is None else state.value, limit),
             )
-        return [_to_letter(row) for row in rows]
+        return [to_letter(row) for row in rows]
 
     def change_dead_letter(self, letter_id: int, new_state: DeadLetterState) -> DeadLetter | None:
         """Note what an operator did with an open letter; ``None`` where there is none with this id.
@@ -72,7 +75,7 @@ class SqliteOutbox(StorePart):
             row = tx.row(_LETTER + "where letter_id = ?", (letter_id,))
             if row is None:
                 return None
-            letter = _to_letter(row)
+            letter = to_letter(row)
             require_letter_change(letter_id, letter.state, new_state)
             tx.run("update stageflow_dead_letters set state = ? where letter_id = ?", (new_state.value, letter_id))
         return letter.model_copy(update={"state": new_state})
@@ -99,14 +102,23 @@ def _announce(work: Work) -> Announcement:
     )
 
 
-def _to_letter(row: Row) -> DeadLetter:
-    return DeadLetter(
-        queue=row[0],
-        message_id=row[1],
-        body=row[2],
-        reason=row[3],
-        delivery_count=row[4],
-        letter_id=row[5],
-        state=status_from_text(DeadLetterState, row[6]),
-        created_at=from_micros(row[7]),
-    )
+def to_letter(row: Row) -> DeadLetter:
+    """Return a row of dead letters as its contract.
+
+    Raises:
+        MalformedRowError: It is not what the contract says.
+    """
+    try:
+        return DeadLetter(
+            queue=row[0],
+            message_id=row[1],
+            body=row[2],
+            reason=row[3],
+            delivery_count=row[4],
+            letter_id=row[5],
+            state=status_from_text(DeadLetterState, row[6]),
+            created_at=from_micros(row[7]),
+        )
+    except ValidationError as error:
+        what = f"dead letter {row[5]}"
+        raise malformed(what, error) from error

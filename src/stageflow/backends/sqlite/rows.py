@@ -10,14 +10,15 @@ from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.contracts.base import Contract, JsonObject
 from stageflow.contracts.ids import make_task_id
 from stageflow.contracts.job import JobRecord
+from stageflow.contracts.json_text import read_json_object
 from stageflow.contracts.partial import Partial
+from stageflow.contracts.preview import preview
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord, StageResultContract
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
 from stageflow.contracts.task import TaskRecord, TaskResult
-from stageflow.errors import MalformedRowError
+from stageflow.errors import InvalidValueError, MalformedRowError
 
-_json_object: Final = TypeAdapter(JsonObject)
 _result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
 _task_statuses: Final = {status.value: status for status in TaskStatus}
 
@@ -69,14 +70,14 @@ def read_object(text: str, what: str) -> JsonObject:
         MalformedRowError: It is none.
     """
     try:
-        return _json_object.validate_json(text)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        msg = f"{what} is no JSON object: {first['msg']}. The row was written by something else: run `stageflow verify`."
+        return read_json_object(text, what)
+    except InvalidValueError as error:
+        msg = f"{error}. The row was written by something else: run `stageflow verify`."
         raise MalformedRowError(msg) from error
 
 
-def _malformed(what: str, error: ValidationError) -> MalformedRowError:
+def malformed(what: str, error: ValidationError) -> MalformedRowError:
+    """Return the error of a row that is not what its contract says."""
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "the whole"
     msg = f"{what} is malformed at {field}: {first['msg']}. The row was written by something else: run `stageflow verify`."
@@ -115,7 +116,7 @@ def to_stage_record(row: Row) -> StageRecord:
         )
     except ValidationError as error:
         what = f"stage {row[3]} of job {row[1]}"
-        raise _malformed(what, error) from error
+        raise malformed(what, error) from error
 
 
 def to_job_record(row: Row, stage_results: dict[str, StageResultContract]) -> JobRecord:
@@ -163,31 +164,35 @@ def to_seen_job(row: Row, stage_results: dict[str, StageResultContract], damages
             damage="; ".join(damages) or None,
         )
     except ValidationError as error:
-        raise _malformed(what, error) from error
+        raise malformed(what, error) from error
 
 
 def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
     try:
-        return _json_object.validate_json(text)
-    except ValidationError as error:
-        damages.append(f"{column} is no JSON object: {error.errors(include_url=False, include_input=False)[0]['msg']}")
+        return read_json_object(text, column)
+    except InvalidValueError as error:
+        damages.append(str(error))
         return {}
 
 
 def to_result_rows(outcomes: Iterable[Outcome]) -> list[ResultRow]:
     """Return many outcomes as text, validated at once."""
-    return _result_rows.validate_python(
-        [
-            {
-                "task_index": outcome.task_index,
-                "attempt": outcome.attempt,
-                "status": _task_statuses[outcome.status],
-                "result": outcome.result,
-                "error_details": outcome.error_details,
-            }
-            for outcome in outcomes
-        ]
-    )
+    try:
+        return _result_rows.validate_python(
+            [
+                {
+                    "task_index": outcome.task_index,
+                    "attempt": outcome.attempt,
+                    "status": _task_statuses[outcome.status],
+                    "result": outcome.result,
+                    "error_details": outcome.error_details,
+                }
+                for outcome in outcomes
+            ]
+        )
+    except (ValidationError, KeyError) as error:
+        msg = f"a row of a task's result is malformed: {preview(error)}; run `stageflow verify`"
+        raise MalformedRowError(msg) from error
 
 
 def to_partial(stage_id: int, row: Row) -> Partial:
@@ -201,7 +206,7 @@ def to_partial(stage_id: int, row: Row) -> Partial:
         return Partial(first=first, last=last, successful_tasks=successful_tasks, value=value)
     except ValidationError as error:
         what = f"the partial of tasks [{first}, {last}) of the stage with key {stage_id}"
-        raise _malformed(what, error) from error
+        raise malformed(what, error) from error
 
 
 def to_task_result(stage: StageKey, outcome: Outcome) -> TaskResult:
@@ -227,7 +232,7 @@ def to_task_result(stage: StageKey, outcome: Outcome) -> TaskResult:
         )
     except ValidationError as error:
         what = f"the result of task {task_id}"
-        raise _malformed(what, error) from error
+        raise malformed(what, error) from error
 
 
 def to_task_record(
@@ -268,7 +273,7 @@ def to_task_record(
         )
     except ValidationError as error:
         what = f"task {task_id}"
-        raise _malformed(what, error) from error
+        raise malformed(what, error) from error
 
 
 def get_stage_key(tx: Transaction, stage_id: int) -> StageKey | None:
