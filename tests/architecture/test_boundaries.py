@@ -9,7 +9,15 @@ import pytest
 from stageflow import BaseController, JobStatus, StatusValidator, contract_of
 from stageflow.contracts.dead_letter import LETTER_TRANSITIONS
 from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS
-from stageflow.repositories import JobRepository, LeaseRepository, StageCompletionRepository, StageRepository, TaskRepository
+from stageflow.repositories import (
+    DeadlineRepository,
+    JobRepository,
+    LeaseRepository,
+    ScheduleRepository,
+    StageCompletionRepository,
+    StageRepository,
+    TaskRepository,
+)
 
 ROOT = Path(__file__).parents[2]
 BOUNDARIES = [
@@ -49,6 +57,16 @@ BOUNDARIES = [
     LeaseRepository.recover,
     LeaseRepository.register_worker,
     LeaseRepository.list_workers,
+    DeadlineRepository.start_stage_clock,
+    DeadlineRepository.list_overdue,
+    DeadlineRepository.end_overdue,
+    ScheduleRepository.put_schedule,
+    ScheduleRepository.list_schedules,
+    ScheduleRepository.remove_schedule,
+    ScheduleRepository.change_schedule_state,
+    ScheduleRepository.list_due_schedules,
+    ScheduleRepository.fire_schedule,
+    ScheduleRepository.fail_schedule,
     StageCompletionRepository.complete_task_and_check_stage,
     StageCompletionRepository.complete_tasks_and_check_stages,
     StageCompletionRepository.advance_job_stage,
@@ -62,7 +80,15 @@ BOUNDARIES = [
     BaseController._handle_stage_completion,  # noqa: SLF001  asked for by this name
     BaseController._validate_and_get_stage_results,  # noqa: SLF001  likewise
 ]
-REPOSITORIES = [JobRepository, TaskRepository, StageRepository, LeaseRepository, StageCompletionRepository]
+REPOSITORIES = [
+    JobRepository,
+    TaskRepository,
+    StageRepository,
+    LeaseRepository,
+    StageCompletionRepository,
+    DeadlineRepository,
+    ScheduleRepository,
+]
 
 
 @pytest.mark.parametrize("method", BOUNDARIES, ids=lambda method: method.__qualname__)

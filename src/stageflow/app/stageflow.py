@@ -19,6 +19,7 @@ from stageflow.contracts.schema import SchemaReport
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions
 from stageflow.engine.control import pause_job, resume_job
+from stageflow.engine.deadlines import end_overdue
 from stageflow.engine.letters import discard_letter, list_letters, requeue_letter, require_letter
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.purge import purge_ended
@@ -95,6 +96,8 @@ class Stageflow:
         new_run: bool = False,
         priority: int = 0,
         not_before: datetime | None = None,
+        deadline: datetime | None = None,
+        timeout_seconds: float | None = None,
         connection: object = None,
     ) -> Submission:
         """Create a job, or find the one that the same request made before.
@@ -107,6 +110,8 @@ class Stageflow:
             new_run: Make a job of its own in any case.
             priority: -1000 to 1000; higher is claimed first.
             not_before: Start no earlier, by the store's clock.
+            deadline: Fail if it has not ended by then, by the store's clock; paused time counts.
+            timeout_seconds: As ``deadline``, but measured from its start. With both, the earlier one counts.
             connection: The application's own connection with a transaction open: the job commits with it or not at all.
 
         Raises:
@@ -120,6 +125,8 @@ class Stageflow:
             new_run=new_run,
             priority=priority,
             not_before=not_before,
+            deadline=deadline,
+            timeout_seconds=timeout_seconds,
         )
         found = self.registry.find(workflow)
         return submit_jobs(found, [parameters], options, self.repositories, self.telemetry, connection=connection)[0]
@@ -133,9 +140,17 @@ class Stageflow:
         new_run: bool = False,
         priority: int = 0,
         not_before: datetime | None = None,
+        deadline: datetime | None = None,
+        timeout_seconds: float | None = None,
     ) -> list[Submission]:
         """Create a job for each request, all in one transaction; otherwise as :meth:`submit`."""
-        options = SubmitOptions.checked(new_run=new_run, priority=priority, not_before=not_before)
+        options = SubmitOptions.checked(
+            new_run=new_run,
+            priority=priority,
+            not_before=not_before,
+            deadline=deadline,
+            timeout_seconds=timeout_seconds,
+        )
         return submit_jobs(self.registry.find(workflow), requests, options, self.repositories, self.telemetry)
 
     @enforce_contract
@@ -209,20 +224,39 @@ class Stageflow:
         return resume_job(job_id, self.repositories, self.telemetry)
 
     @enforce_contract
-    def resubmit(self, job_id: str, *, from_stage: int = 1, dry_run: bool = False) -> Resubmission:
+    def resubmit(
+        self,
+        job_id: str,
+        *,
+        from_stage: int = 1,
+        dry_run: bool = False,
+        deadline: datetime | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Resubmission:
         """Run a failed or cancelled job again under the same id, as its next run; the former run stays readable.
 
         Args:
             job_id: The job.
             from_stage: The first stage to run again; the results of those before it are taken over, not computed again.
             dry_run: Change nothing, only say what would happen.
+            deadline: Of the new run; that of the former one does not count any more.
+            timeout_seconds: Of the new run, from its start on; that of the former one when left out.
 
         Raises:
             InvalidTransitionError: It has another status; the message says what is allowed, and nothing changed.
             InvalidValueError: It cannot go on from that stage; the message names those it can.
             UnknownWorkflowError: Its workflow is not registered.
         """
-        return resubmit_job(job_id, self.registry, self.repositories, self.telemetry, from_stage=from_stage, dry_run=dry_run)
+        options = SubmitOptions.checked(deadline=deadline, timeout_seconds=timeout_seconds)
+        return resubmit_job(
+            job_id,
+            self.registry,
+            self.repositories,
+            self.telemetry,
+            from_stage=from_stage,
+            dry_run=dry_run,
+            options=options,
+        )
 
     @enforce_contract
     def repair(self, job_id: str, stage_number: int, *, tasks: Sequence[int] | None = None, dry_run: bool = False) -> Repair:
@@ -342,9 +376,11 @@ class Stageflow:
     def maintain(self) -> Maintenance:
         """Do the upkeep of a worker once, for hosts that have only timers.
 
-        Recovers expired leases by the store's clock, opens delayed work that is due, and announces ready work on the queue.
+        Recovers expired leases by the store's clock, opens delayed work that is due, fails jobs whose deadline has passed, and
+        announces ready work on the queue.
         """
         recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=self.options.death_budget)
+        overdue = end_overdue(self.repositories, self.telemetry)
         announced = 0
         if self.queue is not None:
             # Also what was announced long ago and is still ready: the cure for lost messages where no worker relays.
@@ -355,7 +391,7 @@ class Stageflow:
                 older_than_seconds=_REANNOUNCE_SECONDS,
             ):
                 announced += sent
-        return Maintenance(recovery=recovery, announced=announced)
+        return Maintenance(recovery=recovery, announced=announced, overdue=overdue)
 
     def migrate(self) -> SchemaReport:
         """Bring the store's schema to this version, and create the queues where they are missing."""

@@ -11,7 +11,9 @@ class Maintenance(LateContract):
 
     Attributes:
         announced: Messages that were sent.
+        overdue: Jobs that failed because a deadline had passed.
     """
 
     recovery: Recovery
     announced: int = Field(ge=0)
+    overdue: int = Field(default=0, ge=0)

@@ -73,6 +73,8 @@ def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions, firs
         idempotency_key=idempotency_key,
         priority=options.priority,
         not_before=options.not_before,
+        deadline=options.deadline,
+        timeout_seconds=options.timeout_seconds,
         first_stage=first_stage,
     )
 

@@ -10,6 +10,7 @@ from stageflow.ports.blobs import BlobStore
 from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.clock import Clock
 from stageflow.ports.completions import CompletionStore
+from stageflow.ports.deadlines import DeadlineStore
 from stageflow.ports.engine import Engine
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
@@ -29,6 +30,7 @@ __all__ = [
     "CheckpointStore",
     "Clock",
     "CompletionStore",
+    "DeadlineStore",
     "Engine",
     "InsightStore",
     "JobStore",

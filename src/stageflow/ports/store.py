@@ -6,6 +6,7 @@ from typing import Protocol
 from stageflow.ports.audits import AuditStore
 from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.completions import CompletionStore
+from stageflow.ports.deadlines import DeadlineStore
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
@@ -29,6 +30,7 @@ class Store(
     SchemaStore,
     InsightStore,
     AuditStore,
+    DeadlineStore,
     Protocol,
 ):
     """A database, whole."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from stageflow.ports import Store
 from stageflow.repositories.completion import StageCompletionRepository
+from stageflow.repositories.deadline import DeadlineRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
 from stageflow.repositories.stage import StageRepository
@@ -20,6 +21,7 @@ class Repositories:
     stages: StageRepository
     leases: LeaseRepository
     completion: StageCompletionRepository
+    deadlines: DeadlineRepository
 
     @classmethod
     def over(cls, store: Store) -> "Repositories":
@@ -31,4 +33,5 @@ class Repositories:
             stages=StageRepository(store),
             leases=LeaseRepository(store),
             completion=StageCompletionRepository(store),
+            deadlines=DeadlineRepository(store),
         )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from stageflow.contracts.lease import SeenLease
+from stageflow.engine.deadlines import end_overdue
 from stageflow.engine.hooks import error_text
 from stageflow.engine.recover import recover_work
 from stageflow.repositories import Repositories
@@ -58,6 +59,7 @@ class Recoverer:
             expired=expired,
             death_budget=self._options.death_budget,
         )
+        end_overdue(self._repositories, self._telemetry)
         if recovery.returned or recovery.due:
             self._on_ready()
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from stageflow.backends.postgres.audits import Audits
 from stageflow.backends.postgres.checkpoints import Checkpoints
 from stageflow.backends.postgres.completion import Completions
+from stageflow.backends.postgres.deadlines import Deadlines
 from stageflow.backends.postgres.insights import Insights
 from stageflow.backends.postgres.leases import Leases
 from stageflow.backends.postgres.outbox import Outbox
@@ -18,7 +19,7 @@ from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, Listen
 
 
 class PostgresStore(
-    Resubmissions, Repairs, Completions, Checkpoints, Plans, Leases, Outbox, Insights, Audits, Retention, Schema
+    Resubmissions, Repairs, Completions, Checkpoints, Plans, Leases, Deadlines, Outbox, Insights, Audits, Retention, Schema
 ):
     """Satisfies ``stageflow.ports.Store`` on PostgreSQL 15 or newer; may be shared by any number of threads.
 

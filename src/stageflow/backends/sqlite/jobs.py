@@ -23,7 +23,8 @@ from stageflow.errors import IdempotencyConflictError, StageResultsInvalidError
 _INSERT_JOB = (
     "insert into stageflow_jobs (job_id, job_type, workflow_version, status, total_stages, parameters, metadata,"
     " idempotency_key,"
-    " priority, not_before, stage, created_at, updated_at) values (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " priority, not_before, stage, deadline, timeout_seconds, created_at, updated_at)"
+    " values (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ASKED_JOBS = JOB + "join json_each(?) asked on asked.value = job_id"
 _NEWEST_FIRST = "order by created_at desc, job_id desc limit ?"
@@ -218,6 +219,8 @@ def _insert_jobs(tx: Transaction, jobs: list[NewJob]) -> None:
                 job.priority,
                 None if job.not_before is None else to_micros(job.not_before),
                 job.first_stage.stage_number,
+                None if job.deadline is None else to_micros(job.deadline),
+                job.timeout_seconds,
                 now,
                 now,
             )

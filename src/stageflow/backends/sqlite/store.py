@@ -8,6 +8,7 @@ from stageflow.backends.sqlite.checkpoints import SqliteCheckpoints
 from stageflow.backends.sqlite.clock import from_micros
 from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.completion import SqliteCompletion
+from stageflow.backends.sqlite.deadlines import SqliteDeadlines
 from stageflow.backends.sqlite.ending import SqliteEnding
 from stageflow.backends.sqlite.holding import SqliteHolding
 from stageflow.backends.sqlite.insights import SqliteInsights
@@ -46,6 +47,7 @@ class SqliteStore(
     SqliteAudits,
     SqliteMending,
     SqliteRetention,
+    SqliteDeadlines,
     SqliteSchema,
 ):
     """A store in one SQLite file, or in memory (``":memory:"``), shared by all threads of the process.

@@ -7,6 +7,7 @@ from stageflow.testing.conformance.checkpoints import CheckpointConformance
 from stageflow.testing.conformance.claims import ClaimConformance, FairnessConformance
 from stageflow.testing.conformance.completion import BarrierConformance, CompletionConformance, RetryConformance
 from stageflow.testing.conformance.connection import ApplicationConnection, ConnectionConformance
+from stageflow.testing.conformance.deadlines import DeadlineConformance
 from stageflow.testing.conformance.ending import JobCompletionConformance
 from stageflow.testing.conformance.fencing import FencingConformance
 from stageflow.testing.conformance.groups import GroupConformance
@@ -86,6 +87,7 @@ class StoreConformance(
     WorkerConformance,
     OpenWorkConformance,
     AuditConformance,
+    DeadlineConformance,
     ClockConformance,
     WakeupConformance,
     ScheduleConformance,
