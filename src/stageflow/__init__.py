@@ -27,6 +27,7 @@ from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.retention import Purge
 from stageflow.contracts.retry import RetryPolicy
+from stageflow.contracts.schedule import CatchUp, ScheduleRecord, ScheduleState
 from stageflow.contracts.stage import (
     FailurePolicy,
     StageAdvancementResult,
@@ -54,6 +55,7 @@ from stageflow.errors import (
     PredecessorMissingError,
     QueueError,
     RetryableTaskError,
+    ScheduleNotFoundError,
     SchemaVersionError,
     StageflowError,
     StageResultsInvalidError,
@@ -79,6 +81,7 @@ __all__ = [
     "BaseController",
     "BlobError",
     "BlobProperties",
+    "CatchUp",
     "Contract",
     "ContractDefinitionError",
     "ContractViolationError",
@@ -116,6 +119,9 @@ __all__ = [
     "Resubmission",
     "RetryPolicy",
     "RetryableTaskError",
+    "ScheduleNotFoundError",
+    "ScheduleRecord",
+    "ScheduleState",
     "SchemaVersionError",
     "StageAdvancementResult",
     "StageAggregate",

@@ -15,6 +15,7 @@ from stageflow.contracts.maintenance import Maintenance
 from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.retention import Purge
+from stageflow.contracts.schedule import ScheduleRecord
 from stageflow.contracts.schema import SchemaReport
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions
@@ -26,6 +27,7 @@ from stageflow.engine.purge import purge_ended
 from stageflow.engine.recover import recover_work
 from stageflow.engine.repair import repair_stage
 from stageflow.engine.resubmit import resubmit_job
+from stageflow.engine.schedules import fire_due, pause_schedule, put_schedule, remove_schedule, resume_schedule
 from stageflow.engine.submit import cancel_job, submit_jobs
 from stageflow.insights import Diagnosis, Explanation, JobProgress, examine_store, explain_job, job_progress
 from stageflow.ports import Queue
@@ -340,6 +342,81 @@ class Stageflow:
         """
         return purge_ended(older_than, self.repositories, self.telemetry, status=status, dry_run=dry_run, limit=limit)
 
+    def schedule(
+        self,
+        name: str,
+        workflow: WorkflowRef,
+        parameters: Contract,
+        *,
+        cron: str,
+        time_zone: str = "UTC",
+        catch_up: str = "skip",
+        priority: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> ScheduleRecord:
+        """Let a job be created at the times of a cron expression, once however many workers run; replaces one with this name.
+
+        A schedule that says the same already stays as it is, so every process may call this at its start.
+
+        Args:
+            name: Letters, digits and ``. _ : / -``; the same name means the same schedule.
+            workflow: The controller class or its job type.
+            parameters: An instance of the workflow's parameter model; checked again with every firing.
+            cron: Five fields: minute, hour, day of month, month, day of week.
+            time_zone: In which they are meant, such as ``Europe/Vienna``.
+            catch_up: What becomes of times that passed while nothing fired: ``skip``, ``one`` job for all, or ``all``, each.
+            priority: Of its jobs.
+            timeout_seconds: Of its jobs, each from its start on.
+
+        Raises:
+            UnknownWorkflowError: The workflow is not registered.
+            ContractViolationError: The parameters are not its model.
+            InvalidValueError: Another argument cannot be; nothing was stored.
+        """
+        return put_schedule(
+            self.registry.find(workflow),
+            parameters,
+            self.repositories,
+            self.telemetry,
+            name=name,
+            cron=cron,
+            time_zone=time_zone,
+            catch_up=catch_up,
+            priority=priority,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def schedules(self) -> list[ScheduleRecord]:
+        """Return all schedules, by name."""
+        return self.repositories.schedules.list_schedules()
+
+    @enforce_contract
+    def unschedule(self, name: str) -> None:
+        """Delete a schedule; the jobs that it made stay.
+
+        Raises:
+            ScheduleNotFoundError: There is none with this name.
+        """
+        remove_schedule(name, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def pause_schedule(self, name: str) -> ScheduleRecord:
+        """Let a schedule fire no more until it is resumed.
+
+        Raises:
+            ScheduleNotFoundError: There is none with this name.
+        """
+        return pause_schedule(name, self.repositories)
+
+    @enforce_contract
+    def resume_schedule(self, name: str) -> ScheduleRecord:
+        """Let a paused or failed schedule fire again; what passed meanwhile is not made good.
+
+        Raises:
+            ScheduleNotFoundError: There is none with this name.
+        """
+        return resume_schedule(name, self.repositories)
+
     @enforce_contract
     def worker(self, options: WorkerOptions | None = None) -> Worker:
         """Return a worker for all registered workflows, not started yet.
@@ -376,11 +453,12 @@ class Stageflow:
     def maintain(self) -> Maintenance:
         """Do the upkeep of a worker once, for hosts that have only timers.
 
-        Recovers expired leases by the store's clock, opens delayed work that is due, fails jobs whose deadline has passed, and
-        announces ready work on the queue.
+        Recovers expired leases by the store's clock, opens delayed work that is due, fails jobs whose deadline has passed, fires
+        schedules that are due, and announces ready work on the queue.
         """
         recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=self.options.death_budget)
         overdue = end_overdue(self.repositories, self.telemetry)
+        scheduled = fire_due(self.registry, self.repositories, self.telemetry)
         announced = 0
         if self.queue is not None:
             # Also what was announced long ago and is still ready: the cure for lost messages where no worker relays.
@@ -391,7 +469,7 @@ class Stageflow:
                 older_than_seconds=_REANNOUNCE_SECONDS,
             ):
                 announced += sent
-        return Maintenance(recovery=recovery, announced=announced, overdue=overdue)
+        return Maintenance(recovery=recovery, announced=announced, overdue=overdue, scheduled=scheduled)
 
     def migrate(self) -> SchemaReport:
         """Bring the store's schema to this version, and create the queues where they are missing."""
@@ -413,7 +491,12 @@ class Stageflow:
         Args:
             repair: Mend counters, and tasks and stages that nothing moves, through guarded functions of the store.
         """
-        return examine_store(self.repositories, repair=repair, uses_queue=self.queue is not None)
+        return examine_store(
+            self.repositories,
+            repair=repair,
+            uses_queue=self.queue is not None,
+            job_types={workflow.job_type for workflow in self.registry.workflows()},
+        )
 
     def close(self) -> None:
         """Close all connections; the app cannot be used afterwards."""

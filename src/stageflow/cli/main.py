@@ -6,6 +6,7 @@ from stageflow.cli.control import pause, repair, resubmit, resume
 from stageflow.cli.jobs import cancel, demo, explain, jobs, run, status, submit, tasks, watch
 from stageflow.cli.letters import letters
 from stageflow.cli.retention import purge
+from stageflow.cli.schedules import schedules
 from stageflow.cli.upkeep import check, doctor, migrate, verify, worker
 
 
@@ -20,7 +21,7 @@ def main() -> None:
 for command in (
     *(demo, run, submit, worker),
     *(status, explain, watch, jobs, tasks),
-    *(cancel, pause, resume, resubmit, repair, letters, purge),
+    *(cancel, pause, resume, resubmit, repair, letters, purge, schedules),
     *(migrate, verify, check, doctor),
 ):
     main.add_command(command)

@@ -1,6 +1,7 @@
 """A job: submitted, stored, answered."""
 
 import json
+from datetime import datetime
 from typing import Final, Self
 
 from pydantic import Field, computed_field, model_validator
@@ -127,6 +128,13 @@ class JobRecord(LateContract):
             created_at=created_at,
             updated_at=created_at,
         )
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The fire time that the job stands for; ``None`` where no schedule made it."""
+        if "scheduled_for" not in self.metadata:
+            return None
+        return datetime.fromisoformat(str(self.metadata["scheduled_for"]))
 
     @property
     def is_terminal(self) -> bool:

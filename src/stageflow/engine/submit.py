@@ -35,7 +35,7 @@ def submit_jobs(
         IdempotencyConflictError: The key was used with other parameters; nothing is created.
     """
     first_stage = workflow.definition.new_stage(1)
-    jobs = [_new_job(workflow, request, options, first_stage) for request in requests]
+    jobs = [new_job(workflow, request, options, first_stage) for request in requests]
     answer = repositories.jobs.create_jobs(jobs, connection)
     for job, is_new in zip(jobs, answer.created, strict=True):
         if is_new:
@@ -60,8 +60,9 @@ def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: 
     return job
 
 
-def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions, first_stage: NewStage) -> NewJob:
-    parameters = _validated(workflow, request)
+def new_job(workflow: Workflow, request: Contract, options: SubmitOptions, first_stage: NewStage) -> NewJob:
+    """Return the job that a request makes, whose parameters are validated."""
+    parameters = validated(workflow, request)
     text = inline_json(parameters.to_json(), f"the parameters of a job {workflow.job_type!r}")
     idempotency_key = token_hex(16) if options.new_run else options.idempotency_key
     return NewJob(
@@ -79,7 +80,12 @@ def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions, firs
     )
 
 
-def _validated(workflow: Workflow, request: Contract) -> Contract:
+def validated(workflow: Workflow, request: Contract) -> Contract:
+    """Return a job's parameters as the workflow's ``validate_job_parameters`` leaves them.
+
+    Raises:
+        ContractViolationError: They are not its model.
+    """
     if type(request) is not workflow.parameters_model:
         raise _wrong_model(workflow, request, "parameters", request)
     checked: Any = workflow.controller.validate_job_parameters(request)
@@ -108,8 +114,8 @@ def _wrong_model(workflow: Workflow, request: object, parameter: str, value: obj
 
 def _answer(job: NewJob, stored: Mapping[str, JobRecord], now: datetime, *, is_new: bool) -> Submission:
     if is_new:
-        return Submission(job=JobRecord.from_new_job(job, now), outcome=SubmitOutcome.CREATED)
+        return Submission(job=JobRecord.fromnew_job(job, now), outcome=SubmitOutcome.CREATED)
     if job.job_id not in stored:
-        return Submission(job=JobRecord.from_new_job(job, now), outcome=SubmitOutcome.RUNNING)
+        return Submission(job=JobRecord.fromnew_job(job, now), outcome=SubmitOutcome.RUNNING)
     met = stored[job.job_id]
     return Submission(job=met, outcome=SubmitOutcome.ENDED if met.is_terminal else SubmitOutcome.RUNNING)

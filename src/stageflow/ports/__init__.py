@@ -19,6 +19,7 @@ from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
 from stageflow.ports.queue import Queue
 from stageflow.ports.retention import RetentionStore
+from stageflow.ports.schedules import ScheduleStore
 from stageflow.ports.schema import SchemaStore
 from stageflow.ports.store import Store
 from stageflow.ports.tasks import TaskStore
@@ -39,6 +40,7 @@ __all__ = [
     "PlanStore",
     "Queue",
     "RetentionStore",
+    "ScheduleStore",
     "SchemaStore",
     "Store",
     "TaskStore",

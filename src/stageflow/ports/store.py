@@ -13,6 +13,7 @@ from stageflow.ports.leases import LeaseStore
 from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
 from stageflow.ports.retention import RetentionStore
+from stageflow.ports.schedules import ScheduleStore
 from stageflow.ports.schema import SchemaStore
 from stageflow.ports.tasks import TaskStore
 from stageflow.ports.wakeup import Wakeup
@@ -31,6 +32,7 @@ class Store(
     InsightStore,
     AuditStore,
     DeadlineStore,
+    ScheduleStore,
     Protocol,
 ):
     """A database, whole."""

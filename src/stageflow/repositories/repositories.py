@@ -7,6 +7,7 @@ from stageflow.repositories.completion import StageCompletionRepository
 from stageflow.repositories.deadline import DeadlineRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
+from stageflow.repositories.schedule import ScheduleRepository
 from stageflow.repositories.stage import StageRepository
 from stageflow.repositories.task import TaskRepository
 
@@ -22,6 +23,7 @@ class Repositories:
     leases: LeaseRepository
     completion: StageCompletionRepository
     deadlines: DeadlineRepository
+    schedules: ScheduleRepository
 
     @classmethod
     def over(cls, store: Store) -> "Repositories":
@@ -34,4 +36,5 @@ class Repositories:
             leases=LeaseRepository(store),
             completion=StageCompletionRepository(store),
             deadlines=DeadlineRepository(store),
+            schedules=ScheduleRepository(store),
         )

@@ -8,9 +8,11 @@ from stageflow.contracts.lease import SeenLease
 from stageflow.engine.deadlines import end_overdue
 from stageflow.engine.hooks import error_text
 from stageflow.engine.recover import recover_work
+from stageflow.engine.schedules import fire_due
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.options import WorkerOptions
+from stageflow.workflow.registry import JobRegistry
 
 _WATCHED_LEASES = 10_000
 
@@ -27,7 +29,9 @@ class Recoverer:
         telemetry: Telemetry,
         options: WorkerOptions,
         on_ready: Callable[[], None],
+        registry: JobRegistry,
     ) -> None:
+        self._registry = registry
         self._repositories = repositories
         self._telemetry = telemetry
         self._options = options
@@ -60,7 +64,8 @@ class Recoverer:
             death_budget=self._options.death_budget,
         )
         end_overdue(self._repositories, self._telemetry)
-        if recovery.returned or recovery.due:
+        created = fire_due(self._registry, self._repositories, self._telemetry)
+        if recovery.returned or recovery.due or created:
             self._on_ready()
 
     def _pause(self) -> float:

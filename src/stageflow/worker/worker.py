@@ -89,7 +89,7 @@ class Worker:
         )
         heartbeat.beat()
         source = self._source()
-        recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready)
+        recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready, self._registry)
         self._keep_up("heartbeat", lambda: heartbeat.run(self._leaving))
         self._keep_up("recovery", lambda: recoverer.run(self._stopping))
         self._keep_up("signal", lambda: self._signal.follow(self._wakeup, self._leaving, self.options.poll_seconds))

@@ -32,7 +32,7 @@ class Jobs(Part):
         """Create jobs, each with its first stage and the work of planning it; ``False`` where the id exists."""
         first_places = {job.job_id: place for place, job in reversed(list(enumerate(jobs)))}
         distinct = [job for place, job in enumerate(jobs) if first_places[job.job_id] == place]
-        parameters = _creation(distinct)
+        parameters = creation(distinct)
         match connection:
             case None:
                 rows = self._database.write(query("create_jobs"), parameters)
@@ -152,7 +152,8 @@ def _state(rows: list[TupleRow]) -> JobState:
     )
 
 
-def _creation(jobs: Sequence[NewJob]) -> list[object]:
+def creation(jobs: Sequence[NewJob]) -> list[object]:
+    """Return the parameters of ``create_jobs``, the separator of its packed texts first."""
     stages = [job.first_stage for job in jobs]
     separator, texts = packed(
         [job.job_id for job in jobs],

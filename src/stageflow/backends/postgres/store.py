@@ -14,12 +14,25 @@ from stageflow.backends.postgres.pool import ConnectionFactory, Database
 from stageflow.backends.postgres.repair import Repairs
 from stageflow.backends.postgres.resubmission import Resubmissions
 from stageflow.backends.postgres.retention import Retention
+from stageflow.backends.postgres.schedules import Schedules
 from stageflow.backends.postgres.schema import Schema
 from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, Listeners, ListenWakeup
 
 
 class PostgresStore(
-    Resubmissions, Repairs, Completions, Checkpoints, Plans, Leases, Deadlines, Outbox, Insights, Audits, Retention, Schema
+    Resubmissions,
+    Repairs,
+    Completions,
+    Checkpoints,
+    Plans,
+    Leases,
+    Deadlines,
+    Schedules,
+    Outbox,
+    Insights,
+    Audits,
+    Retention,
+    Schema,
 ):
     """Satisfies ``stageflow.ports.Store`` on PostgreSQL 15 or newer; may be shared by any number of threads.
 

@@ -22,6 +22,7 @@ from stageflow.backends.sqlite.recovery import SqliteRecovery
 from stageflow.backends.sqlite.repair import SqliteRepair
 from stageflow.backends.sqlite.resubmission import SqliteResubmission
 from stageflow.backends.sqlite.retention import SqliteRetention
+from stageflow.backends.sqlite.schedules import SqliteSchedules
 from stageflow.backends.sqlite.schema import SqliteSchema
 from stageflow.backends.sqlite.tasks import SqliteTasks
 from stageflow.backends.sqlite.wakeup import JobWakeup, WorkWakeup
@@ -48,6 +49,7 @@ class SqliteStore(
     SqliteMending,
     SqliteRetention,
     SqliteDeadlines,
+    SqliteSchedules,
     SqliteSchema,
 ):
     """A store in one SQLite file, or in memory (``":memory:"``), shared by all threads of the process.

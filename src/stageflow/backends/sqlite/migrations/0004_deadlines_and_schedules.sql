@@ -22,6 +22,7 @@ create table stageflow_schedules (
     time_zone text not null,
     catch_up text not null,
     priority integer not null,
+    timeout_seconds real,
     state text not null default 'active',
     next_fire_at integer,
     last_fire_at integer,

@@ -21,6 +21,7 @@ create table stageflow.schedules (
     time_zone text not null,
     catch_up text not null check (catch_up in ('skip', 'one', 'all')),
     priority integer not null,
+    timeout_seconds double precision,
     state text not null default 'active' check (state in ('active', 'paused', 'failed')),
     next_fire_at timestamptz,
     last_fire_at timestamptz,
