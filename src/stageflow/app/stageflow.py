@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from stageflow.app.answers import answer_of, wait_for_end
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
@@ -15,7 +15,7 @@ from stageflow.contracts.maintenance import Maintenance
 from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.retention import Purge
-from stageflow.contracts.schedule import ScheduleRecord
+from stageflow.contracts.schedule import CatchUp, ScheduleRecord
 from stageflow.contracts.schema import SchemaReport
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions
@@ -350,7 +350,7 @@ class Stageflow:
         *,
         cron: str,
         time_zone: str = "UTC",
-        catch_up: str = "skip",
+        catch_up: CatchUp | Literal["skip", "one", "all"] = "skip",
         priority: int = 0,
         timeout_seconds: float | None = None,
     ) -> ScheduleRecord:
@@ -453,8 +453,8 @@ class Stageflow:
     def maintain(self) -> Maintenance:
         """Do the upkeep of a worker once, for hosts that have only timers.
 
-        Recovers expired leases by the store's clock, opens delayed work that is due, fails jobs whose deadline has passed, fires
-        schedules that are due, and announces ready work on the queue.
+        Recovers expired leases by the store's clock, opens delayed work that is due, fails jobs whose deadline has passed,
+        fires schedules that are due, and announces ready work on the queue.
         """
         recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=self.options.death_budget)
         overdue = end_overdue(self.repositories, self.telemetry)

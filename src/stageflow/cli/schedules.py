@@ -1,7 +1,6 @@
 """Commands about schedules."""
 
 from datetime import datetime
-from typing import Final
 
 import click
 
@@ -11,8 +10,6 @@ from stageflow.cli.options import as_json, connecting
 from stageflow.cli.output import dump, print_json, print_table
 from stageflow.cli.parameters import decode_parameters
 from stageflow.contracts.schedule import CatchUp, ScheduleRecord
-
-_SHOWN_ERROR: Final = 60
 
 
 @click.group()
@@ -31,8 +28,14 @@ def list_(app_name: str | None, store: str | None, queue: str | None, as_json: b
     if as_json:
         print_json([dump(each) for each in found])
     else:
-        columns = ("name", "type", "cron", "zone", "catch up", "state", "next (UTC)", "last (UTC)", "error")
-        print_table("schedules", columns, [_row(each) for each in found])
+        columns = ("name", "type", "cron", "state", "next (UTC)")
+        rows = [
+            (each.name, each.job_type, f"{each.cron} {each.time_zone}", each.state, _time(each.next_fire_at)) for each in found
+        ]
+        print_table("schedules", columns, rows, tight=True)
+        for each in found:
+            if each.error_details is not None:
+                click.echo(f"{each.name}: {each.error_details}", err=True)
     return DONE
 
 
@@ -76,7 +79,7 @@ def add(
             decode_parameters(app.registry.find(job_type).parameters_model, parameters),
             cron=cron,
             time_zone=time_zone,
-            catch_up=catch_up,
+            catch_up=CatchUp(catch_up),
             priority=priority,
             timeout_seconds=timeout_seconds,
         )
@@ -129,20 +132,6 @@ def _show(schedule: ScheduleRecord, *, as_json: bool) -> None:
         print_json(dump(schedule))
     else:
         click.echo(f"{schedule.name} {schedule.state}, fires next at {_time(schedule.next_fire_at) or 'no time'} UTC")
-
-
-def _row(schedule: ScheduleRecord) -> tuple[object, ...]:
-    return (
-        schedule.name,
-        schedule.job_type,
-        schedule.cron,
-        schedule.time_zone,
-        schedule.catch_up,
-        schedule.state,
-        _time(schedule.next_fire_at),
-        _time(schedule.last_fire_at),
-        (schedule.error_details or "")[:_SHOWN_ERROR],
-    )
 
 
 def _time(moment: datetime | None) -> str:

@@ -54,7 +54,7 @@ class NewSchedule(LateContract):
     parameters: str
     cron: str = Field(min_length=1, max_length=500)
     time_zone: str = Field(min_length=1, max_length=100)
-    catch_up: CatchUp
+    catch_up: Annotated[CatchUp, Field(strict=False)]
     priority: int = Field(default=0, ge=-1000, le=1000)
     timeout_seconds: float | None = Field(default=None, gt=0, le=MOST_TIMEOUT_SECONDS)
     next_fire_at: UtcDatetime

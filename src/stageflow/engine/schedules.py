@@ -108,9 +108,10 @@ def resume_schedule(name: str, repositories: Repositories) -> ScheduleRecord:
 
 
 def fire_due(registry: JobRegistry, repositories: Repositories, telemetry: Telemetry) -> int:
-    """Fire the schedules that are due by the store's clock, and return how many jobs that made; safe from any number of processes.
+    """Fire the schedules that are due by the store's clock, and return how many jobs that made.
 
-    Only those whose workflow is registered here; the others are left to workers that know it.
+    Safe from any number of processes. Only those whose workflow is registered here: workers that know the
+    others fire them.
     """
     job_types = sorted({workflow.job_type for workflow in registry.workflows()})
     created = 0

@@ -114,8 +114,8 @@ def _wrong_model(workflow: Workflow, request: object, parameter: str, value: obj
 
 def _answer(job: NewJob, stored: Mapping[str, JobRecord], now: datetime, *, is_new: bool) -> Submission:
     if is_new:
-        return Submission(job=JobRecord.fromnew_job(job, now), outcome=SubmitOutcome.CREATED)
+        return Submission(job=JobRecord.from_new_job(job, now), outcome=SubmitOutcome.CREATED)
     if job.job_id not in stored:
-        return Submission(job=JobRecord.fromnew_job(job, now), outcome=SubmitOutcome.RUNNING)
+        return Submission(job=JobRecord.from_new_job(job, now), outcome=SubmitOutcome.RUNNING)
     met = stored[job.job_id]
     return Submission(job=met, outcome=SubmitOutcome.ENDED if met.is_terminal else SubmitOutcome.RUNNING)

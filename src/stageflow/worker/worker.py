@@ -63,6 +63,7 @@ class Worker:
             death_budget=options.death_budget,
             plans_to_run=queue is None,
         )
+        self._registry = registry
         self._work_types = list(dict.fromkeys(kind for workflow in registry.workflows() for kind in workflow.work_types()))
         self._processor = MessageProcessor(
             registry,

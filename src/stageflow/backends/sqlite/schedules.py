@@ -12,8 +12,12 @@ from stageflow.backends.sqlite.rows import read_object
 from stageflow.contracts.schedule import CatchUp, Firing, NewSchedule, ScheduleRecord, ScheduleState
 
 _SCHEDULE = (
-    "select name, job_type, parameters, cron, time_zone, catch_up, priority, timeout_seconds, state, next_fire_at, last_fire_at,"
-    " last_job_id, error_details, created_at, updated_at from stageflow_schedules "
+    "select name, job_type, parameters, cron, time_zone, catch_up, priority, timeout_seconds, state, next_fire_at,"
+    " last_fire_at, last_job_id, error_details, created_at, updated_at from stageflow_schedules "
+)
+_DUE = (
+    "where state = 'active' and next_fire_at is not null and next_fire_at <= ?"
+    " and job_type in (select value from json_each(?)) order by next_fire_at, name limit ?"
 )
 _PUT = (
     "insert into stageflow_schedules (name, job_type, parameters, cron, time_zone, catch_up, priority, timeout_seconds,"
@@ -74,8 +78,7 @@ class SqliteSchedules(StorePart):
         """Return active schedules of these job types whose fire time has come by the store's clock, oldest first."""
         with self._database.reading() as tx:
             rows = tx.rows(
-                _SCHEDULE + "where state = 'active' and next_fire_at is not null and next_fire_at <= ?"
-                " and job_type in (select value from json_each(?)) order by next_fire_at, name limit ?",
+                _SCHEDULE + _DUE,
                 (tx.now, json.dumps(list(job_types)), limit),
             )
         return [_schedule(row) for row in rows]

@@ -31,6 +31,7 @@ from stageflow.testing.conformance.resubmission import (
 )
 from stageflow.testing.conformance.results import ResultConformance, StageResultConformance
 from stageflow.testing.conformance.retention import PurgeConformance, PurgeLettersConformance
+from stageflow.testing.conformance.schedules import CronConformance
 from stageflow.testing.conformance.schema import SchemaConformance
 from stageflow.testing.conformance.sharing import SharingConformance
 from stageflow.testing.conformance.storms import StormConformance
@@ -88,6 +89,7 @@ class StoreConformance(
     OpenWorkConformance,
     AuditConformance,
     DeadlineConformance,
+    CronConformance,
     ClockConformance,
     WakeupConformance,
     ScheduleConformance,
