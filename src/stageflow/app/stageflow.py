@@ -85,6 +85,7 @@ class Stageflow:
             self.options.processes,
             telemetry=self.telemetry,
             stop_seconds=self.options.stop_seconds,
+            cancel_grace_seconds=self.options.cancel_grace_seconds,
         )
         self._worker_id = new_worker_id()
         self._bind_controllers()

@@ -52,7 +52,12 @@ class Worker:
         self._signal = WorkSignal()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
-        self._handlers = HandlerRunner(options.processes, telemetry=telemetry, stop_seconds=options.stop_seconds)
+        self._handlers = HandlerRunner(
+            options.processes,
+            telemetry=telemetry,
+            stop_seconds=options.stop_seconds,
+            cancel_grace_seconds=options.cancel_grace_seconds,
+        )
         self._dispatcher = Dispatcher(
             registry,
             repositories,
