@@ -67,6 +67,7 @@ class Child:
         with suppress(ProcessLookupError):
             os.kill(pid, _KILL)
         self._pool.shutdown()
+        limit.killed = True
         raise limit.ending(context)
 
     def close(self) -> None:

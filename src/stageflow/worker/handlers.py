@@ -64,9 +64,9 @@ class HandlerRunner:
             return self.run(task, parameters, context)
         from stageflow.worker.children import Child, ChildDiedError  # noqa: PLC0415  loaded on first need
 
-        child = Child()
+        child, limit = Child(), self._limit_of(task, context)
         try:
-            return child.run(task, parameters, context, self._limit_of(task, context))
+            return child.run(task, parameters, context, limit)
         except ChildDiedError as error:
             msg = (
                 f"{error} alone, and workers died over it before; look for exhausted memory, a crash in native code, or a kill"
@@ -74,6 +74,7 @@ class HandlerRunner:
             raise PermanentTaskError(msg) from error
         finally:
             child.close()
+            self._tell_of_kill(context, limit)
 
     def in_child(self, task: Task[Any, Any]) -> bool:
         """Return whether a handler runs in a child process."""
@@ -152,6 +153,19 @@ class HandlerRunner:
         except ChildDiedError as error:
             msg = f"{error}, and it ran nothing else: it ran out of memory, crashed in native code, or was killed"
             raise RetryableTaskError(msg) from error
+        finally:
+            self._tell_of_kill(context, limit)
+
+    def _tell_of_kill(self, context: TaskExecutionContext, limit: TimeLimit) -> None:
+        if limit.killed:
+            self._telemetry.emit(
+                "handler_killed",
+                context.job_id,
+                stage=context.stage_number,
+                task_index=context.task_index,
+                task_type=context.task_type,
+                timeout_seconds=None if math.isinf(limit.seconds) else limit.seconds,
+            )
 
     def _started_loop(self) -> "HandlerLoop":
         from stageflow.worker.event_loop import HandlerLoop  # noqa: PLC0415  loaded on first need

@@ -22,12 +22,16 @@ class TimeLimit(TaskHost):
         seconds: The task's timeout; infinite where it has none.
         signal: Says whether the work is still wanted.
         grace_seconds: How long the handler may go on after it is not.
+
+    Attributes:
+        killed: The handler's process was killed because of this.
     """
 
     def __init__(self, seconds: float, signal: StopSignal, grace_seconds: float) -> None:
         self.seconds: Final = seconds
         self.grace_seconds: Final = grace_seconds
         self._unwanted_since: float | None = None
+        self.killed = False
         self.signal: Final = signal
         self._end = math.inf
 
