@@ -243,6 +243,8 @@ def test_a_child_whose_lease_was_lost_is_killed(app: Stageflow, tmp_path: Path) 
     assert not is_alive(pid)
     assert app.wait(job_id, timeout=PATIENCE).status is JobStatus.COMPLETED
     assert app.telemetry.counts["stale_write_refused"] == 1
+    (found,) = app.repositories.tasks.list_tasks_for_job(job_id, 1, 0, 10)
+    assert found.attempt == 1  # what was taken away is no attempt of the handler's
 
 
 def test_a_late_job_has_its_child_killed(app: Stageflow, tmp_path: Path) -> None:
