@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from stageflow.backends.postgres import PostgresStore
+from stageflow.backends.postgres.migrations import migrations
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaState
 from stageflow.errors import SchemaVersionError
 from stageflow.testing.conformance.builders import create, new_job
@@ -32,7 +33,8 @@ def test_eight_migrate_at_once_and_one_does_it(store: PostgresStore, postgres_ds
     reports = crowd(8, lambda number: stores[number].migrate())
     assert {(report.state, report.version) for report in reports} == {(SchemaState.CURRENT, SCHEMA_VERSION)}
     with psycopg.connect(postgres_dsn) as connection:
-        assert connection.execute("select version, name from stageflow.migrations").fetchall() == [(1, "tables")]
+        applied = connection.execute("select version, name from stageflow.migrations").fetchall()
+        assert applied == [(each.version, each.name) for each in migrations()]
     assert store.verify().up_to_date
 
 
@@ -118,7 +120,7 @@ def test_a_migration_that_was_changed_is_refused(store: PostgresStore, postgres_
     """A database that another text made is not migrated further on top of it."""
     store.migrate()
     _change(postgres_dsn, "update stageflow.migrations set checksum = 'other'")
-    with pytest.raises(SchemaVersionError, match="1 \\(tables\\) was applied with another text"):
+    with pytest.raises(SchemaVersionError, match=r"1 \(tables\).* was applied with another text"):
         store.migrate()
 
 
