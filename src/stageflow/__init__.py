@@ -28,6 +28,7 @@ from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.retention import Purge
 from stageflow.contracts.retry import RetryPolicy
+from stageflow.contracts.schedule import CatchUp, ScheduleRecord, ScheduleState
 from stageflow.contracts.stage import (
     FailurePolicy,
     StageAdvancementResult,
@@ -55,6 +56,7 @@ from stageflow.errors import (
     PredecessorMissingError,
     QueueError,
     RetryableTaskError,
+    ScheduleNotFoundError,
     SchemaVersionError,
     StageflowError,
     StageResultsInvalidError,
@@ -80,6 +82,7 @@ __all__ = [
     "BaseController",
     "BlobError",
     "BlobProperties",
+    "CatchUp",
     "Contract",
     "ContractDefinitionError",
     "ContractViolationError",
@@ -117,6 +120,9 @@ __all__ = [
     "Resubmission",
     "RetryPolicy",
     "RetryableTaskError",
+    "ScheduleNotFoundError",
+    "ScheduleRecord",
+    "ScheduleState",
     "SchemaVersionError",
     "StageAdvancementResult",
     "StageAggregate",

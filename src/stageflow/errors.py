@@ -15,6 +15,7 @@
     ├── JobNotFoundError (LookupError)
     ├── TaskNotFoundError (LookupError)
     ├── DeadLetterNotFoundError (LookupError)
+    ├── ScheduleNotFoundError (LookupError)
     ├── StageResultsMissingError (KeyError, ValueError)
     ├── StageResultsInvalidError (ValueError)
     ├── TaskError                               what a handler raises to say how it failed
@@ -140,6 +141,10 @@ class TaskNotFoundError(StageflowError, LookupError):
 
 class DeadLetterNotFoundError(StageflowError, LookupError):
     """The store holds no parked message with this id."""
+
+
+class ScheduleNotFoundError(StageflowError, LookupError):
+    """The store holds no schedule with this name."""
 
 
 class StageResultsMissingError(StageflowError, KeyError, ValueError):

@@ -10,9 +10,11 @@ from stageflow import BaseController, JobStatus, StatusValidator, contract_of
 from stageflow.contracts.dead_letter import LETTER_TRANSITIONS
 from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS
 from stageflow.repositories import (
+    DeadlineRepository,
     JobRepository,
     LeaseRepository,
     LimitRepository,
+    ScheduleRepository,
     StageCompletionRepository,
     StageRepository,
     TaskRepository,
@@ -63,6 +65,16 @@ BOUNDARIES = [
     LimitRepository.resume_task_type,
     LimitRepository.list_task_types,
     LimitRepository.get_job_limit,
+    DeadlineRepository.start_stage_clock,
+    DeadlineRepository.list_overdue,
+    DeadlineRepository.end_overdue,
+    ScheduleRepository.put_schedule,
+    ScheduleRepository.list_schedules,
+    ScheduleRepository.remove_schedule,
+    ScheduleRepository.change_schedule_state,
+    ScheduleRepository.list_due_schedules,
+    ScheduleRepository.fire_schedule,
+    ScheduleRepository.fail_schedule,
     StageCompletionRepository.complete_task_and_check_stage,
     StageCompletionRepository.complete_tasks_and_check_stages,
     StageCompletionRepository.advance_job_stage,
@@ -76,7 +88,16 @@ BOUNDARIES = [
     BaseController._handle_stage_completion,  # noqa: SLF001  asked for by this name
     BaseController._validate_and_get_stage_results,  # noqa: SLF001  likewise
 ]
-REPOSITORIES = [JobRepository, TaskRepository, StageRepository, LeaseRepository, LimitRepository, StageCompletionRepository]
+REPOSITORIES = [
+    JobRepository,
+    TaskRepository,
+    StageRepository,
+    LeaseRepository,
+    LimitRepository,
+    StageCompletionRepository,
+    DeadlineRepository,
+    ScheduleRepository,
+]
 
 
 @pytest.mark.parametrize("method", BOUNDARIES, ids=lambda method: method.__qualname__)

@@ -142,10 +142,10 @@ def test_one_place_turns_a_finished_stage_into_the_next() -> None:
 
 
 def test_importing_the_package_loads_no_driver_and_opens_nothing() -> None:
-    """`import stageflow` is cheap: no psycopg, no Azure SDK, no typeguard, no sqlite3."""
+    """`import stageflow` is cheap: no psycopg, no Azure SDK, no typeguard, no sqlite3, no cron parser."""
     code = (
         "import sys, stageflow; "
-        "print([m for m in sys.modules if m.split('.')[0] in {'psycopg', 'azure', 'typeguard', 'sqlite3'}])"
+        "print([m for m in sys.modules if m.split('.')[0] in {'psycopg', 'azure', 'typeguard', 'sqlite3', 'cronsim'}])"
     )
     unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=unmeasured)  # noqa: S603

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeVar, overload
 
 from stageflow.app.answers import answer_of, require_answer, wait_for_end
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
@@ -16,10 +16,12 @@ from stageflow.contracts.maintenance import Maintenance
 from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.retention import Purge
+from stageflow.contracts.schedule import CatchUp, ScheduleRecord
 from stageflow.contracts.schema import SchemaReport
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions
 from stageflow.engine.control import pause_job, resume_job
+from stageflow.engine.deadlines import end_overdue
 from stageflow.engine.letters import discard_letter, list_letters, requeue_letter, require_letter
 from stageflow.engine.limits import limit_task_type, list_task_types, pause_task_type, reset_task_type, resume_task_type
 from stageflow.engine.outbox import relay_announcements
@@ -27,6 +29,7 @@ from stageflow.engine.purge import purge_ended
 from stageflow.engine.recover import recover_work
 from stageflow.engine.repair import repair_stage
 from stageflow.engine.resubmit import resubmit_job
+from stageflow.engine.schedules import fire_due, pause_schedule, put_schedule, remove_schedule, resume_schedule
 from stageflow.engine.submit import cancel_job, submit_jobs
 from stageflow.insights import Diagnosis, Explanation, JobProgress, examine_store, explain_job, job_progress
 from stageflow.ports import Queue
@@ -86,6 +89,7 @@ class Stageflow:
             self.options.processes,
             telemetry=self.telemetry,
             stop_seconds=self.options.stop_seconds,
+            cancel_grace_seconds=self.options.cancel_grace_seconds,
         )
         self._worker_id = new_worker_id()
         self._bind_controllers()
@@ -100,6 +104,8 @@ class Stageflow:
         priority: int = 0,
         not_before: datetime | None = None,
         max_running: int | None = None,
+        deadline: datetime | None = None,
+        timeout_seconds: float | None = None,
         connection: object = None,
     ) -> Submission:
         """Create a job, or find the one that the same request made before.
@@ -113,6 +119,8 @@ class Stageflow:
             priority: -1000 to 1000; higher is claimed first.
             not_before: Start no earlier, by the store's clock.
             max_running: The most tasks of the job that run at once, 1 to 1000; no limit when left out.
+            deadline: Fail if it has not ended by then, by the store's clock; paused time counts.
+            timeout_seconds: As ``deadline``, but measured from its start. With both, the earlier one counts.
             connection: The application's own connection with a transaction open: the job commits with it or not at all.
 
         Raises:
@@ -127,6 +135,8 @@ class Stageflow:
             priority=priority,
             not_before=not_before,
             max_running=max_running,
+            deadline=deadline,
+            timeout_seconds=timeout_seconds,
         )
         found = self.registry.find(workflow)
         return submit_jobs(found, [parameters], options, self.repositories, self.telemetry, connection=connection)[0]
@@ -141,9 +151,18 @@ class Stageflow:
         priority: int = 0,
         not_before: datetime | None = None,
         max_running: int | None = None,
+        deadline: datetime | None = None,
+        timeout_seconds: float | None = None,
     ) -> list[Submission]:
         """Create a job for each request, all in one transaction; otherwise as :meth:`submit`."""
-        options = SubmitOptions.checked(new_run=new_run, priority=priority, not_before=not_before, max_running=max_running)
+        options = SubmitOptions.checked(
+            new_run=new_run,
+            priority=priority,
+            not_before=not_before,
+            max_running=max_running,
+            deadline=deadline,
+            timeout_seconds=timeout_seconds,
+        )
         return submit_jobs(self.registry.find(workflow), requests, options, self.repositories, self.telemetry)
 
     @enforce_contract
@@ -287,20 +306,39 @@ class Stageflow:
         return list_task_types(self.repositories, self.registry)
 
     @enforce_contract
-    def resubmit(self, job_id: str, *, from_stage: int = 1, dry_run: bool = False) -> Resubmission:
+    def resubmit(
+        self,
+        job_id: str,
+        *,
+        from_stage: int = 1,
+        dry_run: bool = False,
+        deadline: datetime | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Resubmission:
         """Run a failed or cancelled job again under the same id, as its next run; the former run stays readable.
 
         Args:
             job_id: The job.
             from_stage: The first stage to run again; the results of those before it are taken over, not computed again.
             dry_run: Change nothing, only say what would happen.
+            deadline: Of the new run; that of the former one does not count any more.
+            timeout_seconds: Of the new run, from its start on; that of the former one when left out.
 
         Raises:
             InvalidTransitionError: It has another status; the message says what is allowed, and nothing changed.
             InvalidValueError: It cannot go on from that stage; the message names those it can.
             UnknownWorkflowError: Its workflow is not registered.
         """
-        return resubmit_job(job_id, self.registry, self.repositories, self.telemetry, from_stage=from_stage, dry_run=dry_run)
+        options = SubmitOptions.checked(deadline=deadline, timeout_seconds=timeout_seconds)
+        return resubmit_job(
+            job_id,
+            self.registry,
+            self.repositories,
+            self.telemetry,
+            from_stage=from_stage,
+            dry_run=dry_run,
+            options=options,
+        )
 
     @enforce_contract
     def repair(self, job_id: str, stage_number: int, *, tasks: Sequence[int] | None = None, dry_run: bool = False) -> Repair:
@@ -384,6 +422,81 @@ class Stageflow:
         """
         return purge_ended(older_than, self.repositories, self.telemetry, status=status, dry_run=dry_run, limit=limit)
 
+    def schedule(
+        self,
+        name: str,
+        workflow: WorkflowRef,
+        parameters: Contract,
+        *,
+        cron: str,
+        time_zone: str = "UTC",
+        catch_up: CatchUp | Literal["skip", "one", "all"] = "skip",
+        priority: int = 0,
+        timeout_seconds: float | None = None,
+    ) -> ScheduleRecord:
+        """Let a job be created at the times of a cron expression, once however many workers run; replaces one with this name.
+
+        A schedule that says the same already stays as it is, so every process may call this at its start.
+
+        Args:
+            name: Letters, digits and ``. _ : / -``; the same name means the same schedule.
+            workflow: The controller class or its job type.
+            parameters: An instance of the workflow's parameter model; checked again with every firing.
+            cron: Five fields: minute, hour, day of month, month, day of week.
+            time_zone: In which they are meant, such as ``Europe/Vienna``.
+            catch_up: What becomes of times that passed while nothing fired: ``skip``, ``one`` job for all, or ``all``, each.
+            priority: Of its jobs.
+            timeout_seconds: Of its jobs, each from its start on.
+
+        Raises:
+            UnknownWorkflowError: The workflow is not registered.
+            ContractViolationError: The parameters are not its model.
+            InvalidValueError: Another argument cannot be; nothing was stored.
+        """
+        return put_schedule(
+            self.registry.find(workflow),
+            parameters,
+            self.repositories,
+            self.telemetry,
+            name=name,
+            cron=cron,
+            time_zone=time_zone,
+            catch_up=catch_up,
+            priority=priority,
+            timeout_seconds=timeout_seconds,
+        )
+
+    def schedules(self) -> list[ScheduleRecord]:
+        """Return all schedules, by name."""
+        return self.repositories.schedules.list_schedules()
+
+    @enforce_contract
+    def unschedule(self, name: str) -> None:
+        """Delete a schedule; the jobs that it made stay.
+
+        Raises:
+            ScheduleNotFoundError: There is none with this name.
+        """
+        remove_schedule(name, self.repositories, self.telemetry)
+
+    @enforce_contract
+    def pause_schedule(self, name: str) -> ScheduleRecord:
+        """Let a schedule fire no more until it is resumed.
+
+        Raises:
+            ScheduleNotFoundError: There is none with this name.
+        """
+        return pause_schedule(name, self.repositories)
+
+    @enforce_contract
+    def resume_schedule(self, name: str) -> ScheduleRecord:
+        """Let a paused or failed schedule fire again; what passed meanwhile is not made good.
+
+        Raises:
+            ScheduleNotFoundError: There is none with this name.
+        """
+        return resume_schedule(name, self.repositories)
+
     @enforce_contract
     def worker(self, options: WorkerOptions | None = None) -> Worker:
         """Return a worker for all registered workflows, not started yet.
@@ -420,9 +533,12 @@ class Stageflow:
     def maintain(self) -> Maintenance:
         """Do the upkeep of a worker once, for hosts that have only timers.
 
-        Recovers expired leases by the store's clock, opens delayed work that is due, and announces ready work on the queue.
+        Recovers expired leases by the store's clock, opens delayed work that is due, fails jobs whose deadline has passed,
+        fires schedules that are due, and announces ready work on the queue.
         """
         recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=self.options.death_budget)
+        overdue = end_overdue(self.repositories, self.telemetry)
+        scheduled = fire_due(self.registry, self.repositories, self.telemetry)
         announced = 0
         if self.queue is not None:
             # Also what was announced long ago and is still ready: the cure for lost messages where no worker relays.
@@ -433,7 +549,7 @@ class Stageflow:
                 older_than_seconds=_REANNOUNCE_SECONDS,
             ):
                 announced += sent
-        return Maintenance(recovery=recovery, announced=announced)
+        return Maintenance(recovery=recovery, announced=announced, overdue=overdue, scheduled=scheduled)
 
     def migrate(self) -> SchemaReport:
         """Bring the store's schema to this version, and create the queues where they are missing."""
@@ -455,7 +571,12 @@ class Stageflow:
         Args:
             repair: Mend counters, and tasks and stages that nothing moves, through guarded functions of the store.
         """
-        return examine_store(self.repositories, repair=repair, uses_queue=self.queue is not None)
+        return examine_store(
+            self.repositories,
+            repair=repair,
+            uses_queue=self.queue is not None,
+            job_types={workflow.job_type for workflow in self.registry.workflows()},
+        )
 
     def close(self) -> None:
         """Close all connections; the app cannot be used afterwards."""

@@ -1,6 +1,7 @@
 """Commands that people give to a job under way."""
 
 import re
+from datetime import UTC, datetime
 from typing import Final
 
 import click
@@ -41,6 +42,8 @@ def resume(job_id: str, app_name: str | None, store: str | None, queue: str | No
 @click.command()
 @click.argument("job_id")
 @click.option("--from-stage", type=click.IntRange(1), default=1, show_default=True, help="The first stage to run again.")
+@click.option("--deadline", type=click.DateTime(), help="Deadline of the new run (UTC).")
+@click.option("--timeout", "timeout_seconds", type=float, help="Seconds for the new run; those of the former when left out.")
 @click.option("--dry-run", is_flag=True, help="Change nothing, say what would happen.")
 @connecting
 @as_json
@@ -48,6 +51,8 @@ def resume(job_id: str, app_name: str | None, store: str | None, queue: str | No
 def resubmit(
     job_id: str,
     from_stage: int,
+    deadline: datetime | None,
+    timeout_seconds: float | None,
     dry_run: bool,  # noqa: FBT001  a flag
     app_name: str | None,
     store: str | None,
@@ -56,7 +61,13 @@ def resubmit(
 ) -> int:
     """Run a failed or cancelled job again, under the same id."""
     with opened_app(app_name, store, queue, needs_workflows=True) as app:
-        answer = app.resubmit(find_job(app, job_id).job_id, from_stage=from_stage, dry_run=dry_run)
+        answer = app.resubmit(
+            find_job(app, job_id).job_id,
+            from_stage=from_stage,
+            dry_run=dry_run,
+            deadline=None if deadline is None else deadline.replace(tzinfo=UTC),
+            timeout_seconds=timeout_seconds,
+        )
         if as_json:
             print_json(dump(answer))
         else:

@@ -32,6 +32,8 @@ _GOOD = {JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS}
 def submitting(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a submission."""
     for option in (
+        click.option("--timeout", "timeout_seconds", type=float, help="Fail if not ended so many seconds after its start."),
+        click.option("--deadline", type=click.DateTime(), help="Fail if not ended by then (UTC)."),
         click.option("--not-before", type=click.DateTime(), help="Start no earlier (UTC)."),
         click.option("--priority", type=click.IntRange(-1000, 1000), default=0, show_default=True),
         click.option("--new-run", is_flag=True, help="Make a job of its own in any case."),
@@ -114,6 +116,8 @@ def status(job_id: str, app_name: str | None, store: str | None, queue: str | No
             print_json({**job_document(app.repositories, job), "stages": dump(progress)["stages"]})
         else:
             print_progress(progress)
+            if job.deadline is not None and not job.is_terminal:
+                click.echo(f"must end by {job.deadline:%Y-%m-%d %H:%M:%S} UTC")
             if job.error_details:
                 click.echo(job.error_details)
     return FAILED if job.status is JobStatus.FAILED else DONE
@@ -253,6 +257,8 @@ def _submit(
     new_run: bool,
     priority: int,
     not_before: datetime | None,
+    deadline: datetime | None,
+    timeout_seconds: float | None,
 ) -> Submission:
     model = app.registry.find(job_type).parameters_model
     return app.submit(
@@ -262,6 +268,8 @@ def _submit(
         new_run=new_run,
         priority=priority,
         not_before=None if not_before is None else not_before.replace(tzinfo=UTC),
+        deadline=None if deadline is None else deadline.replace(tzinfo=UTC),
+        timeout_seconds=timeout_seconds,
     )
 
 

@@ -7,6 +7,7 @@ from stageflow.cli.jobs import cancel, demo, explain, jobs, run, status, submit,
 from stageflow.cli.letters import letters
 from stageflow.cli.limits import limit, pause_type, resume_type, types
 from stageflow.cli.retention import purge
+from stageflow.cli.schedules import schedules
 from stageflow.cli.upkeep import check, doctor, migrate, verify, worker
 
 
@@ -21,7 +22,7 @@ def main() -> None:
 for command in (
     *(demo, run, submit, worker),
     *(status, explain, watch, jobs, tasks),
-    *(cancel, pause, resume, resubmit, repair, letters, purge),
+    *(cancel, pause, resume, resubmit, repair, letters, purge, schedules),
     *(types, limit, pause_type, resume_type),
     *(migrate, verify, check, doctor),
 ):

@@ -58,7 +58,6 @@ class Contract(BaseModel):
         allow_inf_nan=False,
         ser_json_inf_nan="constants",
         validate_default=True,
-        hide_input_in_errors=True,
     )
 
     holds_anything: ClassVar[bool] = False

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from stageflow.contracts.base import Contract, TypeName
+from stageflow.contracts.base import Contract, TypeName, UtcDatetime
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import JobId, make_task_id, stage_key
 from stageflow.contracts.stage import StageResultContract
@@ -52,6 +52,7 @@ class JobExecutionContext(Contract, Generic[J]):
         parameters: The job's validated parameters.
         stage_results: Results of the closed stages, under ``"1"``, ``"2"``, …; use :meth:`get_stage_result`. An engine's
             context reads each from the store when it is first asked for.
+        scheduled_for: The fire time that the job stands for, where a schedule made it.
     """
 
     job_id: JobId
@@ -59,6 +60,7 @@ class JobExecutionContext(Contract, Generic[J]):
     run: int = Field(default=1, ge=1)
     total_stages: int = Field(ge=1)
     parameters: J
+    scheduled_for: UtcDatetime | None = None
     stage_results: Annotated[
         Mapping[str, StageResultContract],
         WrapValidator(_checked_results),

@@ -1,7 +1,8 @@
 """A job: submitted, stored, answered."""
 
 import json
-from typing import Self
+from datetime import datetime
+from typing import Final, Self
 
 from pydantic import Field, computed_field, model_validator
 
@@ -10,6 +11,9 @@ from stageflow.contracts.ids import JobId
 from stageflow.contracts.stage import NewStage, StageDefinition, StageResultContract
 from stageflow.contracts.status import JobStatus, StatusValidator
 from stageflow.contracts.task import TaskResult
+
+MOST_TIMEOUT_SECONDS: Final = 315_360_000.0
+"""The longest timeout of a job or stage, ten years."""
 
 
 class WorkflowDefinition(LateContract):
@@ -65,6 +69,8 @@ class JobRecord(LateContract):
         stage_results: Results of the closed stages of the present run, under ``"1"``, ``"2"``, ….
         run: Raised by every resubmission.
         not_before: Nothing of the job starts earlier, by the store's clock.
+        deadline: When the present run ends as failed if it has not ended before, by the store's clock.
+        timeout_seconds: How long a run may take, from its start on; with the start its end becomes the deadline.
         priority: Higher is claimed first.
         damage: What of the row cannot be read and is left empty here, as a sentence. Only where jobs are listed or their status
             is changed, which somebody must be able to do with a damaged job; whoever works from a job's contents is refused.
@@ -85,6 +91,8 @@ class JobRecord(LateContract):
     idempotency_key: str = ""
     priority: int = Field(default=0, ge=-1000, le=1000)
     not_before: UtcDatetime | None = None
+    deadline: UtcDatetime | None = None
+    timeout_seconds: float | None = Field(default=None, gt=0, le=MOST_TIMEOUT_SECONDS)
     created_at: UtcDatetime
     updated_at: UtcDatetime
     damage: str | None = None
@@ -115,9 +123,18 @@ class JobRecord(LateContract):
             idempotency_key=job.idempotency_key,
             priority=job.priority,
             not_before=job.not_before,
+            deadline=job.deadline,
+            timeout_seconds=job.timeout_seconds,
             created_at=created_at,
             updated_at=created_at,
         )
+
+    @property
+    def scheduled_for(self) -> datetime | None:
+        """The fire time that the job stands for; ``None`` where no schedule made it."""
+        if "scheduled_for" not in self.metadata:
+            return None
+        return datetime.fromisoformat(str(self.metadata["scheduled_for"]))
 
     @property
     def is_terminal(self) -> bool:
@@ -143,6 +160,8 @@ class NewJob(LateContract):
     priority: int = Field(default=0, ge=-1000, le=1000)
     not_before: UtcDatetime | None = None
     max_running: int | None = Field(default=None, ge=1, le=1000)
+    deadline: UtcDatetime | None = None
+    timeout_seconds: float | None = Field(default=None, gt=0, le=MOST_TIMEOUT_SECONDS)
     first_stage: NewStage
 
 

@@ -4,8 +4,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import Contract, UtcDatetime
 from stageflow.contracts.ids import JobId
+from stageflow.contracts.job import MOST_TIMEOUT_SECONDS
 from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus, StatusValidator
 from stageflow.errors import InvalidTransitionError
@@ -33,11 +34,15 @@ class NewRun(Contract):
     Attributes:
         former_run: The run that ended; a job that is in another one by now is left alone.
         stages: What is opened, alone or as a parallel group; the stages before are taken over from the former run.
+        deadline: Of the new run; that of the former one does not count any more.
+        timeout_seconds: Of the new run, from its start on; ``None`` keeps that of the former one.
     """
 
     job_id: JobId
     former_run: int = Field(ge=1)
     stages: tuple[NewStage, ...] = Field(min_length=1)
+    deadline: UtcDatetime | None = None
+    timeout_seconds: float | None = Field(default=None, gt=0, le=MOST_TIMEOUT_SECONDS)
 
     @property
     def from_stage(self) -> int:

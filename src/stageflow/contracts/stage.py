@@ -114,6 +114,7 @@ class StageDefinition(Contract):
         planning_retry: Policy for the planner, when it raises ``RetryableTaskError``.
         may_skip: The planner takes ``None`` where the stage before was skipped.
         plan_atomically: Tasks may be claimed only when all are planned; for planners that are not deterministic.
+        timeout_seconds: From the begin of its planning on; a stage that is open after it fails its job.
     """
 
     number: int = Field(ge=1)
@@ -125,6 +126,7 @@ class StageDefinition(Contract):
     planning_retry: RetryPolicy = NO_RETRY
     may_skip: bool = False
     plan_atomically: bool = False
+    timeout_seconds: float | None = Field(default=None, gt=0, le=315_360_000)
 
 
 class NewStage(LateContract):

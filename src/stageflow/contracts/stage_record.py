@@ -19,6 +19,7 @@ class StageRecord(LateContract):
         plan_digest: Rolling digest over the tasks planned so far; empty before the first.
         group_first: First stage of the parallel group this one belongs to; itself where it runs alone.
         group_last: Last stage of that group.
+        deadline: When the stage's own time is over; ``None`` where it has none, or is not being planned yet.
         stored_result: The stage result as stored (:class:`StageResultsFormatter`), ``None`` before the stage closed.
     """
 
@@ -43,3 +44,4 @@ class StageRecord(LateContract):
     stored_result: str | None
     created_at: UtcDatetime
     updated_at: UtcDatetime
+    deadline: UtcDatetime | None = None

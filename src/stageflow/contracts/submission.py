@@ -6,7 +6,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stageflow.contracts.base import LateContract, UtcDatetime
-from stageflow.contracts.job import JobRecord
+from stageflow.contracts.job import MOST_TIMEOUT_SECONDS, JobRecord
 from stageflow.contracts.preview import preview
 from stageflow.errors import InvalidValueError
 
@@ -20,6 +20,8 @@ class SubmitOptions(LateContract):
         priority: Higher is claimed first.
         not_before: Nothing of the job starts earlier, by the store's clock.
         max_running: The most of its tasks that run at once; ``None`` for no limit.
+        deadline: The job fails if it has not ended by then, by the store's clock; paused time counts.
+        timeout_seconds: As ``deadline``, measured from the job's start, which is when a worker first takes work of it.
     """
 
     idempotency_key: str = Field(default="", max_length=500)
@@ -27,6 +29,8 @@ class SubmitOptions(LateContract):
     priority: int = Field(default=0, ge=-1000, le=1000)
     not_before: UtcDatetime | None = None
     max_running: int | None = Field(default=None, ge=1, le=1000)
+    deadline: UtcDatetime | None = None
+    timeout_seconds: float | None = Field(default=None, gt=0, le=MOST_TIMEOUT_SECONDS)
 
     @field_validator("idempotency_key")
     @classmethod
@@ -40,6 +44,9 @@ class SubmitOptions(LateContract):
     def _one_reason_to_differ(self) -> Self:
         if self.new_run and self.idempotency_key:
             msg = "new_run makes a key of its own; pass either new_run=True or an idempotency_key"
+            raise ValueError(msg)
+        if self.deadline is not None and self.not_before is not None and self.deadline <= self.not_before:
+            msg = "the deadline is not after not_before, so the job could never start in time; move one of them"
             raise ValueError(msg)
         return self
 

@@ -129,6 +129,9 @@ def plan_stage(
         if reading.state.job.run != lease.run:
             telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=PlanOutcome.JOB_ENDED)
             return PlanEnd(Planned.REFUSED)
+        seconds = workflow.definition.stage(lease.stage_number).timeout_seconds
+        if seconds is not None:
+            repositories.deadlines.start_stage_clock(lease, seconds)
         context = reading.context()
         with current_job(context):
             definitions = _definitions(lease, reading, context)

@@ -87,6 +87,7 @@ class JobReading:
             run=job.run,
             total_stages=job.total_stages,
             parameters=parameters,
+            scheduled_for=job.scheduled_for,
             stage_results=StoredStageResults({number: self._hydrating(result) for number, result in results.items()}),
         )
 

@@ -6,11 +6,13 @@ from stageflow.contracts.job import WorkflowDefinition
 from stageflow.contracts.resubmission import NewRun, Resubmission, require_resubmittable
 from stageflow.contracts.stage import NewStage, StageRecord
 from stageflow.contracts.status import StageStatus
+from stageflow.contracts.submission import SubmitOptions
 from stageflow.errors import InvalidValueError
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import JobRegistry
 
+_NO_OPTIONS = SubmitOptions()
 _DONE = frozenset({StageStatus.COMPLETED, StageStatus.COMPLETED_WITH_ERRORS, StageStatus.SKIPPED})
 
 
@@ -22,6 +24,7 @@ def resubmit_job(
     *,
     from_stage: int,
     dry_run: bool,
+    options: SubmitOptions = _NO_OPTIONS,
 ) -> Resubmission:
     """Queue a job that failed or was cancelled with a run of its own, and return what that meant.
 
@@ -32,6 +35,7 @@ def resubmit_job(
         telemetry: Hears of it.
         from_stage: The first stage to run again; the results of those before it are taken over.
         dry_run: Change nothing.
+        options: Their deadline and timeout become those of the new run.
 
     Raises:
         JobNotFoundError: There is no such job.
@@ -59,7 +63,13 @@ def resubmit_job(
         )
         raise InvalidValueError(msg)
     kept = [stage for stage in state.stages if stage.stage_number < from_stage]
-    new_run = NewRun(job_id=job_id, former_run=job.run, stages=tuple(_opening(definition, state.stages, from_stage)))
+    new_run = NewRun(
+        job_id=job_id,
+        former_run=job.run,
+        stages=tuple(_opening(definition, state.stages, from_stage)),
+        deadline=options.deadline,
+        timeout_seconds=options.timeout_seconds,
+    )
     if not dry_run:
         repositories.jobs.resubmit_job(new_run)
         telemetry.emit("job_resubmitted", job_id, run=job.run + 1, from_stage=from_stage)

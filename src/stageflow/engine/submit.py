@@ -35,7 +35,7 @@ def submit_jobs(
         IdempotencyConflictError: The key was used with other parameters; nothing is created.
     """
     first_stage = workflow.definition.new_stage(1)
-    jobs = [_new_job(workflow, request, options, first_stage) for request in requests]
+    jobs = [new_job(workflow, request, options, first_stage) for request in requests]
     answer = repositories.jobs.create_jobs(jobs, connection)
     for job, is_new in zip(jobs, answer.created, strict=True):
         if is_new:
@@ -60,8 +60,9 @@ def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: 
     return job
 
 
-def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions, first_stage: NewStage) -> NewJob:
-    parameters = _validated(workflow, request)
+def new_job(workflow: Workflow, request: Contract, options: SubmitOptions, first_stage: NewStage) -> NewJob:
+    """Return the job that a request makes, whose parameters are validated."""
+    parameters = validated(workflow, request)
     text = inline_json(parameters.to_json(), f"the parameters of a job {workflow.job_type!r}")
     idempotency_key = token_hex(16) if options.new_run else options.idempotency_key
     return NewJob(
@@ -74,11 +75,18 @@ def _new_job(workflow: Workflow, request: Contract, options: SubmitOptions, firs
         priority=options.priority,
         not_before=options.not_before,
         max_running=options.max_running,
+        deadline=options.deadline,
+        timeout_seconds=options.timeout_seconds,
         first_stage=first_stage,
     )
 
 
-def _validated(workflow: Workflow, request: Contract) -> Contract:
+def validated(workflow: Workflow, request: Contract) -> Contract:
+    """Return a job's parameters as the workflow's ``validate_job_parameters`` leaves them.
+
+    Raises:
+        ContractViolationError: They are not its model.
+    """
     if type(request) is not workflow.parameters_model:
         raise _wrong_model(workflow, request, "parameters", request)
     checked: Any = workflow.controller.validate_job_parameters(request)

@@ -22,6 +22,8 @@ class AilmentKind(StrEnum):
     LEASE_EXPIRED = "lease_expired"
     NOT_ANNOUNCED = "not_announced"
     OLD_SNAPSHOT = "old_snapshot"
+    SCHEDULE_FAILED = "schedule_failed"
+    SCHEDULE_LATE = "schedule_late"
 
 
 class Ailment(Contract):

@@ -1,6 +1,6 @@
 """Audits a store, and mends what can be mended."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from stageflow.contracts.schema import SchemaReport, SchemaState
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TERMINAL_STAGE_STATUSES, JobStatus
 from stageflow.insights.audit import judge_stage
 from stageflow.insights.diagnosis import Ailment, AilmentKind, Diagnosis
+from stageflow.insights.schedules import examine_schedules
 from stageflow.insights.words import clock_time, duration, work_named
 from stageflow.ports import Store
 from stageflow.repositories import Repositories
@@ -23,7 +24,7 @@ _LATE_SECONDS: Final = 60.0
 _OLD_SECONDS: Final = 300.0
 
 
-def examine_store(repositories: Repositories, *, repair: bool, uses_queue: bool) -> Diagnosis:
+def examine_store(repositories: Repositories, *, repair: bool, uses_queue: bool, job_types: Collection[str] = ()) -> Diagnosis:
     """Return what is wrong with a store: its schema, the rows of all jobs that have not ended, what is late.
 
     Safe beside workers: each stage is seen as at one moment, and what is mended is looked at again under its lock.
@@ -31,6 +32,7 @@ def examine_store(repositories: Repositories, *, repair: bool, uses_queue: bool)
     Args:
         repair: Mend counters and what has no mover, and say what is mended.
         uses_queue: An external queue should have been told of ready work.
+        job_types: The workflows that are registered here; schedules of others are left to others.
     """
     store = repositories.store
     report = store.verify()
@@ -48,6 +50,7 @@ def examine_store(repositories: Repositories, *, repair: bool, uses_queue: bool)
         ailments += _examine_stageless(store, batch, audits)
     ailments += _examine_lateness(store, uses_queue=uses_queue)
     ailments += _examine_snapshots(store)
+    ailments += examine_schedules(store, job_types)
     return Diagnosis(now=store.now(), audited_jobs=jobs, audited_stages=stages, ailments=ailments, unchecked=report.unchecked)
 
 

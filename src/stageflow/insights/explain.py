@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.lease import WorkKind
@@ -31,7 +32,7 @@ def explain_job(repositories: Repositories, registry: JobRegistry, job_id: str, 
         JobNotFoundError: There is no such job.
     """
     case = _with_queue(read_case(repositories, registry, job_id), queue)
-    findings = [_explain_job(case)]
+    findings = [_explain_job(case), *_explain_deadlines(case)]
     if case.job.is_terminal:
         for stage in case.state.stages:
             findings += _explain_failures(case, repositories, stage)
@@ -84,6 +85,22 @@ def _explain_job(case: Case) -> Finding:
             begun = "has not started" if job.status is JobStatus.QUEUED else f"is at stage {job.stage} of {job.total_stages}"
             text = f"the job was submitted at {clock_time(job.created_at, case.now)} and {begun}"
             return Finding(kind=FindingKind.JOB_OPEN, text=text, since=job.created_at)
+
+
+def _explain_deadlines(case: Case) -> Iterator[Finding]:
+    """Yield when an open job or one of its stages will be failed if it has not ended."""
+    if case.job.is_terminal:
+        return
+    ends: list[tuple[str, int | None, datetime | None]] = [("the job", None, case.job.deadline)]
+    ends += [(_named(stage), stage.stage_number, stage.deadline) for stage in case.open_stages]
+    for what, number, deadline in ends:
+        if deadline is not None:
+            left = f"in {duration(deadline - case.now)}" if deadline > case.now else "over; the next round of recovery fails it"
+            text = f"{what} must end by {clock_time(deadline, case.now)} ({left}), or the job fails"
+            yield Finding(kind=FindingKind.DEADLINE, stage_number=number, text=text, until=deadline)
+    if case.job.deadline is None and case.job.timeout_seconds is not None:
+        text = f"the job must end within {duration(timedelta(seconds=case.job.timeout_seconds))} of its start, or it fails"
+        yield Finding(kind=FindingKind.DEADLINE, text=text)
 
 
 def _about(job: JobRecord, kind: FindingKind, text: str, advice: str = "") -> Finding:

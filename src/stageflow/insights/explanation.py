@@ -25,6 +25,7 @@ class FindingKind(StrEnum):
     STAGE_WAITS = "stage_waits"
     STAGE_FAILED = "stage_failed"
     TASK_FAILED = "task_failed"
+    DEADLINE = "deadline"
     PLANNING = "planning"
     ADVANCING = "advancing"
     WAITS_FOR_START = "waits_for_start"

@@ -10,6 +10,7 @@ from stageflow.ports.blobs import BlobStore
 from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.clock import Clock
 from stageflow.ports.completions import CompletionStore
+from stageflow.ports.deadlines import DeadlineStore
 from stageflow.ports.engine import Engine
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
@@ -19,6 +20,7 @@ from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
 from stageflow.ports.queue import Queue
 from stageflow.ports.retention import RetentionStore
+from stageflow.ports.schedules import ScheduleStore
 from stageflow.ports.schema import SchemaStore
 from stageflow.ports.store import Store
 from stageflow.ports.tasks import TaskStore
@@ -30,6 +32,7 @@ __all__ = [
     "CheckpointStore",
     "Clock",
     "CompletionStore",
+    "DeadlineStore",
     "Engine",
     "InsightStore",
     "JobStore",
@@ -39,6 +42,7 @@ __all__ = [
     "PlanStore",
     "Queue",
     "RetentionStore",
+    "ScheduleStore",
     "SchemaStore",
     "Store",
     "TaskStore",

@@ -6,6 +6,7 @@ from typing import Protocol
 from stageflow.ports.audits import AuditStore
 from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.completions import CompletionStore
+from stageflow.ports.deadlines import DeadlineStore
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
@@ -13,6 +14,7 @@ from stageflow.ports.limits import LimitStore
 from stageflow.ports.outbox import OutboxStore
 from stageflow.ports.plans import PlanStore
 from stageflow.ports.retention import RetentionStore
+from stageflow.ports.schedules import ScheduleStore
 from stageflow.ports.schema import SchemaStore
 from stageflow.ports.tasks import TaskStore
 from stageflow.ports.transactions import TransactionStore
@@ -33,6 +35,8 @@ class Store(
     SchemaStore,
     InsightStore,
     AuditStore,
+    DeadlineStore,
+    ScheduleStore,
     Protocol,
 ):
     """A database, whole."""

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from stageflow.ports import Store
 from stageflow.repositories.completion import StageCompletionRepository
+from stageflow.repositories.deadline import DeadlineRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
 from stageflow.repositories.limit import LimitRepository
+from stageflow.repositories.schedule import ScheduleRepository
 from stageflow.repositories.stage import StageRepository
 from stageflow.repositories.task import TaskRepository
 
@@ -22,6 +24,8 @@ class Repositories:
     leases: LeaseRepository
     limits: LimitRepository
     completion: StageCompletionRepository
+    deadlines: DeadlineRepository
+    schedules: ScheduleRepository
 
     @classmethod
     def over(cls, store: Store) -> "Repositories":
@@ -34,4 +38,6 @@ class Repositories:
             leases=LeaseRepository(store),
             limits=LimitRepository(store),
             completion=StageCompletionRepository(store),
+            deadlines=DeadlineRepository(store),
+            schedules=ScheduleRepository(store),
         )

@@ -1,23 +1,24 @@
 """Threads that run plain handlers with a timeout. Loaded when the first of them runs.
 
 A thread cannot be killed. So the slot that owns the lease does not call such a handler itself: it waits for a thread that does,
-and when that does not come back, the slot reports the timeout and goes on. What the thread returns later reaches nobody.
+and when that does not come back in time, or in the grace after its work was not wanted any more, the slot says so and goes on.
+What the thread returns later reaches nobody.
 """
 
 import contextvars
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from stageflow.worker.limit import TimeLimit
+from stageflow.worker.limit import CHECK_SECONDS, SHORTEST_WAIT, TimeLimit
 
 Call = Callable[[], object]
 
 
 class LeftAloneError(Exception):
-    """The handler did not stop when its time was over; its thread was left alone."""
+    """The handler did not stop when its time, or the grace of unwanted work, was over; it was left alone."""
 
 
 class CallThreads:
@@ -31,17 +32,18 @@ class CallThreads:
         """Call it in another thread, and return what it returns; what it raises passes through.
 
         Raises:
-            LeftAloneError: It was still running a while after its time was over.
+            LeftAloneError: It was still running a while after its time was over, or its work was not wanted any more.
         """
         thread = self._idle_thread()
         limit.start()
         answer = thread.begin(call)
         try:
-            return answer.result(limit.remaining_seconds + self._stop_seconds)
-        except TimeoutError:
-            if answer.done():
-                raise
-            raise LeftAloneError from None
+            while not limit.is_grace_over and (left := limit.seconds_until(self._stop_seconds)) > 0:
+                if wait([answer], timeout=min(left, CHECK_SECONDS, limit.grace_seconds + SHORTEST_WAIT)).done:
+                    break
+            if not answer.done():
+                raise LeftAloneError
+            return answer.result()
         finally:
             if answer.done():
                 self._idle.put(thread)

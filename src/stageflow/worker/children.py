@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import inspect
-import math
 import os
 import signal
 import threading
@@ -23,7 +22,7 @@ from stageflow.errors import StageflowError
 from stageflow.telemetry import running_task
 from stageflow.worker.child_answer import Answer, NeedsSlot, answer_of, taken
 from stageflow.worker.child_line import LineHost, answer
-from stageflow.worker.limit import TimeLimit
+from stageflow.worker.limit import CHECK_SECONDS, SHORTEST_WAIT, TimeLimit
 from stageflow.workflow.task import Task
 
 _KILL: Final = signal.SIGTERM if os.name == "nt" else signal.SIGKILL
@@ -47,28 +46,29 @@ class Child:
         self._pid: int | None = None
         self.usable = True
 
-    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit | None) -> object:
-        """Call the handler and return what it returns; with a limit, kill the child when the time is over.
+    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit) -> object:
+        """Call the handler and return what it returns; kill the child when its time, or the grace of unwanted work, is over.
 
         The time begins when the child is up and has imported the handler's module. The child is of further use if it is
         ``usable`` afterwards.
 
         Raises:
-            TaskTimeoutError: The child was killed.
+            TaskTimeoutError: The child was killed, because its time was over.
+            TaskCancelledError: It was killed, because its work was not wanted any more and it did not stop.
             ChildDiedError: The child died by itself.
         """
         self.usable = False
         with _deaths(context):
             pid = self._started(task.function.__module__)
-            if limit is not None:
-                limit.start()
+            limit.start()
             called = self._call(task, parameters, context)
-            if self._serve(context, math.inf if limit is None else limit.remaining_seconds, limit):
+            if self._serve(context, limit):
                 return taken(task, self._result(called))
         with suppress(ProcessLookupError):
             os.kill(pid, _KILL)
         self._pool.shutdown()
-        raise cast("TimeLimit", limit).error(context)
+        limit.killed = True
+        raise limit.ending(context)
 
     def close(self) -> None:
         """Stop the child."""
@@ -92,9 +92,13 @@ class Child:
             context.to_json(),
         )
 
-    def _serve(self, context: TaskExecutionContext, seconds: float, limit: TimeLimit | None) -> bool:
-        """Answer what the handler asks until its call ends or the child dies; ``False`` when the time was over before."""
-        while self._line.poll(None if limit is None else min(seconds, limit.remaining_seconds)):
+    def _serve(self, context: TaskExecutionContext, limit: TimeLimit) -> bool:
+        """Answer what the handler asks until its call ends or the child dies; ``False`` when it is to be killed before."""
+        while not limit.is_grace_over:
+            if not self._line.poll(min(limit.remaining_seconds, CHECK_SECONDS, limit.grace_seconds + SHORTEST_WAIT)):
+                if limit.is_over:
+                    return False
+                continue
             try:
                 request = self._line.recv()
             except EOFError:
@@ -118,7 +122,7 @@ class Children:
         self._free = threading.Semaphore(processes)
         self._idle: SimpleQueue[Child] = SimpleQueue()
 
-    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit | None) -> object:
+    def run(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit) -> object:
         """Call the handler in a child as soon as one is free; see :meth:`Child.run`."""
         with self._free:
             child = self._idle_child()

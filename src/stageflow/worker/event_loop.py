@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from stageflow.contracts.context import TaskExecutionContext
-from stageflow.errors import TaskCancelledError
 from stageflow.worker.call_threads import LeftAloneError
-from stageflow.worker.limit import TimeLimit
-
-_CHECK_SECONDS = 0.5
+from stageflow.worker.limit import CHECK_SECONDS, TimeLimit, stopped
 
 
 @dataclass(frozen=True)
@@ -44,35 +41,18 @@ class HandlerLoop:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._run, name="stageflow-async", daemon=True).start()
 
-    def run(self, coroutine: Coroutine[Any, Any, object], context: TaskExecutionContext) -> object:
-        """Await a handler and return what it returns; cancel it when its work is no longer wanted.
-
-        Raises:
-            TaskCancelledError: It was cancelled.
-        """
-        running = asyncio.run_coroutine_threadsafe(_contained(coroutine), self._loop)
-        while True:
-            try:
-                outcome = running.result(timeout=_CHECK_SECONDS)
-            except TimeoutError:
-                if context.cancelled:
-                    running.cancel()
-                    raise _stopped(context) from None
-            else:
-                return outcome.returned()
-
-    def run_limited(
+    def run(
         self,
         coroutine: Coroutine[Any, Any, object],
         context: TaskExecutionContext,
         limit: TimeLimit,
         stop_seconds: float,
     ) -> object:
-        """Await a handler that has a timeout; cancel it when its time is over or its work is no longer wanted.
+        """Await a handler and return what it returns; cancel it when its time is over or its work is no longer wanted.
 
         Raises:
             TaskCancelledError: It was cancelled, and has ended.
-            LeftAloneError: It was cancelled, and had not ended after ``stop_seconds``.
+            LeftAloneError: It was cancelled, and had not ended after ``stop_seconds`` or, unwanted, the limit's grace.
         """
         answer: Future[_Outcome] = Future()
         tasks: list[asyncio.Task[_Outcome]] = []
@@ -87,13 +67,13 @@ class HandlerLoop:
         limit.start()
         self._loop.call_soon_threadsafe(begin)
         while not answer.done() and not limit.stopping:
-            wait([answer], timeout=min(limit.remaining_seconds, _CHECK_SECONDS))
+            wait([answer], timeout=min(limit.remaining_seconds, CHECK_SECONDS))
         if answer.done():
             return answer.result().returned()
         self._loop.call_soon_threadsafe(cancel)
-        if not wait([answer], timeout=stop_seconds).done:
+        if not wait([answer], timeout=stop_seconds if limit.is_over else limit.grace_seconds).done:
             raise LeftAloneError
-        raise _stopped(context)
+        raise stopped(context)
 
     def is_blocked(self, patience_seconds: float) -> bool:
         """Return whether a handler keeps the loop from running anything else."""
@@ -109,10 +89,6 @@ class HandlerLoop:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
         self._loop.close()
-
-
-def _stopped(context: TaskExecutionContext) -> TaskCancelledError:
-    return TaskCancelledError(f"task {context.task_index} of stage {context.stage_number} was stopped: it is no longer wanted")
 
 
 def _pass_on(ended: "asyncio.Task[_Outcome]", answer: "Future[_Outcome]") -> None:

@@ -1,5 +1,6 @@
 """Calls handlers where they belong: in the slot's thread, on an event loop, or in a child process."""
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,18 @@ if TYPE_CHECKING:
 class HandlerRunner:
     """One event loop and some child processes for all slots of a worker, each loaded and started when it is first needed."""
 
-    def __init__(self, processes: int, *, telemetry: Telemetry | None = None, stop_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        processes: int,
+        *,
+        telemetry: Telemetry | None = None,
+        stop_seconds: float = 5.0,
+        cancel_grace_seconds: float = 10.0,
+    ) -> None:
         self._processes = processes
         self._telemetry = telemetry if telemetry is not None else Telemetry()
         self._stop_seconds = stop_seconds
+        self._cancel_grace_seconds = cancel_grace_seconds
         self._lock = threading.Lock()
         self._loop: HandlerLoop | None = None
         self._children: Children | None = None
@@ -34,13 +43,10 @@ class HandlerRunner:
 
         Raises:
             TaskTimeoutError: Its task has a timeout, and it ran longer.
+            TaskCancelledError: Its work is no longer wanted, and it was stopped.
         """
-        if task.timeout_seconds is not None:
-            return self._run_limited(task, parameters, context, task.timeout_seconds)
-        if task.is_async:
-            return self._started_loop().run(task.function(parameters, context), context)
-        if self.in_child(task):
-            return self._in_other_process(task, parameters, context, None)
+        if task.timeout_seconds is not None or task.is_async or self.in_child(task):
+            return self._run_limited(task, parameters, context)
         result: object = task.function(parameters, context)
         return result
 
@@ -60,8 +66,7 @@ class HandlerRunner:
         from stageflow.worker.child_answer import SlotNeededError  # noqa: PLC0415  loaded on first need
         from stageflow.worker.children import Child, ChildDiedError  # noqa: PLC0415  likewise
 
-        child = Child()
-        limit = None if task.timeout_seconds is None else TimeLimit(task.timeout_seconds, context.signal)
+        child, limit = Child(), self._limit_of(task, context)
         try:
             return child.run(task, parameters, context, limit)
         except ChildDiedError as error:
@@ -73,6 +78,7 @@ class HandlerRunner:
             return self.run(task, parameters, context)
         finally:
             child.close()
+            self._tell_of_kill(context, limit)
 
     def in_child(self, task: Task[Any, Any]) -> bool:
         """Return whether a handler runs in a child process."""
@@ -92,10 +98,9 @@ class HandlerRunner:
         task: Task[Any, Any],
         parameters: Contract,
         context: TaskExecutionContext,
-        seconds: float,
     ) -> object:
-        """Call a handler that has a timeout; whatever it does after its time is a timeout, unless its work is not wanted."""
-        limit = TimeLimit(seconds, context.signal)
+        """Call a handler that can be stopped; whatever it does after its time is a timeout, unless its work is not wanted."""
+        limit = self._limit_of(task, context)
         try:
             result = self._call_limited(task, parameters, context.model_copy(update={"signal": limit}), limit)
         except BaseException as error:
@@ -116,7 +121,7 @@ class HandlerRunner:
 
         try:
             if task.is_async:
-                return self._started_loop().run_limited(task.function(parameters, context), context, limit, self._stop_seconds)
+                return self._started_loop().run(task.function(parameters, context), context, limit, self._stop_seconds)
             return self._started_threads().run(lambda: task.function(parameters, context), limit)
         except LeftAloneError:
             self._telemetry.emit(
@@ -125,17 +130,21 @@ class HandlerRunner:
                 stage=context.stage_number,
                 task_index=context.task_index,
                 task_type=context.task_type,
-                timeout_seconds=limit.seconds,
+                timeout_seconds=None if math.isinf(limit.seconds) else limit.seconds,
             )
             self._drop_blocked_loop()
-            raise limit.error(context) from None
+            raise limit.ending(context) from None
+
+    def _limit_of(self, task: Task[Any, Any], context: TaskExecutionContext) -> TimeLimit:
+        seconds = math.inf if task.timeout_seconds is None else task.timeout_seconds
+        return TimeLimit(seconds, context.signal, self._cancel_grace_seconds)
 
     def _in_other_process(
         self,
         task: Task[Any, Any],
         parameters: Contract,
         context: TaskExecutionContext,
-        limit: TimeLimit | None,
+        limit: TimeLimit,
     ) -> object:
         from stageflow.worker.children import ChildDiedError, Children  # noqa: PLC0415  loaded on first need
 
@@ -148,6 +157,19 @@ class HandlerRunner:
         except ChildDiedError as error:
             msg = f"{error}, and it ran nothing else: it ran out of memory, crashed in native code, or was killed"
             raise RetryableTaskError(msg) from error
+        finally:
+            self._tell_of_kill(context, limit)
+
+    def _tell_of_kill(self, context: TaskExecutionContext, limit: TimeLimit) -> None:
+        if limit.killed:
+            self._telemetry.emit(
+                "handler_killed",
+                context.job_id,
+                stage=context.stage_number,
+                task_index=context.task_index,
+                task_type=context.task_type,
+                timeout_seconds=None if math.isinf(limit.seconds) else limit.seconds,
+            )
 
     def _started_loop(self) -> "HandlerLoop":
         from stageflow.worker.event_loop import HandlerLoop  # noqa: PLC0415  loaded on first need

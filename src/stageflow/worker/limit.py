@@ -1,4 +1,4 @@
-"""The time that a handler has."""
+"""The time that a handler has: its task's timeout, and a grace after its work is no longer wanted."""
 
 import math
 import time
@@ -6,14 +6,32 @@ from typing import Any, Final
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import StopSignal, TaskExecutionContext, TaskHost
-from stageflow.errors import HostMissingError, TaskTimeoutError
+from stageflow.errors import HostMissingError, TaskCancelledError, TaskTimeoutError
+
+CHECK_SECONDS: Final = 0.5
+"""How often to look whether a handler's work is still wanted."""
+
+SHORTEST_WAIT: Final = 0.01
+"""The shortest time between two such looks, where the grace is short."""
 
 
 class TimeLimit(TaskHost):
-    """A host that also says stop when the handler's time is over; the clock is this process's own and never jumps."""
+    """A host that also says stop when the handler's time is over; the clock is this process's own and never jumps.
 
-    def __init__(self, seconds: float, signal: StopSignal) -> None:
+    Args:
+        seconds: The task's timeout; infinite where it has none.
+        signal: Says whether the work is still wanted.
+        grace_seconds: How long the handler may go on after it is not.
+
+    Attributes:
+        killed: The handler's process was killed because of this.
+    """
+
+    def __init__(self, seconds: float, signal: StopSignal, grace_seconds: float) -> None:
         self.seconds: Final = seconds
+        self.grace_seconds: Final = grace_seconds
+        self._unwanted_since: float | None = None
+        self.killed = False
         self.signal: Final = signal
         self._end = math.inf
 
@@ -26,6 +44,19 @@ class TimeLimit(TaskHost):
     def is_over(self) -> bool:
         """Whether the time is over."""
         return time.monotonic() >= self._end
+
+    @property
+    def is_grace_over(self) -> bool:
+        """Whether the work has been unwanted for longer than the grace, as far as this was looked at."""
+        if self._unwanted_since is None:
+            if not self.signal.stopping:
+                return False
+            self._unwanted_since = time.monotonic()
+        return time.monotonic() - self._unwanted_since >= self.grace_seconds
+
+    def seconds_until(self, after_seconds: float) -> float:
+        """Return how long it is until so many seconds after the end of the time; negative where that is past."""
+        return self._end + after_seconds - time.monotonic()
 
     @property
     def remaining_seconds(self) -> float:
@@ -63,9 +94,18 @@ class TimeLimit(TaskHost):
             raise HostMissingError(msg)
         return self.signal
 
+    def ending(self, context: TaskExecutionContext) -> TaskTimeoutError | TaskCancelledError:
+        """Return the error of a task that was stopped by force: it took too long, or was not wanted any more."""
+        return self.error(context) if self.is_over else stopped(context)
+
     def error(self, context: TaskExecutionContext) -> TaskTimeoutError:
         """Return the error of a task that took too long."""
         return TaskTimeoutError(
             f"task {context.task_index} of stage {context.stage_number} ran longer than its timeout of {self.seconds:g} s; "
             f"give it less to do, or raise timeout_seconds of its task {context.task_type!r}"
         )
+
+
+def stopped(context: TaskExecutionContext) -> TaskCancelledError:
+    """Return the error of a task that was stopped because its work is not wanted any more."""
+    return TaskCancelledError(f"task {context.task_index} of stage {context.stage_number} was stopped: it is no longer wanted")

@@ -20,6 +20,8 @@ class WorkerOptions(Contract):
         death_budget: How many workers may die over one task before it is failed.
         processes: Child processes for handlers declared ``cpu_bound``.
         stop_seconds: How long a handler whose timeout is over may take to stop, before its thread is left alone.
+        cancel_grace_seconds: How long a handler whose work is no longer wanted (its job ended, its lease was lost) may take to
+            stop, before its child process is killed, or its thread or coroutine left alone, where it can be.
     """
 
     slots: int = Field(default=4, ge=1, le=1000)
@@ -31,6 +33,7 @@ class WorkerOptions(Contract):
     death_budget: int = Field(default=3, ge=1, le=100)
     processes: int = Field(default=2, ge=1, le=256)
     stop_seconds: float = Field(default=5.0, ge=0, le=86_400)
+    cancel_grace_seconds: float = Field(default=10.0, ge=0, le=86_400)
 
     @model_validator(mode="after")
     def _beats_often_enough(self) -> Self:

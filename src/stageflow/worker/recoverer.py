@@ -5,11 +5,14 @@ import time
 from collections.abc import Callable
 
 from stageflow.contracts.lease import SeenLease
+from stageflow.engine.deadlines import end_overdue
 from stageflow.engine.hooks import error_text
 from stageflow.engine.recover import recover_work
+from stageflow.engine.schedules import fire_due
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.options import WorkerOptions
+from stageflow.workflow.registry import JobRegistry
 
 _WATCHED_LEASES = 10_000
 
@@ -26,7 +29,9 @@ class Recoverer:
         telemetry: Telemetry,
         options: WorkerOptions,
         on_ready: Callable[[], None],
+        registry: JobRegistry,
     ) -> None:
+        self._registry = registry
         self._repositories = repositories
         self._telemetry = telemetry
         self._options = options
@@ -58,7 +63,9 @@ class Recoverer:
             expired=expired,
             death_budget=self._options.death_budget,
         )
-        if recovery.returned or recovery.due:
+        end_overdue(self._repositories, self._telemetry)
+        created = fire_due(self._registry, self._repositories, self._telemetry)
+        if recovery.returned or recovery.due or created:
             self._on_ready()
 
     def _pause(self) -> float:

@@ -52,7 +52,12 @@ class Worker:
         self._signal = WorkSignal()
         self._stopping = threading.Event()
         self._leaving = threading.Event()
-        self._handlers = HandlerRunner(options.processes, telemetry=telemetry, stop_seconds=options.stop_seconds)
+        self._handlers = HandlerRunner(
+            options.processes,
+            telemetry=telemetry,
+            stop_seconds=options.stop_seconds,
+            cancel_grace_seconds=options.cancel_grace_seconds,
+        )
         self._dispatcher = Dispatcher(
             registry,
             repositories,
@@ -63,6 +68,7 @@ class Worker:
             death_budget=options.death_budget,
             plans_to_run=queue is None,
         )
+        self._registry = registry
         self._work_types = list(dict.fromkeys(kind for workflow in registry.workflows() for kind in workflow.work_types()))
         self._limits = registry.limits()
         self._processor = MessageProcessor(
@@ -91,7 +97,7 @@ class Worker:
         heartbeat.beat()
         self._repositories.limits.declare_limits(self._limits)
         source = self._source()
-        recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready)
+        recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready, self._registry)
         self._keep_up("heartbeat", lambda: heartbeat.run(self._leaving))
         self._keep_up("recovery", lambda: recoverer.run(self._stopping))
         self._keep_up("signal", lambda: self._signal.follow(self._wakeup, self._leaving, self.options.poll_seconds))

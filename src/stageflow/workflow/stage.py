@@ -193,6 +193,7 @@ def stage(
     retry: RetryPolicy | None = None,
     planning_retry: RetryPolicy = ...,
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> PlannedStage[P, R]: ...
 @overload
 def stage(
@@ -206,6 +207,7 @@ def stage(
     planning_retry: RetryPolicy = ...,
     may_skip: Literal[False] = False,
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> PlannedStage[P, R, StageResults[V1]]: ...
 @overload
 def stage(
@@ -219,6 +221,7 @@ def stage(
     planning_retry: RetryPolicy = ...,
     may_skip: Literal[True],
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> PlannedStage[P, R, StageResults[V1] | None]: ...
 @overload
 def stage(
@@ -232,6 +235,7 @@ def stage(
     planning_retry: RetryPolicy = ...,
     may_skip: Literal[False] = False,
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> PlannedStage[P, R, StageResults[V1], StageResults[V2]]: ...
 @overload
 def stage(
@@ -245,6 +249,7 @@ def stage(
     planning_retry: RetryPolicy = ...,
     may_skip: Literal[True],
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> PlannedStage[P, R, StageResults[V1] | None, StageResults[V2] | None]: ...
 @overload
 def stage(
@@ -258,6 +263,7 @@ def stage(
     planning_retry: RetryPolicy = ...,
     may_skip: Literal[False] = False,
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> PlannedStage[P, R, StageResults[V1], StageResults[V2], StageResults[V3]]: ...
 @overload
 def stage(
@@ -271,6 +277,7 @@ def stage(
     planning_retry: RetryPolicy = ...,
     may_skip: Literal[True],
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> PlannedStage[P, R, StageResults[V1] | None, StageResults[V2] | None, StageResults[V3] | None]: ...
 @overload
 def stage(
@@ -284,6 +291,7 @@ def stage(
     planning_retry: RetryPolicy = ...,
     may_skip: bool = False,
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> FreelyPlannedStage[P, R]: ...
 def stage(
     number: int,
@@ -296,6 +304,7 @@ def stage(
     planning_retry: RetryPolicy = NO_RETRY,
     may_skip: bool = False,
     plan_atomically: bool = False,
+    timeout_seconds: float | None = None,
 ) -> PlannedStage[P, R, *tuple[Any, ...]] | FreelyPlannedStage[P, R]:
     """Declare a stage, as a class attribute of a controller.
 
@@ -309,6 +318,7 @@ def stage(
         planning_retry: Policy for its planner, when that raises ``RetryableTaskError``.
         may_skip: Its planner takes ``None`` for a stage of ``after`` that was skipped.
         plan_atomically: Its tasks may be claimed only when all are planned; for planners that are not deterministic.
+        timeout_seconds: How long the stage may take, from the begin of its planning on; then the job fails. Paused time counts.
 
     Raises:
         WorkflowDefinitionError: A value is not what it must be.
@@ -332,6 +342,7 @@ def stage(
             planning_retry=planning_retry,
             may_skip=may_skip,
             plan_atomically=plan_atomically,
+            timeout_seconds=timeout_seconds,
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

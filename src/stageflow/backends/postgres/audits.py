@@ -20,19 +20,19 @@ class Audits(Part):
         rows = self._database.read(query("audit_stages"), (list(dict.fromkeys(job_ids)),))
         return [
             StageAudit(
-                stage=stage_from_row(row[:21]),
-                planned=row[21],
-                defined_tasks=row[22],
-                open_tasks=row[23],
-                completed_tasks=row[24],
-                failed_tasks=row[25],
-                skipped_tasks=row[26],
-                cancelled_tasks=row[27],
-                missing_tasks=row[28],
-                first_missing=row[29],
-                doubled_tasks=row[30],
-                first_doubled=row[31],
-                control=None if row[32] is None else WorkKind(row[32]),
+                stage=stage_from_row(row[:22]),
+                planned=row[22],
+                defined_tasks=row[23],
+                open_tasks=row[24],
+                completed_tasks=row[25],
+                failed_tasks=row[26],
+                skipped_tasks=row[27],
+                cancelled_tasks=row[28],
+                missing_tasks=row[29],
+                first_missing=row[30],
+                doubled_tasks=row[31],
+                first_doubled=row[32],
+                control=None if row[33] is None else WorkKind(row[33]),
             )
             for row in rows
         ]

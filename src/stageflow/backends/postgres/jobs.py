@@ -21,7 +21,7 @@ from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskResult
 from stageflow.errors import StageResultsInvalidError
 
-_JOB_COLUMNS: Final = 16
+_JOB_COLUMNS: Final = 18
 _object: Final[TypeAdapter[JsonObject]] = TypeAdapter(JsonObject)
 
 
@@ -32,7 +32,7 @@ class Jobs(Part):
         """Create jobs, each with its first stage and the work of planning it; ``False`` where the id exists."""
         first_places = {job.job_id: place for place, job in reversed(list(enumerate(jobs)))}
         distinct = [job for place, job in enumerate(jobs) if first_places[job.job_id] == place]
-        parameters = _creation(distinct)
+        parameters = creation(distinct)
         if connection is None:
             rows = self._database.write(query("create_jobs"), parameters)
         else:
@@ -59,7 +59,7 @@ class Jobs(Part):
     def _read_jobs(self, job_ids: Sequence[str]) -> list[tuple[list[TupleRow], dict[int, list[TupleRow]]]]:
         """Return for each job that exists its rows, one for each stage, and those of the tasks of all narrow stages."""
         rows = self._database.read(query("get_jobs"), (list(dict.fromkeys(job_ids)),))
-        narrow = [row[16] for row in rows if row[20] is not None and 0 < row[19] <= HYDRATED_RESULTS]
+        narrow = [row[18] for row in rows if row[22] is not None and 0 < row[21] <= HYDRATED_RESULTS]
         task_rows: dict[int, list[TupleRow]] = {}
         if narrow:
             for row in self._database.read(query("list_stage_results"), (dense_array(narrow),)):
@@ -135,7 +135,8 @@ def _state(rows: list[TupleRow]) -> JobState:
     )
 
 
-def _creation(jobs: Sequence[NewJob]) -> list[object]:
+def creation(jobs: Sequence[NewJob]) -> list[object]:
+    """Return the parameters of ``create_jobs``, the separator of its packed texts first."""
     stages = [job.first_stage for job in jobs]
     separator, texts = packed(
         [job.job_id for job in jobs],
@@ -162,7 +163,13 @@ def _creation(jobs: Sequence[NewJob]) -> list[object]:
         flag_array([stage.fail_fast for stage in stages]),
         number_array([stage.minimum_success_rate for stage in stages]),
         number_array([job.max_running for job in jobs]),
+        _numbers_if_any([None if job.deadline is None else job.deadline.timestamp() for job in jobs]),
+        _numbers_if_any([job.timeout_seconds for job in jobs]),
     ]
+
+
+def _numbers_if_any(values: list[float | None]) -> str | None:
+    return None if all(value is None for value in values) else number_array(values)
 
 
 def _json(value: JsonObject) -> str:

@@ -25,6 +25,8 @@ class Resubmissions(Jobs):
                 number_array([stage.minimum_success_rate for stage in stages]),
                 dense_array([stage.group_first for stage in stages]),
                 dense_array([stage.group_last for stage in stages]),
+                None if new_run.deadline is None else new_run.deadline.timestamp(),
+                new_run.timeout_seconds,
             ),
         )
         return self.get_jobs([new_run.job_id])[0] if found else None

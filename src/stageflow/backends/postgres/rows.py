@@ -76,7 +76,7 @@ def _lease(row: tuple[Any, ...]) -> Lease:
 
 
 def job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract]) -> JobRecord:
-    """Read the 16 columns of a job.
+    """Read the 18 columns of a job.
 
     Raises:
         MalformedRowError: They are not what the contract says.
@@ -90,7 +90,7 @@ def job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract]) -
 
 
 def seen_job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract], damages: list[str]) -> JobRecord:
-    """Read what can be read of the 16 columns of a job; what cannot is added to ``damages``, which the job then names.
+    """Read what can be read of the 18 columns of a job; what cannot is added to ``damages``, which the job then names.
 
     Raises:
         MalformedRowError: Something besides its JSON objects is not what the contract says.
@@ -118,6 +118,8 @@ def seen_job_from_row(row: TupleRow, stage_results: dict[str, StageResultContrac
             not_before=row[13],
             created_at=row[14],
             updated_at=row[15],
+            deadline=row[16],
+            timeout_seconds=row[17],
             damage="; ".join(damages) or None,
         ),
     )
@@ -158,6 +160,7 @@ def stage_from_row(row: TupleRow) -> StageRecord:
             stored_result=row[18],
             created_at=row[19],
             updated_at=row[20],
+            deadline=row[21],
         ),
     )
 

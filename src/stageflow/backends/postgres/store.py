@@ -5,6 +5,7 @@ from datetime import datetime
 from stageflow.backends.postgres.audits import Audits
 from stageflow.backends.postgres.checkpoints import Checkpoints
 from stageflow.backends.postgres.completion import Completions
+from stageflow.backends.postgres.deadlines import Deadlines
 from stageflow.backends.postgres.insights import Insights
 from stageflow.backends.postgres.leases import Leases
 from stageflow.backends.postgres.limits import Limits
@@ -14,6 +15,7 @@ from stageflow.backends.postgres.pool import ConnectionFactory, Database
 from stageflow.backends.postgres.repair import Repairs
 from stageflow.backends.postgres.resubmission import Resubmissions
 from stageflow.backends.postgres.retention import Retention
+from stageflow.backends.postgres.schedules import Schedules
 from stageflow.backends.postgres.schema import Schema
 from stageflow.backends.postgres.transactions import Transactions
 from stageflow.backends.postgres.wakeup import JOB_CHANNEL, WORK_CHANNEL, Listeners, ListenWakeup
@@ -28,6 +30,8 @@ class PostgresStore(
     Plans,
     Leases,
     Limits,
+    Deadlines,
+    Schedules,
     Outbox,
     Insights,
     Audits,

@@ -23,7 +23,8 @@ from stageflow.errors import IdempotencyConflictError, StageResultsInvalidError
 _INSERT_JOB = (
     "insert into stageflow_jobs (job_id, job_type, workflow_version, status, total_stages, parameters, metadata,"
     " idempotency_key,"
-    " priority, not_before, stage, created_at, updated_at) values (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " priority, not_before, stage, deadline, timeout_seconds, created_at, updated_at)"
+    " values (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _ASKED_JOBS = JOB + "join json_each(?) asked on asked.value = job_id"
 _NEWEST_FIRST = "order by created_at desc, job_id desc limit ?"
@@ -52,23 +53,7 @@ class SqliteJobs(StorePart):
         begun: AbstractContextManager[Transaction]
         begun = self._database.transaction() if connection is None else self._database.inside(connection)
         with begun as tx:
-            existing = {
-                row[0]
-                for row in tx.rows(
-                    "select job_id from stageflow_jobs where job_id in (select value from json_each(?))",
-                    (json_list([job.job_id for job in jobs]),),
-                )
-            }
-            answers: list[bool] = []
-            created: list[NewJob] = []
-            for job in jobs:
-                is_new = job.job_id not in existing
-                answers.append(is_new)
-                if is_new:
-                    existing.add(job.job_id)
-                    created.append(job)
-            _require_free_keys(tx, created)
-            _insert_jobs(tx, created)
+            answers = create_jobs_in(tx, jobs)
             return CreatedJobs(created=answers, created_at=from_micros(tx.now))
 
     def get_jobs(self, job_ids: Sequence[str]) -> list[JobRecord]:
@@ -127,6 +112,28 @@ class SqliteJobs(StorePart):
         """Change a job's fields; ``False`` where there is no such job."""
         with self._database.transaction() as tx:
             return apply_update(tx, job_id, update)
+
+
+def create_jobs_in(tx: Transaction, jobs: Sequence[NewJob]) -> list[bool]:
+    """Create those jobs whose ids are new; answers for each whether it was."""
+    existing = {
+        row[0]
+        for row in tx.rows(
+            "select job_id from stageflow_jobs where job_id in (select value from json_each(?))",
+            (json_list([job.job_id for job in jobs]),),
+        )
+    }
+    answers: list[bool] = []
+    created: list[NewJob] = []
+    for job in jobs:
+        is_new = job.job_id not in existing
+        answers.append(is_new)
+        if is_new:
+            existing.add(job.job_id)
+            created.append(job)
+    _require_free_keys(tx, created)
+    _insert_jobs(tx, created)
+    return answers
 
 
 def apply_update(tx: Transaction, job_id: str, update: JobUpdate) -> bool:
@@ -219,6 +226,8 @@ def _insert_jobs(tx: Transaction, jobs: list[NewJob]) -> None:
                 job.priority,
                 None if job.not_before is None else to_micros(job.not_before),
                 job.first_stage.stage_number,
+                None if job.deadline is None else to_micros(job.deadline),
+                job.timeout_seconds,
                 now,
                 now,
             )

@@ -183,7 +183,9 @@ def lease_range(tx: Transaction, work: Work, holder: Holder) -> Lease:
     )
     if work.job_status == JobStatus.QUEUED:
         tx.run(
-            "update stageflow_jobs set status = 'processing', updated_at = ? where job_id = ? and status = 'queued'",
+            "update stageflow_jobs set status = 'processing', updated_at = ?1, deadline = case when timeout_seconds is null"
+            " then deadline else min(coalesce(deadline, 9223372036854775807), ?1 + cast(timeout_seconds * 1e6 as integer)) end"
+            " where job_id = ?2 and status = 'queued'",
             (tx.now, work.job_id),
         )
     if work.kind == WorkKind.PLAN:

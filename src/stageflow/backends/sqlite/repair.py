@@ -84,7 +84,7 @@ class SqliteRepair(StorePart):
             _insert_ranges(tx, repair, job, stage_id, former.generation + 1)
             tx.run(
                 "update stageflow_jobs set status = 'queued', run = run + 1, stage = ?, result_data = null,"
-                " error_details = null, updated_at = ? where job_id = ?",
+                " error_details = null, deadline = null, updated_at = ? where job_id = ?",
                 (former.group_first, tx.now, repair.job_id),
             )
             return read_jobs(tx, [repair.job_id])[0]

@@ -1,5 +1,6 @@
 """Jobs that failed or were cancelled, run again."""
 
+from stageflow.backends.sqlite.clock import to_micros
 from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.jobs import read_jobs
 from stageflow.backends.sqlite.part import StorePart
@@ -53,8 +54,15 @@ class SqliteResubmission(StorePart):
             _take_over(tx, new_run)
             tx.run(
                 "update stageflow_jobs set status = 'queued', run = run + 1, stage = ?, result_data = null,"
-                " error_details = null, updated_at = ? where job_id = ?",
-                (new_run.from_stage, tx.now, new_run.job_id),
+                " error_details = null, deadline = ?, timeout_seconds = coalesce(?, timeout_seconds), updated_at = ?"
+                " where job_id = ?",
+                (
+                    new_run.from_stage,
+                    None if new_run.deadline is None else to_micros(new_run.deadline),
+                    new_run.timeout_seconds,
+                    tx.now,
+                    new_run.job_id,
+                ),
             )
             _open(tx, new_run, job)
             return read_jobs(tx, [new_run.job_id])[0]

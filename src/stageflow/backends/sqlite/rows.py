@@ -25,12 +25,13 @@ _task_statuses: Final = {status.value: status for status in TaskStatus}
 STAGE: Final = (
     "select coalesce(taken_from, stage_id), job_id, run, stage_number, generation, name, task_type, status, task_count,"
     " remaining, successful_tasks, failed_tasks, skipped_tasks, cancelled_tasks, halted, plan_digest, group_first,"
-    " group_last, stored_result, created_at, updated_at from stageflow_stages "
+    " group_last, stored_result, created_at, updated_at, deadline from stageflow_stages "
 )
 STAGES_OF_RUN: Final = STAGE + "where job_id = ? and run = ? order by stage_number"
 JOB: Final = (
     "select job_id, job_type, workflow_version, status, run, stage, total_stages, parameters, metadata, result_data,"
-    " error_details, idempotency_key, priority, not_before, created_at, updated_at from stageflow_jobs "
+    " error_details, idempotency_key, priority, not_before, created_at, updated_at, deadline, timeout_seconds"
+    " from stageflow_jobs "
 )
 
 C = TypeVar("C", bound=Contract)
@@ -113,6 +114,7 @@ def to_stage_record(row: Row) -> StageRecord:
             stored_result=row[18],
             created_at=from_micros(row[19]),
             updated_at=from_micros(row[20]),
+            deadline=None if row[21] is None else from_micros(row[21]),
         )
     except ValidationError as error:
         what = f"stage {row[3]} of job {row[1]}"
@@ -160,6 +162,8 @@ def to_seen_job(row: Row, stage_results: dict[str, StageResultContract], damages
             not_before=None if row[13] is None else from_micros(row[13]),
             created_at=from_micros(row[14]),
             updated_at=from_micros(row[15]),
+            deadline=None if row[16] is None else from_micros(row[16]),
+            timeout_seconds=row[17],
             stage_results=stage_results,
             damage="; ".join(damages) or None,
         )

@@ -8,6 +8,7 @@ from stageflow.backends.sqlite.checkpoints import SqliteCheckpoints
 from stageflow.backends.sqlite.clock import from_micros
 from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.completion import SqliteCompletion
+from stageflow.backends.sqlite.deadlines import SqliteDeadlines
 from stageflow.backends.sqlite.ending import SqliteEnding
 from stageflow.backends.sqlite.holding import SqliteHolding
 from stageflow.backends.sqlite.insights import SqliteInsights
@@ -22,6 +23,7 @@ from stageflow.backends.sqlite.recovery import SqliteRecovery
 from stageflow.backends.sqlite.repair import SqliteRepair
 from stageflow.backends.sqlite.resubmission import SqliteResubmission
 from stageflow.backends.sqlite.retention import SqliteRetention
+from stageflow.backends.sqlite.schedules import SqliteSchedules
 from stageflow.backends.sqlite.schema import SqliteSchema
 from stageflow.backends.sqlite.tasks import SqliteTasks
 from stageflow.backends.sqlite.transactions import SqliteTransactions
@@ -50,6 +52,8 @@ class SqliteStore(
     SqliteAudits,
     SqliteMending,
     SqliteRetention,
+    SqliteDeadlines,
+    SqliteSchedules,
     SqliteSchema,
 ):
     """A store in one SQLite file, or in memory (``":memory:"``), shared by all threads of the process.

@@ -136,6 +136,22 @@ class RecoveryConformance(StoreScenarios):
         lease = claim_one(store, _TASKS)
         assert (lease.attempt, lease.deaths, lease.suspect) == (2, 1, False)
 
+    def test_deaths_and_errors_have_budgets_of_their_own(self, store: MovableStore) -> None:
+        """A killed attempt is not the handler's, and an error is no death: each count rises by its own kind alone."""
+        start(store, _JOB, 1)
+        counts: list[tuple[int, int]] = []
+        for dies in (True, False, True, False, False, False):
+            lease = claim_one(store, _TASKS)
+            counts.append((lease.attempt, lease.deaths))
+            if dies:
+                assert let_leases_expire(store, death_budget=3) == Recovery(returned=1)
+            else:
+                complete_one(store, report(lease, Again()))
+        assert counts == [(1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (4, 2)]
+        claim_one(store, _TASKS)
+        assert let_leases_expire(store, death_budget=3) == Recovery(quarantined=1)
+        assert get_statuses(store, _JOB) == [BAD]
+
     def test_a_planner_that_dies_is_followed_by_another(self, store: MovableStore) -> None:
         """Control work comes back like tasks, and its deaths are counted."""
         create(store, _JOB)

@@ -7,6 +7,7 @@ from stageflow.testing.conformance.checkpoints import CheckpointConformance
 from stageflow.testing.conformance.claims import ClaimConformance, FairnessConformance
 from stageflow.testing.conformance.completion import BarrierConformance, CompletionConformance, RetryConformance
 from stageflow.testing.conformance.connection import ApplicationConnection, ConnectionConformance
+from stageflow.testing.conformance.deadlines import DeadlineConformance
 from stageflow.testing.conformance.ending import JobCompletionConformance
 from stageflow.testing.conformance.fencing import FencingConformance
 from stageflow.testing.conformance.groups import GroupConformance
@@ -37,6 +38,7 @@ from stageflow.testing.conformance.resubmission import (
 )
 from stageflow.testing.conformance.results import ResultConformance, StageResultConformance
 from stageflow.testing.conformance.retention import PurgeConformance, PurgeLettersConformance
+from stageflow.testing.conformance.schedules import CronConformance
 from stageflow.testing.conformance.schema import SchemaConformance
 from stageflow.testing.conformance.sharing import SharingConformance
 from stageflow.testing.conformance.storms import StormConformance
@@ -100,6 +102,8 @@ class StoreConformance(
     WorkerConformance,
     OpenWorkConformance,
     AuditConformance,
+    DeadlineConformance,
+    CronConformance,
     ClockConformance,
     WakeupConformance,
     ScheduleConformance,

@@ -6,7 +6,8 @@ create or replace function stageflow.create_jobs(
     p_job_ids text[], p_job_types text[], p_versions integer[], p_total_stages integer[], p_parameters text[], p_metadata text[],
     p_keys text[], p_priorities integer[], p_not_before double precision[],
     p_stage_names text[], p_task_types text[], p_fail_fast boolean[], p_rates double precision[],
-    p_max_running integer[] default '{}')
+    p_max_running integer[] default '{}', p_deadlines double precision[] default null,
+    p_timeouts double precision[] default null)
 returns setof bigint
 language plpgsql volatile set enable_nestloop = off as $$
 declare
@@ -22,17 +23,17 @@ begin
         select a.*, to_timestamp(a.start) as not_before
         from unnest(
             p_job_ids, p_job_types, p_versions, p_total_stages, p_parameters, p_metadata, p_keys, p_priorities, p_not_before,
-            p_stage_names, p_task_types, p_fail_fast, p_rates, p_max_running
+            p_stage_names, p_task_types, p_fail_fast, p_rates, p_max_running, p_deadlines, p_timeouts
         ) with ordinality as a (
             job_id, job_type, version, total_stages, parameters, metadata, key, priority, start,
-            stage_name, task_type, fail_fast, rate, max_running, place)
+            stage_name, task_type, fail_fast, rate, max_running, deadline, timeout_seconds, place)
         order by a.job_id  -- neighbours in the indexes go in one after the other
     ), made as (
         insert into stageflow.jobs (
             job_id, job_type, workflow_version, status, total_stages, parameters, metadata, idempotency_key, priority,
-            not_before, created_at, updated_at)
+            not_before, deadline, timeout_seconds, created_at, updated_at)
         select a.job_id, a.job_type, a.version, 'queued', a.total_stages, coalesce(a.parameters, ''), coalesce(a.metadata, '{}'),
-            coalesce(a.key, ''), a.priority, a.not_before, v_now, v_now
+            coalesce(a.key, ''), a.priority, a.not_before, to_timestamp(a.deadline), a.timeout_seconds, v_now, v_now
         from asked a
         on conflict (job_id) do nothing
         returning jobs.job_id

@@ -90,7 +90,7 @@ begin
     end if;
     update stageflow.jobs j set
         status = 'queued', run = p_run + 1, stage = v_former.group_first, result_data = null, error_details = null,
-        updated_at = v_now
+        updated_at = v_now, deadline = null  -- a timeout counts from the new run's start
     where j.job_id = p_job_id;
     perform stageflow.wake_workers(v_work_type);
     select h.turn into v_turn from stageflow.next_ready(v_work_type, -v_job.priority, -1, 0) h where h.urgency = -v_job.priority;

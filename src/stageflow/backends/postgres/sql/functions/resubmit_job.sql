@@ -2,12 +2,13 @@
 -- Promise: the job is queued with run + 1 and without answer and error; the stages before the first given one are taken over from
 -- the former run (their tasks and results stay where they are), the given ones are open with the work of planning them. The former
 -- run keeps its stages, and whatever of it is still leased or ready sees a job that has ended (status_in_run). False: there is no
--- such job. The lists are parallel.
+-- such job. The lists are parallel. The deadline is the given one or none; a timeout counts from the new run's start.
 -- Locks: the job, alone. Errors: SF001; SF002 where a stage before the first given one did not complete; SF003 where the job has
 -- not failed and is not cancelled, or is in another run than p_run.
 create or replace function stageflow.resubmit_job(
     p_job_id text, p_run integer, p_numbers integer[], p_names text[], p_task_types text[], p_fail_fast boolean[],
-    p_rates double precision[], p_group_firsts integer[], p_group_lasts integer[]) returns boolean
+    p_rates double precision[], p_group_firsts integer[], p_group_lasts integer[],
+    p_deadline double precision default null, p_timeout double precision default null) returns boolean
 language plpgsql volatile as $$
 declare
     v_now timestamptz := stageflow.clock();
@@ -37,7 +38,8 @@ begin
             p_job_id, v_first, v_done, p_run);
     end if;
     update stageflow.jobs j set
-        status = 'queued', run = p_run + 1, stage = v_first, result_data = null, error_details = null, updated_at = v_now
+        status = 'queued', run = p_run + 1, stage = v_first, result_data = null, error_details = null, updated_at = v_now,
+        deadline = to_timestamp(p_deadline), timeout_seconds = coalesce(p_timeout, j.timeout_seconds)
     where j.job_id = p_job_id;
     v_work_type := stageflow.control_work_type(v_job.job_type, v_job.workflow_version);
     perform stageflow.wake_workers(v_work_type);

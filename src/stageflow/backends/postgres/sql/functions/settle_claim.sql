@@ -1,5 +1,5 @@
 -- The end of a claim, after all its ranges. Promise: what was closed on the way is taken off the counters, planned stages are in
--- planning, and queued jobs in processing. The first four lists are parallel.
+-- planning, and queued jobs in processing, their timeouts counting from now. The first four lists are parallel.
 -- Locks: stages by id, then jobs by id. Errors: none.
 create or replace function stageflow.settle_claim(
     p_stage_ids bigint[], p_skipped integer[], p_cancelled integer[], p_planning boolean[], p_queued_job_ids text[]) returns void
@@ -25,7 +25,9 @@ begin
         end if;
     end loop;
     for v_job_id in select distinct q.job_id from unnest(p_queued_job_ids) as q (job_id) order by q.job_id loop
-        update stageflow.jobs j set status = 'processing', updated_at = v_now
+        update stageflow.jobs j set
+            status = 'processing', updated_at = v_now,
+            deadline = least(j.deadline, v_now + make_interval(secs => j.timeout_seconds))
         where j.job_id = v_job_id and (j.status = 'queued') is true;  -- not to be found by its status
     end loop;
 end

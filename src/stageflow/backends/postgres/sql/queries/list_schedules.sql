@@ -1,0 +1,5 @@
+select s.name, s.job_type, s.parameters, s.cron, s.time_zone, s.catch_up, s.priority, s.timeout_seconds, s.state, s.next_fire_at,
+    s.last_fire_at, s.last_job_id, s.error_details, s.created_at, s.updated_at
+from stageflow.schedules s
+where $1::text is null or s.name = $1
+order by s.name

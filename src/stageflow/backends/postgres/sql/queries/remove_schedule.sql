@@ -1,0 +1,1 @@
+delete from stageflow.schedules s where s.name = $1 returning true

@@ -1,0 +1,130 @@
+"""A schedule: what creates jobs by a cron expression."""
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any, Final, Self
+
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+
+from stageflow.contracts.base import JsonObject, LateContract, TypeName, UtcDatetime
+from stageflow.contracts.ids import JobId
+from stageflow.contracts.job import MOST_TIMEOUT_SECONDS, NewJob
+from stageflow.contracts.preview import preview
+from stageflow.errors import InvalidValueError
+
+MOST_CAUGHT_UP: Final = 1000
+"""The most fire times that are made up for after a downtime; of more, the newest."""
+
+ScheduleName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")]
+
+
+class CatchUp(StrEnum):
+    """What becomes of fire times that passed while nothing was there to fire.
+
+    ``SKIP``: they are left out. ``ONE``: one job stands for them all. ``ALL``: each has its job, up to 1,000.
+    """
+
+    SKIP = "skip"
+    ONE = "one"
+    ALL = "all"
+
+
+class ScheduleState(StrEnum):
+    """Whether a schedule fires: it does, it is paused, or it failed and waits for somebody to correct it."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    FAILED = "failed"
+
+
+class NewSchedule(LateContract):
+    """A schedule to be stored, in place of one with its name.
+
+    Attributes:
+        name: Letters, digits and ``. _ : / -``; the same name means the same schedule.
+        parameters: The validated parameters of its jobs as JSON text.
+        cron: Five fields: minute, hour, day of month, month, day of week.
+        time_zone: In which the fields are meant, such as ``Europe/Vienna``.
+        timeout_seconds: Of each job, from its start on.
+        next_fire_at: When it fires first.
+    """
+
+    name: ScheduleName
+    job_type: TypeName
+    parameters: str
+    cron: str = Field(min_length=1, max_length=500)
+    time_zone: str = Field(min_length=1, max_length=100)
+    catch_up: Annotated[CatchUp, Field(strict=False)]
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    timeout_seconds: float | None = Field(default=None, gt=0, le=MOST_TIMEOUT_SECONDS)
+    next_fire_at: UtcDatetime
+
+    @classmethod
+    def checked(cls, **fields: Any) -> Self:
+        """Return the schedule that a caller's arguments make.
+
+        Raises:
+            InvalidValueError: An argument has the wrong type or is out of range; the message names it.
+        """
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = "".join(f"{part}: " for part in first["loc"])
+            msg = f"schedule: {name}{first['msg']}, got {preview(first['input'])}; nothing was scheduled, correct the argument"
+            raise InvalidValueError(msg) from error
+
+
+class ScheduleRecord(LateContract):
+    """A schedule as the store knows it.
+
+    Attributes:
+        next_fire_at: ``None`` where it failed.
+        last_fire_at: The newest fire time that a job was made for.
+        last_job_id: That job.
+        error_details: Why it failed.
+    """
+
+    name: ScheduleName
+    job_type: TypeName
+    parameters: JsonObject
+    cron: str
+    time_zone: str
+    catch_up: CatchUp
+    priority: int
+    timeout_seconds: float | None
+    state: ScheduleState
+    next_fire_at: UtcDatetime | None
+    last_fire_at: UtcDatetime | None
+    last_job_id: JobId | None
+    error_details: str | None
+    created_at: UtcDatetime
+    updated_at: UtcDatetime
+
+    @property
+    def parameters_text(self) -> str:
+        """The parameters of its jobs as JSON text."""
+        return json.dumps(self.parameters)
+
+
+class Firing(LateContract):
+    """One firing: the schedule moves on from a fire time to the next, and the jobs are there, or nothing happens.
+
+    Attributes:
+        expected: The ``next_fire_at`` that the caller saw; who comes second sees another, and does nothing.
+        jobs: One for each fire time that is made good; none where all were skipped.
+        last_fire_at: The newest of these fire times.
+    """
+
+    name: ScheduleName
+    expected: UtcDatetime
+    next_fire_at: UtcDatetime
+    jobs: tuple[NewJob, ...] = Field(default=(), max_length=MOST_CAUGHT_UP)
+    last_fire_at: UtcDatetime | None = None
+
+    @model_validator(mode="after")
+    def _moves_on(self) -> Self:
+        if self.next_fire_at <= self.expected or bool(self.jobs) != (self.last_fire_at is not None):
+            msg = f"a firing moves from {self.expected} to a later time, and names the newest fire time of its jobs"
+            raise ValueError(msg)
+        return self
