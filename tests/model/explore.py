@@ -1,0 +1,135 @@
+"""The exploration: every state within bounds, breadth first, and whether the job can still end from each."""
+
+from array import array
+from dataclasses import dataclass
+from time import perf_counter
+
+from tests.model.promises import require_fair, require_sound
+from tests.model.state import ENDED, Bounds, BrokenError, Label, State, initial
+from tests.model.symmetry import canonical
+from tests.model.steps import HELPFUL, open_width, successors
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The shortest way to a broken promise."""
+
+    promise: str
+    steps: tuple[Label, ...]
+
+    def __str__(self) -> str:
+        told = "; ".join(describe(step) for step in self.steps)
+        return f"{self.promise}, after {len(self.steps)} steps: {told}"
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """What was seen.
+
+    Attributes:
+        broken: The first broken promise; nothing was explored beyond it.
+    """
+
+    bounds: Bounds
+    states: int
+    transitions: int
+    ends: int
+    seconds: float
+    broken: Trace | None
+
+
+class Explorer:
+    """The graph of a model, kept as numbers: states by their number, steps as pairs of them."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        start = canonical(initial(bounds), bounds)
+        self.states: list[State] = [start]
+        self.parents = array("q", [-1])
+        self._numbers: dict[State, int] = {start: 0}
+        self._helpful = array("I")
+        self._offsets = array("Q", [0])
+        self._ends: list[int] = []
+        self.transitions = 0
+
+    def run(self) -> Exploration:
+        """Explore everything, then look for states from which the job cannot end."""
+        begun = perf_counter()
+        place = 0
+        broken = None
+        while place < len(self.states) and broken is None:
+            broken = self._expand(place)
+            place += 1
+        if broken is None:
+            broken = self._stuck()
+        return Exploration(
+            self.bounds, len(self.states), self.transitions, len(self._ends), perf_counter() - begun, broken
+        )
+
+    def _expand(self, place: int) -> Trace | None:
+        state, label = self.states[place], ("",)
+        try:
+            for label, raw in successors(state, self.bounds):
+                self.transitions += 1
+                require_fair(state, label, raw)
+                after = canonical(raw, self.bounds)
+                number = self._numbers.get(after)
+                if number is None:
+                    number = len(self.states)
+                    self._numbers[after] = number
+                    self.states.append(after)
+                    self.parents.append(place)
+                    require_sound(after, self.bounds)
+                if label[0] in HELPFUL:
+                    self._helpful.append(number)
+        except BrokenError as error:
+            return Trace(str(error), (*self.steps_to(place), label))
+        self._offsets.append(len(self._helpful))
+        if state.job.status in ENDED and not open_width(state):
+            self._ends.append(place)
+        return None
+
+    def steps_to(self, place: int) -> tuple[Label, ...]:
+        """Return the shortest way to a state."""
+        way = [place]
+        while self.parents[way[-1]] >= 0:
+            way.append(self.parents[way[-1]])
+        way.reverse()
+        labels = []
+        for one, next_one in zip(way, way[1:], strict=False):
+            target = self.states[next_one]
+            steps = successors(self.states[one], self.bounds)
+            labels.append(next(label for label, raw in steps if canonical(raw, self.bounds) == target))
+        return tuple(labels)
+
+    def _stuck(self) -> Trace | None:
+        """Go back from the ends over what goes on by itself; what is not reached is stuck."""
+        count = len(self.states)
+        can_end = bytearray(count)
+        for place in self._ends:
+            can_end[place] = 1
+        helpful, offsets = self._helpful, self._offsets
+        changed = True
+        while changed:
+            changed = False
+            for place in range(count - 1, -1, -1):
+                if not can_end[place] and any(can_end[number] for number in helpful[offsets[place] : offsets[place + 1]]):
+                    can_end[place] = 1
+                    changed = True
+        stuck = can_end.find(0)
+        if stuck < 0:
+            return None
+        message = f"the job cannot end any more ({count - sum(can_end)} of {count} states are stuck)"
+        return Trace(message, self.steps_to(stuck))
+
+
+def describe(label: Label) -> str:
+    """Return a step in words."""
+    name, worker, *rest = label
+    who = "" if worker == -1 else f" by {'ab'[int(worker)]}"
+    return f"{name}{who}{' ' if rest else ''}{' '.join(str(each) for each in rest)}"
+
+
+def explore(bounds: Bounds) -> Exploration:
+    """Explore a model within bounds."""
+    return Explorer(bounds).run()
