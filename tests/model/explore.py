@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 
 from tests.model.promises import require_fair, require_sound
@@ -71,6 +72,8 @@ class Explorer:
         try:
             for label, raw in successors(state, self.bounds):
                 self.transitions += 1
+                if raw is state:
+                    continue
                 require_fair(state, label, raw)
                 after = canonical(raw, self.bounds)
                 number = self._numbers.get(after)
@@ -91,16 +94,18 @@ class Explorer:
 
     def steps_to(self, place: int) -> tuple[Label, ...]:
         """Return the shortest way to a state."""
+        labels = []
+        for state, target in pairwise(self.way_to(place)):
+            steps = successors(state, self.bounds)
+            labels.append(next(label for label, raw in steps if canonical(raw, self.bounds) == target))
+        return tuple(labels)
+
+    def way_to(self, place: int) -> list[State]:
+        """Return the states on the shortest way to a state, which is the last of them."""
         way = [place]
         while self.parents[way[-1]] >= 0:
             way.append(self.parents[way[-1]])
-        way.reverse()
-        labels = []
-        for one, next_one in zip(way, way[1:], strict=False):
-            target = self.states[next_one]
-            steps = successors(self.states[one], self.bounds)
-            labels.append(next(label for label, raw in steps if canonical(raw, self.bounds) == target))
-        return tuple(labels)
+        return [self.states[each] for each in reversed(way)]
 
     def _stuck(self) -> Trace | None:
         """Go back from the ends over what goes on by itself; what is not reached is stuck."""

@@ -78,6 +78,7 @@ def successors(state: State, bounds: Bounds) -> Iterator[Step]:
         elif held.write is not None:
             yield from _writes(state, bounds, worker, held, held.write)
         else:
+            yield ("heartbeat", worker), state  # of a lease that is held or lost: no row but its beat changes
             yield from _holds(state, bounds, worker, held)
         if held is not None and state.left.crashes:
             yield _step(state, ("crash", worker), worker=(worker, None), left=state.left._replace(crashes=state.left.crashes - 1))
@@ -258,7 +259,7 @@ def _commit(state: State, bounds: Bounds, worker: int, held: Holder, stage: Stag
     if counted.leased:
         holder = Holder(held.run, held.number, ADVANCE, 0, 1, FRESH)
     late = state.late
-    if late is not None and late.token == held.token:
+    if late is not None and late.token == held.token and told.told != RETRY:
         late = late._replace(recorded=True)
     return _step(state, ("commit", worker), stage=(stage, counted.stage), worker=(worker, holder), late=late)
 
@@ -317,7 +318,7 @@ def _network(state: State, bounds: Bounds) -> Iterator[Step]:
     yield _step(state, ("lose", NOBODYS), late=None)
     stage = _find(state, late.run, late.number)
     found = _leased(stage, late.token, late.first, fenced=bounds.variant is not Variant.NO_FENCE)
-    if stage is None or found is None or _is_locked(state, found):
+    if stage is None or found is None or is_locked(state, found):
         yield _step(state, ("deliver", NOBODYS))
         return
     after, ended, retried = report(stage, found, late.told)
@@ -330,7 +331,8 @@ def _network(state: State, bounds: Bounds) -> Iterator[Step]:
     yield delivered
 
 
-def _is_locked(state: State, each: Range) -> bool:
+def is_locked(state: State, each: Range) -> bool:
+    """Say whether a transaction that has not committed holds a range."""
     return any(held is not None and held.write is not None and held.token and held.token == each.token for held in state.workers)
 
 
@@ -341,7 +343,7 @@ def _recoveries(state: State, bounds: Bounds) -> Iterator[Step]:
     """Take a lease from its holder, dead or slow, then do the rest of a recovery round."""
     for place, stage in enumerate(state.stages):
         for each in stage.ranges:
-            if each.state == LEASED and not _is_locked(state, each):
+            if each.state == LEASED and not is_locked(state, each):
                 after = _recovered(state.job, bounds, stage, each)
                 label = ("recover", NOBODYS, stage.run, stage.number, each.first)
                 yield _swept(_step(state, label, stage=(stage, after)), bounds)
@@ -427,7 +429,7 @@ def _skips(state: State, bounds: Bounds) -> Iterator[Step]:
         if stage.run != state.job.run:
             continue
         for each in stage.ranges:
-            if _is_locked(state, each):
+            if is_locked(state, each):
                 continue
             for index in {each.first, each.last - 1}:
                 label = ("skip", NOBODYS, stage.number, index)
