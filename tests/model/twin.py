@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
 from stageflow.contracts.job import JobEnding
@@ -161,7 +162,8 @@ class Twin:
             getattr(self, "_" + str(label[0]).replace(", ", "_").replace(" ", "_"))(label, before, after)
             self.leases = [lease if held is not None else None for lease, held in zip(self.leases, after.workers, strict=True)]
             self.rows = self.sessions.read(self.job.job_id)
-            assert self.look(after) == after, "the store has other rows than the model"
+            seen = self.look(after)
+            assert seen == after, f"the store has other rows than the model: {_difference(seen, after)}"
         except Exception as error:
             error.add_note("; ".join(describe(each) for each in self.told))
             raise
@@ -380,7 +382,7 @@ class Twin:
 
     def _lose(self, label: Label, before: State, after: State) -> None:
         assert label
-        assert before.stages == after.stages
+        assert before.job == after.job
         self.late = None
 
     def _deliver(self, label: Label, before: State, after: State) -> None:
@@ -467,5 +469,11 @@ def _barriers(state: State) -> int:
     )
 
 
-def _unused(held: Holder) -> Holder:
-    return held
+def _difference(seen: State, expected: State) -> str:
+    """Return the rows that differ."""
+    if seen.job != expected.job:
+        return f"{seen.job}, not {expected.job}"
+    for one, other in zip_longest(seen.stages, expected.stages):
+        if one != other:
+            return f"{one}, not {other}"
+    return f"{seen.workers} and {seen.late}, not {expected.workers} and {expected.late}"
