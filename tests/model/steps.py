@@ -65,7 +65,7 @@ Step = tuple[Label, State]
 NOBODYS: Final = -1
 """The worker of a step that no worker takes."""
 HELPFUL: Final = frozenset(
-    {"claim", "claim control", "plan", "begin", "count", "commit", "advance", "learn", "recover", "recover control", "sweep", "resume"}
+    {"claim", "claim control", "meet", "meet control", "plan", "begin", "count", "commit", "advance", "learn", "recover", "recover control", "sweep", "resume"}
 )
 """What goes on by itself: by workers, by recovery, and by whoever lifts a pause. The rest may never come."""
 
@@ -376,6 +376,9 @@ def _swept(step: Step, bounds: Bounds) -> Step:
         after = stage
         status = status_for(state.job, stage.run)
         if status in ENDED:
+            if not _is_swept(state.job, stage):
+                stages.append(stage)
+                continue
             if after.control is not None and after.control.state != LEASED:
                 after = after._replace(control=None)
             after, closed = close_ranges(after, CANCELLED)
@@ -388,6 +391,12 @@ def _swept(step: Step, bounds: Bounds) -> Step:
                 after = count_down(bounds, state.job, after, closed).stage if closed else after
         stages.append(after)
     return label, normal(state._replace(stages=tuple(stages)))
+
+
+def _is_swept(job: Job, stage: Stage) -> bool:
+    """Say whether a round looks at an ended run: the present one, or one in which something is held; claims close the rest."""
+    held = any(each.state == HELD for each in stage.ranges) or (stage.control is not None and stage.control.state == HELD)
+    return held or (stage.run == job.run and job.status in {FAILED, CANCELLED})
 
 
 # Operators.
