@@ -386,7 +386,10 @@ def _swept(step: Step, bounds: Bounds) -> Step:
         else:
             if status != PAUSED:
                 after = open_held(after)
-            if stage.halted and stage.status not in CLOSED and status != PAUSED:
+            if stage.halted and stage.status not in CLOSED and status == PAUSED:
+                met = tuple(each._replace(state=HELD) if each.state == READY else each for each in after.ranges)
+                after = after._replace(ranges=met)
+            elif stage.halted and stage.status not in CLOSED:
                 after, closed = close_ranges(after, SKIPPED)
                 after = count_down(bounds, state.job, after, closed).stage if closed else after
         stages.append(after)
