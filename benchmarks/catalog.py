@@ -18,6 +18,7 @@ BENCHMARKS: Final = {
     "fairness": "benchmarks.fairness",
     "azure": "benchmarks.azure",
     "peers": "benchmarks.peers.compare",
+    "model": "benchmarks.model",
     "report": "benchmarks.report",
 }
 """Each has one function ``measure(request)``; what it does is the first line of its docstring."""
