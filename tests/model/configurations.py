@@ -9,21 +9,21 @@ _NOTHING: Final = Bounds(tasks=(2, 0), crashes=0, pauses=0, retries=0, failures=
 
 FULL: Final = {
     "whole": Bounds(tasks=(4, 1), crashes=2, pauses=1, retries=1, failures=0, repairs=1),
-    "failing": Bounds(tasks=(3, 1), crashes=1, pauses=1, retries=1, failures=1, repairs=1, fail_fast=True),
-    "late": Bounds(tasks=(3, 1), crashes=1, pauses=0, retries=1, failures=0, repairs=0, cancels=1, late=1, misses=1),
+    "failing": Bounds(tasks=(3, 0), crashes=1, pauses=0, retries=1, failures=1, repairs=1, fail_fast=True),
+    "late": Bounds(tasks=(3, 0), crashes=1, pauses=0, retries=0, failures=0, repairs=0, cancels=1, late=1, misses=1),
     "operated": Bounds(
-        tasks=(3, 1), crashes=1, pauses=1, retries=0, failures=0, repairs=0, resubmits=1, cancels=1, skips=1, returns=1, misses=1
+        tasks=(2, 0), crashes=0, pauses=1, retries=0, failures=0, repairs=0, resubmits=1, cancels=1, skips=1, returns=1, misses=1
     ),
 }
 """Explored by ``python -m benchmarks model``. "whole" has everything that the others do not ask for at once: 4 tasks, 2 workers,
 2 crashes, a pause, a retry and a repair, in every order."""
 
 SMALL: Final = {
-    "whole": Bounds(tasks=(2, 1), crashes=1, pauses=1, retries=0, failures=0, repairs=1),
+    "whole": Bounds(tasks=(2, 0), crashes=1, pauses=1, retries=0, failures=0, repairs=1),
     "failing": Bounds(tasks=(2, 0), crashes=1, pauses=0, retries=1, failures=1, repairs=1, fail_fast=True),
     "late": Bounds(tasks=(2, 0), crashes=1, pauses=0, retries=0, failures=0, repairs=0, cancels=1, late=1, misses=1),
     "operated": Bounds(
-        tasks=(2, 0), crashes=0, pauses=1, retries=0, failures=0, repairs=0, resubmits=1, cancels=1, skips=1, returns=1, misses=1
+        tasks=(2, 0), crashes=0, pauses=1, retries=0, failures=0, repairs=0, cancels=1, skips=1, returns=1, misses=1
     ),
 }
 """Explored by every run of the test suite."""

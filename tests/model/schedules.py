@@ -1,6 +1,6 @@
 """Schedules for the real stores: one for each kind of step in each kind of state, and walks by dice."""
 
-from collections.abc import Iterator
+from functools import cache
 from random import Random
 from typing import Final
 
@@ -22,11 +22,11 @@ def signature_of(before: State, label: Label, after: State) -> Signature:
     name, worker, *_ = label
     held = before.workers[int(worker)] if int(worker) >= 0 else None
     here = () if held is None else (held.kind, held.token > 0, status_for(before.job, held.run))
-    stages = tuple((stage.status, stage.planned, stage.halted, stage.control and stage.control[:2]) for stage in after.stages)
-    others = sum(each is not None for each in before.workers)
-    return (name, here, before.job.status, before.job.run, after.job.status, stages, others, before.late is not None)
+    stages = tuple((stage.status, stage.halted, stage.control and stage.control[:2]) for stage in after.stages)
+    return (name, here, before.job[:2], after.job.status, stages)
 
 
+@cache
 def cover(bounds: Bounds) -> list[list[State]]:
     """Return the shortest ways to a step of every kind, as states of the model."""
     explorer = Explorer(bounds)
@@ -67,8 +67,3 @@ def walk(store: MovableStore, sessions: Sessions, bounds: Bounds, seed: int, ste
         taken += 1
     twin.close()
     return taken
-
-
-def seeds(count: int, first: int = 0) -> Iterator[int]:
-    """Yield the seeds of some walks."""
-    yield from range(first, first + count)
