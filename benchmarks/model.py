@@ -1,4 +1,4 @@
-"""W14: how many states and steps the model of the protocol has within bounds, explored whole, and which broken variants it catches."""
+"""The model of the protocol: its states and steps within bounds, explored whole, and the broken variants it catches."""
 
 from collections.abc import Iterator
 from typing import ClassVar

@@ -12,11 +12,21 @@ FULL: Final = {
     "failing": Bounds(tasks=(3, 0), crashes=1, pauses=0, retries=1, failures=1, repairs=1, fail_fast=True),
     "late": Bounds(tasks=(3, 0), crashes=1, pauses=0, retries=0, failures=0, repairs=0, cancels=1, late=1, misses=1),
     "operated": Bounds(
-        tasks=(2, 0), crashes=0, pauses=1, retries=0, failures=0, repairs=0, resubmits=1, cancels=1, skips=1, returns=1, misses=1
+        tasks=(2, 0),
+        crashes=0,
+        pauses=1,
+        retries=0,
+        failures=0,
+        repairs=0,
+        resubmits=1,
+        cancels=1,
+        skips=1,
+        returns=1,
+        misses=1,
     ),
 }
-"""Explored by ``python -m benchmarks model``. "whole" has everything that the others do not ask for at once: 4 tasks, 2 workers,
-2 crashes, a pause, a retry and a repair, in every order."""
+"""Explored by ``python -m benchmarks model``. "whole" alone has 4 tasks, 2 workers, 2 crashes, a pause, a retry and a repair, in
+every order; the others look at what it leaves out."""
 
 SMALL: Final = {
     "whole": Bounds(tasks=(2, 0), crashes=1, pauses=1, retries=0, failures=0, repairs=1),
@@ -40,14 +50,23 @@ BROKEN: Final = {
 """Each way to break the protocol, with the least that shows it."""
 
 EVERYTHING: Final = Bounds(
-    tasks=(4, 1), crashes=2, pauses=1, retries=1, failures=1, repairs=1, resubmits=1, cancels=1, skips=1, late=1, returns=1, misses=1
+    tasks=(4, 1),
+    crashes=2,
+    pauses=1,
+    retries=1,
+    failures=1,
+    repairs=1,
+    resubmits=1,
+    cancels=1,
+    skips=1,
+    late=1,
+    returns=1,
+    misses=1,
 )
 """What the walks in the real stores may do; far too much to be explored whole."""
 
 
 def bounds_as_settings(bounds: Bounds) -> JsonObject:
     """Return bounds as a measurement names them."""
-    given: JsonObject = {
-        name: value for name, value in bounds._asdict().items() if name not in {"tasks", "variant", "workers"}
-    }
+    given: JsonObject = {name: value for name, value in bounds._asdict().items() if name not in {"tasks", "variant", "workers"}}
     return given | {"stages": list(bounds.tasks), "holders": bounds.workers}

@@ -2,13 +2,12 @@
 
 from array import array
 from dataclasses import dataclass
-from itertools import pairwise
 from time import perf_counter
 
 from tests.model.promises import require_fair, require_sound
-from tests.model.state import ENDED, Bounds, BrokenError, Label, State, initial
-from tests.model.symmetry import canonical
+from tests.model.state import ENDED, Bounds, BrokenError, Label, State, initial, normal
 from tests.model.steps import HELPFUL, open_width, successors
+from tests.model.symmetry import canonical
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,11 @@ class Explorer:
             place += 1
         if broken is None:
             broken = self._stuck()
-        return Exploration(
-            self.bounds, len(self.states), self.transitions, len(self._ends), perf_counter() - begun, broken
-        )
+        return Exploration(self.bounds, len(self.states), self.transitions, len(self._ends), perf_counter() - begun, broken)
 
     def _expand(self, place: int) -> Trace | None:
-        state, label = self.states[place], ("",)
+        state = self.states[place]
+        label: Label = ()
         try:
             for label, raw in successors(state, self.bounds):
                 self.transitions += 1
@@ -93,11 +91,12 @@ class Explorer:
         return None
 
     def steps_to(self, place: int) -> tuple[Label, ...]:
-        """Return the shortest way to a state."""
+        """Return the shortest way to a state; a worker keeps its name from step to step."""
         labels = []
-        for state, target in pairwise(self.way_to(place)):
-            steps = successors(state, self.bounds)
-            labels.append(next(label for label, raw in steps if canonical(raw, self.bounds) == target))
+        state = normal(initial(self.bounds))
+        for target in self.way_to(place)[1:]:
+            label, state = next(step for step in successors(state, self.bounds) if canonical(step[1], self.bounds) == target)
+            labels.append(label)
         return tuple(labels)
 
     def way_to(self, place: int) -> list[State]:

@@ -57,7 +57,9 @@ def _require_barrier(stage: Stage, bounds: Bounds) -> None:
         return
     planned = len(stage.results) == bounds.tasks[stage.number - 1]
     if not planned or OPEN in stage.results:
-        _break(f"stage {stage.number} may advance, but of its {bounds.tasks[stage.number - 1]} tasks these are: {stage.results!r}")
+        _break(
+            f"stage {stage.number} may advance, but of its {bounds.tasks[stage.number - 1]} tasks these are: {stage.results!r}"
+        )
 
 
 def _require_mover(stage: Stage) -> None:

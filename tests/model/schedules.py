@@ -11,7 +11,9 @@ from tests.model.steps import successors
 from tests.model.symmetry import canonical
 from tests.model.twin import Sessions, Twin
 
-RARE: Final = frozenset({"heartbeat", "lose", "cancel", "pause", "crash", "deliver", "cancel, missing", "recover", "recover control"})
+RARE: Final = frozenset(
+    {"heartbeat", "lose", "cancel", "pause", "crash", "deliver", "cancel, missing", "recover", "recover control"}
+)
 """What dice take less often, so that schedules get somewhere."""
 
 Signature = tuple[object, ...]
@@ -47,9 +49,11 @@ def follow(store: MovableStore, sessions: Sessions, bounds: Bounds, way: list[St
     twin = Twin(store, sessions, bounds, name)
     taken = 0
     for target in way[1:]:
-        steps = [step for step in twin.steps() if canonical(step[1], bounds) == target]
+        steps = [step for step in successors(twin.state, bounds) if canonical(step[1], bounds) == target]
+        assert steps, "names matter: what is done to a state cannot be done to one that is like it"
+        steps = [step for step in steps if twin.can_take(step[0])]
         if not steps:
-            break  # a step that this store cannot take
+            break
         twin.take(*steps[0])
         taken += 1
     twin.close()

@@ -1,7 +1,6 @@
 """The two kinds of sessions that the schedules are run in."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -9,7 +8,6 @@ import psycopg
 from stageflow.backends.postgres.rows import lease_from_row
 from stageflow.backends.sqlite import SqliteStore
 from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, TaskCompletionResult
-from stageflow.contracts.status import TaskStatus
 from stageflow.testing.conformance.builders import LEASE_SECONDS, complete_one
 from tests.model.twin import Rows
 

@@ -1,7 +1,7 @@
 """A state of the model: one job, the stages of its runs, two workers, and one report that is late in the network.
 
-Everything is a tuple of small values, so that a state is its own key. Statuses are single letters, the same for tasks, stages and
-jobs where they mean the same.
+Everything is a tuple of small values, so that a state is its own key. Statuses are single letters, the same for tasks, stages
+and jobs where they mean the same.
 """
 
 from enum import StrEnum
@@ -229,7 +229,7 @@ def status_for(job: Job, run: int) -> str:
     return job.status if run == job.run else CANCELLED
 
 
-def normal(state: State) -> State:
+def normal(state: State) -> State:  # noqa: C901  one pass over the state, the innermost loop of the exploration
     """Return the state with its tokens by name: of each worker's lease the worker, else the late report's, else a dead one's.
 
     What a former run left behind is forgotten where nothing can move it any more.
@@ -267,5 +267,3 @@ def normal(state: State) -> State:
     if late is not None:
         late = late._replace(token=known[late.token] if late.token in live else NOBODY)
     return State(state.job, tuple(stages), workers, late, state.left)
-
-

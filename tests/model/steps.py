@@ -65,7 +65,22 @@ Step = tuple[Label, State]
 NOBODYS: Final = -1
 """The worker of a step that no worker takes."""
 HELPFUL: Final = frozenset(
-    {"claim", "claim control", "meet", "meet control", "plan", "begin", "count", "commit", "advance", "learn", "recover", "recover control", "sweep", "resume"}
+    {
+        "claim",
+        "claim control",
+        "meet",
+        "meet control",
+        "plan",
+        "begin",
+        "count",
+        "commit",
+        "advance",
+        "learn",
+        "recover",
+        "recover control",
+        "sweep",
+        "resume",
+    }
 )
 """What goes on by itself: by workers, by recovery, and by whoever lifts a pause. The rest may never come."""
 
@@ -74,14 +89,16 @@ def successors(state: State, bounds: Bounds) -> Iterator[Step]:
     """Yield every step that may come next, and the state after it."""
     for worker, held in enumerate(state.workers):
         if held is None:
-            yield from _claims(state, bounds, worker)
+            yield from _claims(state, worker)
         elif held.write is not None:
             yield from _writes(state, bounds, worker, held, held.write)
         else:
             yield ("heartbeat", worker), state  # of a lease that is held or lost: no row but its beat changes
             yield from _holds(state, bounds, worker, held)
         if held is not None and state.left.crashes:
-            yield _step(state, ("crash", worker), worker=(worker, None), left=state.left._replace(crashes=state.left.crashes - 1))
+            yield _step(
+                state, ("crash", worker), worker=(worker, None), left=state.left._replace(crashes=state.left.crashes - 1)
+            )
     yield from _meetings(state, bounds)
     yield from _network(state, bounds)
     yield from _recoveries(state, bounds)
@@ -121,7 +138,7 @@ def _begun(job: Job) -> Job:
 # Workers.
 
 
-def _claims(state: State, bounds: Bounds, worker: int) -> Iterator[Step]:
+def _claims(state: State, worker: int) -> Iterator[Step]:
     """Lease what is ready, whole or its first task, of a job that runs."""
     for stage in state.stages:
         if not _admits(state.job, stage):
@@ -140,8 +157,8 @@ def _claims(state: State, bounds: Bounds, worker: int) -> Iterator[Step]:
             after = stage._replace(control=Control(control.kind, LEASED, FRESH))
             if control.kind == PLAN and after.status not in CLOSED:
                 after = after._replace(status=PLANNING)
-            label = ("claim control", worker, stage.number)
-            yield _step(state, label, job=_begun(state.job), stage=(stage, after), worker=(worker, held))
+            label_of_control = ("claim control", worker, stage.number)
+            yield _step(state, label_of_control, job=_begun(state.job), stage=(stage, after), worker=(worker, held))
 
 
 def _meetings(state: State, bounds: Bounds) -> Iterator[Step]:
@@ -153,7 +170,9 @@ def _meetings(state: State, bounds: Bounds) -> Iterator[Step]:
                 continue
             label = ("meet", NOBODYS, stage.run, stage.number, each.first)
             if status == PAUSED:
-                yield _step(state, label, stage=(stage, stage._replace(ranges=without(stage.ranges, each, each._replace(state=HELD)))))
+                yield _step(
+                    state, label, stage=(stage, stage._replace(ranges=without(stage.ranges, each, each._replace(state=HELD))))
+                )
                 continue
             yield _step(state, label, stage=(stage, _closed(state.job, bounds, stage, each)))
         control = stage.control
@@ -220,7 +239,7 @@ def _holds(state: State, bounds: Bounds, worker: int, held: Holder) -> Iterator[
                 left = state.left._replace(returns=state.left.returns - 1)
                 yield _step(state, ("return", worker), stage=(stage, after), worker=(worker, None), left=left)
     elif stage is not None and stage.control is not None and held.token and stage.control.token == held.token:
-        step = _plan(state, bounds, worker, held, stage) if held.kind == PLAN else _advance(state, bounds, worker, held, stage)
+        step = _plan(state, bounds, worker, held, stage) if held.kind == PLAN else _advance(state, bounds, worker, stage)
         yield step
     if held.token == NOBODY:
         yield _step(state, ("learn", worker), worker=(worker, None))
@@ -238,7 +257,9 @@ def _writes(state: State, bounds: Bounds, worker: int, held: Holder, told: Write
             yield _step(state, ("count", worker), worker=(worker, held._replace(write=told._replace(seen=stage.remaining))))
         case Variant.COUNT_BEFORE_COMMIT if told.seen < 0:
             counted = count_down(bounds, state.job, stage, ended).stage
-            yield _step(state, ("count", worker), stage=(stage, counted), worker=(worker, held._replace(write=told._replace(seen=1))))
+            yield _step(
+                state, ("count", worker), stage=(stage, counted), worker=(worker, held._replace(write=told._replace(seen=1)))
+            )
         case _:
             yield _commit(state, bounds, worker, held, stage)
 
@@ -277,14 +298,18 @@ def _plan(state: State, bounds: Bounds, worker: int, held: Holder, stage: Stage)
     return _step(state, label, stage=(stage, after), worker=(worker, held if goes_on else None))
 
 
-def _advance(state: State, bounds: Bounds, worker: int, held: Holder, stage: Stage) -> Step:
+def _advance(state: State, bounds: Bounds, worker: int, stage: Stage) -> Step:
     """Close a stage: open the next one, or end the job."""
     job, status = state.job, status_for(state.job, stage.run)
     closing = verdict(bounds, stage)
     label = ("advance", worker)
     if closing == FAILED and status not in ENDED:  # end_job: a pause does not keep a job from failing
         stages = tuple(
-            each if each.run != job.run else end_stage(each._replace(control=None), FAILED) if each is stage else end_stage(each)
+            each
+            if each.run != job.run
+            else end_stage(each._replace(control=None), FAILED)
+            if each is stage
+            else end_stage(each)
             for each in state.stages
         )
         return _step(state, label, job=job._replace(status=FAILED), stages=stages, worker=(worker, None))
@@ -327,13 +352,17 @@ def _network(state: State, bounds: Bounds) -> Iterator[Step]:
         held if held is None or held.token != late.token else held._replace(token=NOBODY) if found.token == late.token else held
         for held in state.workers
     )
-    delivered = _step(state, ("deliver", NOBODYS), stage=(stage, counted.stage), workers=workers, late=late._replace(recorded=True))
+    delivered = _step(
+        state, ("deliver", NOBODYS), stage=(stage, counted.stage), workers=workers, late=late._replace(recorded=True)
+    )
     yield delivered
 
 
 def is_locked(state: State, each: Range) -> bool:
     """Say whether a transaction that has not committed holds a range."""
-    return any(held is not None and held.write is not None and held.token and held.token == each.token for held in state.workers)
+    return any(
+        held is not None and held.write is not None and held.token and held.token == each.token for held in state.workers
+    )
 
 
 # Time and death.
@@ -341,7 +370,7 @@ def is_locked(state: State, each: Range) -> bool:
 
 def _recoveries(state: State, bounds: Bounds) -> Iterator[Step]:
     """Take a lease from its holder, dead or slow, then do the rest of a recovery round."""
-    for place, stage in enumerate(state.stages):
+    for stage in state.stages:
         for each in stage.ranges:
             if each.state == LEASED and not is_locked(state, each):
                 after = _recovered(state.job, bounds, stage, each)
@@ -429,9 +458,7 @@ def _cancels(state: State) -> Iterator[Step]:
     yield _step(state, ("cancel", NOBODYS), job=job, stages=stages, left=left)
     if left.misses:
         stages = tuple(end_stage(stage, missed=True) if stage.run == job.run else stage for stage in state.stages)
-        yield _step(
-            state, ("cancel, missing", NOBODYS), job=job, stages=stages, left=left._replace(misses=left.misses - 1)
-        )
+        yield _step(state, ("cancel, missing", NOBODYS), job=job, stages=stages, left=left._replace(misses=left.misses - 1))
 
 
 def _skips(state: State, bounds: Bounds) -> Iterator[Step]:

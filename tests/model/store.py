@@ -26,8 +26,8 @@ from tests.model.state import (
     RETRY,
     SKIPPED,
     WITH_ERRORS,
-    BrokenError,
     Bounds,
+    BrokenError,
     Control,
     Job,
     Range,
@@ -267,9 +267,7 @@ def repaired(job: Job, stages: tuple[Stage, ...], former: Stage) -> tuple[Job, t
 
 def singly(ranges: tuple[Range, ...]) -> tuple[Range, ...]:
     """Return the tasks of some ranges as ranges of one: chosen tasks that are no neighbours."""
-    return tuple(
-        each._replace(first=index, last=index + 1) for each in ranges for index in range(each.first, each.last)
-    )
+    return tuple(each._replace(first=index, last=index + 1) for each in ranges for index in range(each.first, each.last))
 
 
 def resubmitted(job: Job, stages: tuple[Stage, ...]) -> tuple[Job, tuple[Stage, ...]]:

@@ -1,7 +1,7 @@
-"""One state for all that differ in names only: which worker is which, which task is which, and what nothing asks for any more.
+"""One state for all that differ in names only: which worker is which, which task is which.
 
-No function of the store looks at where a range lies in its stage, only at how wide it is; so the ended tasks of a stage can come
-first, and its open ranges in an order of their own. A lost lease is all alike. What is left out is what no later step reads.
+No function of the store looks at where a range lies in its stage, only at how wide it is; so the ended tasks of a stage can
+come first, and its open ranges in an order of their own. Lost leases are all alike. Left out is what no later step reads.
 """
 
 from typing import Final
@@ -35,9 +35,7 @@ def _forgotten(state: State) -> State:
     job, stages, workers, late, left = state
     lost = [held is not None and held.token == NOBODY and held.write is None for held in workers]
     if any(lost):
-        workers = tuple(
-            Holder(0, 0, "", 0, 0, NOBODY) if gone else held for gone, held in zip(lost, workers, strict=True)
-        )
+        workers = tuple(Holder(0, 0, "", 0, 0, NOBODY) if gone else held for gone, held in zip(lost, workers, strict=True))
     if late is not None and (late.token == NOBODY or not _can_land(stages, late.token, late.first)):
         late = late._replace(run=0, number=0, first=0, told="", token=NOBODY, recorded=False)
     if not left.repairs and not left.resubmits:

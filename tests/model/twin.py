@@ -52,7 +52,6 @@ from tests.model.state import (
     TASK,
     Bounds,
     Control,
-    Holder,
     Job,
     Label,
     Range,
@@ -78,7 +77,7 @@ _STAGES: Final = {
 _TASKS: Final = {"completed": "C", "failed": "F", "skipped": "S", "cancelled": "X"}
 _RANGES: Final = {"ready": "r", "leased": "l", "held": "h", "waiting": "w"}
 _KINDS: Final = {PLAN: WorkKind.PLAN, TASK: WorkKind.TASK, ADVANCE: WorkKind.ADVANCE}
-_TOLD: Final = {"C": TaskStatus.COMPLETED, "F": TaskStatus.FAILED, "R": Again()}
+_TOLD: Final[dict[str, TaskStatus | Again]] = {"C": TaskStatus.COMPLETED, "F": TaskStatus.FAILED, "R": Again()}
 _DONE: Final = {"C": StageStatus.COMPLETED, "E": StageStatus.COMPLETED_WITH_ERRORS, "F": StageStatus.FAILED}
 
 
@@ -132,9 +131,7 @@ class Twin:
         self.store = store
         self.sessions = sessions
         self.bounds = bounds
-        self.job = new_job(
-            name, job_type=f"model-{name}", stages=len(bounds.tasks), first_stage=self._stage(1)
-        )
+        self.job = new_job(name, job_type=f"model-{name}", stages=len(bounds.tasks), first_stage=self._stage(1))
         self.state = normal(initial(bounds))
         self.leases: list[Lease | None] = [None] * bounds.workers
         self.late: RangeCompletion | None = None
@@ -144,11 +141,11 @@ class Twin:
 
     def steps(self) -> list[Step]:
         """Return the steps that this store can take now."""
-        return [
-            (label, after)
-            for label, after in successors(self.state, self.bounds)
-            if label[0] != "repair, apart" and (self.sessions.misses or "missing" not in str(label[0]))
-        ]
+        return [step for step in successors(self.state, self.bounds) if self.can_take(step[0])]
+
+    def can_take(self, label: Label) -> bool:
+        """Say whether the step exists in this store: which tasks are neighbours is given there, and not every lock is."""
+        return label[0] != "repair, apart" and (self.sessions.misses or "missing" not in str(label[0]))
 
     def take(self, label: Label, after: State) -> None:
         """Take one step in the store, and compare what came of it with the model.
@@ -209,7 +206,16 @@ class Twin:
                 control = Control(PLAN if kind == "plan" else ADVANCE, _RANGES[state], token or 0)
         done = "".join(letters)
         return Stage(
-            run, number, generation, _STAGES[status], bool(planned), bool(halted), remaining, done, tuple(sorted(ranges)), control
+            run,
+            number,
+            generation,
+            _STAGES[status],
+            bool(planned),
+            bool(halted),
+            remaining,
+            done,
+            tuple(sorted(ranges)),
+            control,
         )
 
     def _stage(self, number: int) -> NewStage:
@@ -235,14 +241,18 @@ class Twin:
         held = after.workers[worker]
         assert held is not None
         kind = _KINDS[held.kind]
-        generation = next(
-            stage.generation for stage in before.stages if (stage.run, stage.number) == (held.run, held.number)
-        )
+        generation = next(stage.generation for stage in before.stages if (stage.run, stage.number) == (held.run, held.number))
         last = held.last if kind is WorkKind.TASK else 1
         answer = self.store.claim_named(
             name_claim(
-                self.job, kind, worker=f"worker {worker}", stage_number=held.number, run=held.run,
-                generation=generation, first=held.first, last=last,
+                self.job,
+                kind,
+                worker=f"worker {worker}",
+                stage_number=held.number,
+                run=held.run,
+                generation=generation,
+                first=held.first,
+                last=last,
             )  # fmt: skip
         )
         assert answer.outcome is ClaimOutcome.WORK
@@ -311,7 +321,9 @@ class Twin:
         part = chunk(lease, count, first_index=first, digest_before=stage.plan_digest, final=first + count == total)
         outcome = self.store.add_tasks(part)
         status = status_for(before.job, held.run)
-        expected = PlanOutcome.PAUSED if status == PAUSED else PlanOutcome.JOB_ENDED if status in ENDED else PlanOutcome.RECORDED
+        expected = (
+            PlanOutcome.PAUSED if status == PAUSED else PlanOutcome.JOB_ENDED if status in ENDED else PlanOutcome.RECORDED
+        )
         assert outcome is expected
         assert after.job == before.job
 
@@ -367,8 +379,7 @@ class Twin:
         """Say whether a report about a range, stale or not, would wait for a worker's open transaction."""
         writing = [held is not None and held.write is not None for held in before.workers]
         return any(
-            busy and lease is not None and lease.range_id == range_id
-            for busy, lease in zip(writing, self.leases, strict=True)
+            busy and lease is not None and lease.range_id == range_id for busy, lease in zip(writing, self.leases, strict=True)
         )
 
     def _return(self, label: Label, before: State, after: State) -> None:
@@ -386,9 +397,7 @@ class Twin:
     def _post(self, label: Label, before: State, after: State) -> None:
         assert after.late is not None
         assert before.late is None
-        self.late = report(
-            self._lease(int(label[1])), *[_TOLD[each] for each in after.late.told], first=after.late.first
-        )
+        self.late = report(self._lease(int(label[1])), *[_TOLD[each] for each in after.late.told], first=after.late.first)
 
     def _lose(self, label: Label, before: State, after: State) -> None:
         assert label
@@ -457,9 +466,7 @@ class Twin:
     def _repair(self, label: Label, before: State, after: State) -> None:
         number = int(label[2])
         former = next(stage for stage in before.stages if (stage.run, stage.number) == (before.job.run, number))
-        asked = StageRepair(
-            job_id=self.job.job_id, former_run=before.job.run, stage=self._stage(number), tasks=chosen(former)
-        )
+        asked = StageRepair(job_id=self.job.job_id, former_run=before.job.run, stage=self._stage(number), tasks=chosen(former))
         record = self.store.repair_stage(asked)
         assert record is not None
         assert record.run == after.job.run
