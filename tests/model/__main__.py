@@ -1,4 +1,4 @@
-"""``python -m tests.model [WALKS]``: every covering schedule and many walks, on SQLite in memory and on a throwaway PostgreSQL."""
+"""``python -m tests.model [WALKS]``: covering schedules and many walks, on SQLite and a throwaway PostgreSQL."""
 
 import sys
 from contextlib import closing

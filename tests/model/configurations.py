@@ -25,8 +25,8 @@ FULL: Final = {
         misses=1,
     ),
 }
-"""Explored by ``python -m benchmarks model``. "whole" alone has 4 tasks, 2 workers, 2 crashes, a pause, a retry and a repair, in
-every order; the others look at what it leaves out."""
+"""Explored by ``python -m benchmarks model``. "whole" alone has 4 tasks, 2 workers, 2 crashes, a pause, a retry and a repair,
+in every order; the others look at what it leaves out."""
 
 SMALL: Final = {
     "whole": Bounds(tasks=(2, 0), crashes=1, pauses=1, retries=0, failures=0, repairs=1),

@@ -66,38 +66,56 @@ class Explorer:
 
     def _expand(self, place: int) -> Trace | None:
         state = self.states[place]
-        label: Label = ()
         try:
             for label, raw in successors(state, self.bounds):
                 self.transitions += 1
-                if raw is state:
-                    continue
-                require_fair(state, label, raw)
-                after = canonical(raw, self.bounds)
-                number = self._numbers.get(after)
-                if number is None:
-                    number = len(self.states)
-                    self._numbers[after] = number
-                    self.states.append(after)
-                    self.parents.append(place)
-                    require_sound(after, self.bounds)
-                if label[0] in HELPFUL:
-                    self._helpful.append(number)
+                if raw is not state:
+                    self._enter(place, label, raw)
         except BrokenError as error:
-            return Trace(str(error), (*self.steps_to(place), label))
+            labels, last = self._steps_to(place)
+            return Trace(str(error), (*labels, self._breaking(last)))
         self._offsets.append(len(self._helpful))
         if state.job.status in ENDED and not open_width(state):
             self._ends.append(place)
         return None
 
-    def steps_to(self, place: int) -> tuple[Label, ...]:
-        """Return the shortest way to a state; a worker keeps its name from step to step."""
+    def _enter(self, place: int, label: Label, raw: State) -> None:
+        """Note a step and where it leads."""
+        require_fair(self.states[place], label, raw)
+        after = canonical(raw, self.bounds)
+        number = self._numbers.get(after)
+        if number is None:
+            number = len(self.states)
+            self._numbers[after] = number
+            self.states.append(after)
+            self.parents.append(place)
+            require_sound(after, self.bounds)
+        if label[0] in HELPFUL:
+            self._helpful.append(number)
+
+    def _breaking(self, state: State) -> Label:
+        """Return the step from a state that breaks a promise."""
+        try:
+            for label, after in successors(state, self.bounds):
+                try:
+                    require_fair(state, label, after)
+                    require_sound(after, self.bounds)
+                except BrokenError:
+                    return label
+        except BrokenError:
+            pass
+        return ("a step that the model refuses", -1)
+
+    def _steps_to(self, place: int) -> tuple[tuple[Label, ...], State]:
+        """Return the shortest way to a state, on which a worker keeps its name from step to step, and its end."""
         labels = []
         state = normal(initial(self.bounds))
         for target in self.way_to(place)[1:]:
-            label, state = next(step for step in successors(state, self.bounds) if canonical(step[1], self.bounds) == target)
+            label, state = next(
+                step for step in successors(state, self.bounds) if canonical(step[1], self.bounds) == target
+            )
             labels.append(label)
-        return tuple(labels)
+        return tuple(labels), state
 
     def way_to(self, place: int) -> list[State]:
         """Return the states on the shortest way to a state, which is the last of them."""
@@ -124,7 +142,7 @@ class Explorer:
         if stuck < 0:
             return None
         message = f"the job cannot end any more ({count - sum(can_end)} of {count} states are stuck)"
-        return Trace(message, self.steps_to(stuck))
+        return Trace(message, self._steps_to(stuck)[0])
 
 
 def describe(label: Label) -> str:

@@ -253,7 +253,7 @@ class Twin:
                 generation=generation,
                 first=held.first,
                 last=last,
-            )  # fmt: skip
+            )
         )
         assert answer.outcome is ClaimOutcome.WORK
         (lease,) = answer.leases

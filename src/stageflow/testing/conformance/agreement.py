@@ -88,6 +88,18 @@ class AgreementConformance(StoreScenarios):
         let_leases_expire(store)
         assert get_stage(store, _JOB).remaining == 1
 
+    def test_whatever_counts_in_a_halted_stage_closes_what_came_into_it_since(self, store: MovableStore) -> None:
+        """A chunk that was planned after the halt is skipped with the next task that ends, not only by the next recovery."""
+        create(store, _JOB)
+        plan = claim_plan(store, _JOB)
+        store.add_tasks(chunk(plan, 1, final=False))
+        complete_one(store, report(claim_one(store, _TASKS), BAD))
+        stage = get_stage(store, _JOB)
+        store.add_tasks(chunk(plan, 2, first_index=1, digest_before=stage.plan_digest, range_count=2))
+        assert store.close_task(_JOB.job_id, 1, 1, TaskStatus.SKIPPED, "by hand")
+        assert get_statuses(store, _JOB) == [BAD, TaskStatus.SKIPPED, TaskStatus.SKIPPED]
+        claim_advance(store, _JOB)
+
     def test_no_task_of_an_ended_job_is_requeued(self, store: MovableStore) -> None:
         """An operator who is late makes no work for a job that nobody will work on: the holder keeps its lease."""
         start(store, _JOB, 2)
