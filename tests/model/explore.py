@@ -111,9 +111,7 @@ class Explorer:
         labels = []
         state = normal(initial(self.bounds))
         for target in self.way_to(place)[1:]:
-            label, state = next(
-                step for step in successors(state, self.bounds) if canonical(step[1], self.bounds) == target
-            )
+            label, state = next(step for step in successors(state, self.bounds) if canonical(step[1], self.bounds) == target)
             labels.append(label)
         return tuple(labels), state
 
