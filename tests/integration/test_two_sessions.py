@@ -96,7 +96,7 @@ def store(postgres_dsn: str) -> Iterator[PostgresStore]:
 def psql(postgres_dsn: str, store: PostgresStore) -> Iterator[Psql]:
     """Give two sessions with the statements that the page prepares."""
     assert store.url
-    (prepared,) = _blocks("sql")
+    (prepared,) = _blocks("postgresql")
     psql = Psql(postgres_dsn, [each for each in prepared.split(";") if each.strip()])
     yield psql
     psql.close()
