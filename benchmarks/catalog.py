@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "azure": "benchmarks.azure",
     "fuzz": "benchmarks.fuzz.campaign",
     "peers": "benchmarks.peers.compare",
+    "model": "benchmarks.model",
     "report": "benchmarks.report",
 }
 """Each has one function ``measure(request)``; what it does is the first line of its docstring."""

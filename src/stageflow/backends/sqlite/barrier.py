@@ -87,7 +87,8 @@ def count_off(tx: Transaction, stage_id: int, tally: Tally, holder: Holder | Non
         holder: Who gets the lease on the advancement at once; otherwise it becomes ready.
     """
     counters = _subtract(tx, stage_id, tally)
-    if not counters.halted and counters.gives_up:
+    if counters.halted or counters.gives_up:
+        # What came into a halted stage since (a retry, a chunk of its plan) goes with it.
         tx.run("update stageflow_stages set halted = 1 where stage_id = ?", (stage_id,))
         counters = _close_tasks(tx, stage_id, TaskStatus.SKIPPED)
     return _reach_barrier(tx, stage_id, counters, holder)

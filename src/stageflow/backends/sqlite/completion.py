@@ -110,15 +110,10 @@ def _settle(tx: Transaction, work: Work, completion: RangeCompletion, holder: Ho
         counted[TaskStatus.SKIPPED],
         counted[TaskStatus.CANCELLED],
     )
-    settled = count_off(tx, work.stage_id, tally, holder)
-    if not completion.retries:
-        return settled
-    # What came back for another attempt must not outlive a stage that is halted or a job that has ended.
-    if work.job_ended:
-        return close_waiting(tx, work.stage_id, TaskStatus.CANCELLED, holder)
-    if work.halted:
-        return close_waiting(tx, work.stage_id, TaskStatus.SKIPPED, holder)
-    return settled
+    if completion.retries and work.job_ended:
+        # What came back for another attempt must not outlive a job that has ended.
+        close_waiting(tx, work.stage_id, TaskStatus.CANCELLED)
+    return count_off(tx, work.stage_id, tally, holder)
 
 
 def _result_rows(work: Work, completion: RangeCompletion) -> Iterator[tuple[Value, ...]]:

@@ -155,7 +155,7 @@ def end_open_job(tx: Transaction, ending: JobEnding) -> bool:
 
 
 def _close_job(tx: Transaction, job_id: str, run: int) -> None:
-    """Close the ranges that nobody holds; stages close now, or with the last of those that somebody does."""
+    """Close the job's stages, and the ranges that nobody holds; the others are closed when their leases end."""
     stages = tx.rows("select stage_id from stageflow_stages where job_id = ? and run = ?", (job_id, run))
     for (stage_id,) in stages:
         tx.run(
@@ -163,6 +163,11 @@ def _close_job(tx: Transaction, job_id: str, run: int) -> None:
             (stage_id,),
         )
         close_waiting(tx, stage_id, TaskStatus.CANCELLED)
+    tx.run(
+        "update stageflow_stages set status = 'cancelled', updated_at = ? where job_id = ? and run = ?"
+        " and status in ('pending', 'planning', 'processing')",
+        (tx.now, job_id, run),
+    )
 
 
 def _move(tx: Transaction, job_id: str, current: JobStatus, new_status: JobStatus) -> None:

@@ -29,7 +29,7 @@ class SqliteHolding(StorePart):
     ) -> LeaseExtension:
         """Raise the beat and the expiry of leases still held; the tokens alone decide who holds them."""
         held: list[int] = []
-        stages: list[int] = []
+        stages: list[tuple[int, bool]] = []
         with self._database.transaction() as tx:
             expires_at = tx.now + span_micros(lease_seconds)
             for lease in leases:
@@ -37,12 +37,12 @@ class SqliteHolding(StorePart):
                 row = tx.row(
                     "update stageflow_ranges set beat = beat + 1, lease_expires_at = ?, renewed_at = ?, current_index = ?,"
                     " current_since = case when current_index = ? then current_since else ? end"
-                    " where range_id = ? and token = ? and state = 'leased' returning stage_id",
+                    " where range_id = ? and token = ? and state = 'leased' returning stage_id, kind = 'task'",
                     (expires_at, tx.now, index, index, tx.now, lease.range_id, lease.token),
                 )
                 if row is not None:
                     held.append(lease.token)
-                    stages.append(row[0])
+                    stages.append((row[0], bool(row[1])))
             stopping = _list_stopping(tx, stages)
         return LeaseExtension(
             held=held, stopping=[token for token, stage in zip(held, stages, strict=True) if stage in stopping]
@@ -108,14 +108,23 @@ def _to_worker(row: Row) -> WorkerRecord:
         raise malformed(what, error) from error
 
 
-def _list_stopping(tx: Transaction, stages: Sequence[int]) -> set[int]:
+def _list_stopping(tx: Transaction, stages: Sequence[tuple[int, bool]]) -> set[tuple[int, bool]]:
+    """Return of the stages, each with whether its tasks are meant, those in which there is no use in going on.
+
+    A stage that has halted is still to be planned to its end, and left.
+    """
     rows = tx.rows(
-        "select s.stage_id, s.halted or s.run <> j.run, j.status from json_each(?) asked cross join stageflow_stages s"
+        "select s.stage_id, s.halted, s.run <> j.run, j.status from json_each(?) asked cross join stageflow_stages s"
         " on s.stage_id = asked.value"
         " join stageflow_jobs j on j.job_id = s.job_id",
-        (json.dumps(sorted(set(stages))),),
+        (json.dumps(sorted({stage_id for stage_id, _ in stages})),),
     )
-    return {stage_id for stage_id, halted, status in rows if halted or status in TERMINAL_JOB_STATUSES}
+    return {
+        (stage_id, of_task)
+        for stage_id, halted, is_former, status in rows
+        for of_task in (False, True)
+        if (halted and of_task) or is_former or status in TERMINAL_JOB_STATUSES
+    }
 
 
 def _return(tx: Transaction, given: RangeReturn) -> bool:

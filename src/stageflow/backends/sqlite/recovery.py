@@ -121,11 +121,19 @@ def _open_due(tx: Transaction, limit: int) -> int:
 
 def _close_halted(tx: Transaction, limit: int) -> int:
     stages = tx.rows(
-        "select s.stage_id, count(*) from stageflow_stages s join stageflow_ranges r on r.stage_id = s.stage_id"
+        "select s.stage_id, j.status = 'paused' and j.run = s.run, count(*) from stageflow_stages s"
+        " join stageflow_ranges r on r.stage_id = s.stage_id join stageflow_jobs j on j.job_id = s.job_id"
         " where s.halted = 1 and s.remaining > 0 and r.kind = 'task' and r.state in ('ready', 'waiting', 'held')"
         " group by s.stage_id limit ?",
         (limit,),
     )
-    for stage_id, _ in stages:
-        close_waiting(tx, stage_id, TaskStatus.SKIPPED)
-    return sum(count for _, count in stages)
+    for stage_id, is_paused, _ in stages:
+        if is_paused:
+            tx.run(
+                "update stageflow_ranges set state = 'held', not_before = null where stage_id = ? and kind = 'task'"
+                " and state in ('ready', 'waiting')",
+                (stage_id,),
+            )
+        else:
+            close_waiting(tx, stage_id, TaskStatus.SKIPPED)
+    return sum(count for _, _, count in stages)

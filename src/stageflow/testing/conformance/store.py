@@ -1,6 +1,7 @@
 """The suite of the ``Store`` port: every promise of its methods, for any backend."""
 
 from stageflow.testing.conformance.advance import AdvanceConformance
+from stageflow.testing.conformance.agreement import AgreementConformance
 from stageflow.testing.conformance.audits import AuditConformance
 from stageflow.testing.conformance.builders import MovableStore
 from stageflow.testing.conformance.checkpoints import CheckpointConformance
@@ -90,6 +91,7 @@ class StoreConformance(
     RecoveryConformance,
     WatchedRecoveryConformance,
     SweepConformance,
+    AgreementConformance,
     ResultConformance,
     StageResultConformance,
     PartialConformance,

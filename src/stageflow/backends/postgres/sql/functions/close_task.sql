@@ -1,7 +1,8 @@
 -- Ends or requeues one unfinished task by an operator's hand, in the present run and the newest generation of its stage.
 -- Promise: the task alone is taken out of its range. queued takes it from its holder for another attempt (one that waits already
 -- is left as it is); failed, skipped and cancelled are recorded as its result, through the same counters. A holder that was at this
--- very task loses its lease; one that was before it keeps what is before. False: the task has ended, or there is none.
+-- very task loses its lease; one that was before it keeps what is before. False: the task has ended, or there is none; nor is a
+-- task of a job that has ended requeued.
 -- Locks: the range, then the stage, then (count_down) the job. Errors: SF001.
 create or replace function stageflow.close_task(
     p_job_id text, p_stage_number integer, p_index integer, p_status text, p_error text) returns boolean
@@ -9,11 +10,12 @@ language plpgsql volatile as $$
 declare
     v_now timestamptz := stageflow.clock();
     v_run integer;
+    v_status text;
     v_stage stageflow.stages;
     v_range stageflow.ranges;
 begin
     perform stageflow.require_read_committed();
-    select j.run into v_run from stageflow.jobs j where j.job_id = p_job_id;
+    select j.run, j.status into v_run, v_status from stageflow.jobs j where j.job_id = p_job_id;
     select s.* into v_stage from stageflow.stages s
     where s.job_id = p_job_id and s.run = v_run and s.stage_number = p_stage_number;
     if not found then
@@ -32,8 +34,8 @@ begin
             return false;
         end if;
     end loop;
-    if p_status = 'queued' and v_range.state <> 'leased' then
-        return true;
+    if p_status = 'queued' and (v_range.state <> 'leased' or stageflow.is_ended_job(v_status)) then
+        return not stageflow.is_ended_job(v_status);
     end if;
     perform stageflow.cut_out(v_range, p_index);
     if p_status = 'queued' then

@@ -1,8 +1,8 @@
 -- Returns the work of dead workers: the given leases if their beat still stands where it was seen, or (p_range_ids null) those that
 -- expired by the store's clock.
 -- Promise: the token is erased, so the dead can write no more. A range of several tasks goes back uncharged, to be run singly; a
--- range of one is charged with a death, and fails when the budget is spent. Control work that spent it is left alone and answered
--- in the list, for end_job.
+-- range of one is charged with a death, and fails when the budget is spent. Tasks of an ended job or a halted stage are closed.
+-- Control work that spent its budget is left alone and answered in the list, for end_job.
 -- Locks: ranges, skipping locked ones; then stages by id. Errors: SF001.
 create or replace function stageflow.recover_leases(
     p_range_ids bigint[], p_tokens bigint[], p_beats bigint[], p_death_budget integer, p_limit integer,
@@ -12,10 +12,13 @@ declare
     v_now timestamptz := stageflow.clock();
     v_range stageflow.ranges;
     v_status text;
+    v_halted boolean;
+    v_state text;
     v_seen record;
     v_ids bigint[];
     v_stage_ids bigint[] := '{}';
     v_failed integer[] := '{}';
+    v_skipped integer[] := '{}';
     v_cancelled integer[] := '{}';
     v_stage record;
 begin
@@ -40,21 +43,23 @@ begin
         end loop;
     end if;
     for v_range in select r.* from stageflow.ranges r where r.range_id = any (v_ids) order by r.range_id loop
-        select stageflow.status_in_run(j.status, j.run, s.run) into v_status from stageflow.stages s
+        select stageflow.status_in_run(j.status, j.run, s.run), s.halted into v_status, v_halted from stageflow.stages s
         cross join lateral (select j.status, j.run from stageflow.jobs j where j.job_id = s.job_id offset 0) j
         where s.stage_id = v_range.stage_id;
-        if stageflow.is_ended_job(v_status) then
+        if stageflow.is_ended_job(v_status) or (v_halted and v_range.kind = 'task') then
             o_closed := o_closed + 1;
             if v_range.kind <> 'task' then
                 delete from stageflow.ranges r where r.range_id = v_range.range_id;
                 continue;
             end if;
+            v_state := case when stageflow.is_ended_job(v_status) then 'cancelled' else 'skipped' end;
             update stageflow.ranges r set
-                state = 'cancelled', closed_at = v_now, token = null, worker_id = null, lease_expires_at = null
+                state = v_state, closed_at = v_now, token = null, worker_id = null, lease_expires_at = null
             where r.range_id = v_range.range_id;
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_failed := v_failed || 0;
-            v_cancelled := v_cancelled || (v_range.last - v_range.first);
+            v_skipped := v_skipped || case when v_state = 'skipped' then v_range.last - v_range.first else 0 end;
+            v_cancelled := v_cancelled || case when v_state = 'cancelled' then v_range.last - v_range.first else 0 end;
         elsif v_range.last - v_range.first = 1 and v_range.deaths + 1 >= p_death_budget then
             if v_range.kind <> 'task' then
                 o_spent_range_ids := o_spent_range_ids || v_range.range_id;
@@ -71,6 +76,7 @@ begin
             delete from stageflow.ranges r where r.range_id = v_range.range_id;
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_failed := v_failed || 1;
+            v_skipped := v_skipped || 0;
             v_cancelled := v_cancelled || 0;
         else
             o_returned := o_returned + 1;
@@ -83,11 +89,12 @@ begin
         end if;
     end loop;
     for v_stage in
-        select c.stage_id, sum(c.failed)::integer as failed, sum(c.cancelled)::integer as cancelled
-        from unnest(v_stage_ids, v_failed, v_cancelled) as c (stage_id, failed, cancelled)
+        select c.stage_id, sum(c.failed)::integer as failed, sum(c.skipped)::integer as skipped,
+            sum(c.cancelled)::integer as cancelled
+        from unnest(v_stage_ids, v_failed, v_skipped, v_cancelled) as c (stage_id, failed, skipped, cancelled)
         group by c.stage_id order by c.stage_id
     loop
-        perform stageflow.count_down(v_stage.stage_id, 0, v_stage.failed, 0, v_stage.cancelled, null, 0);
+        perform stageflow.count_down(v_stage.stage_id, 0, v_stage.failed, v_stage.skipped, v_stage.cancelled, null, 0);
     end loop;
 end
 $$;
