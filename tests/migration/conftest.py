@@ -79,8 +79,9 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def before(unpacked: Path, store_url: str) -> Iterator[Release]:
-    """Give the release before."""
+    """Give the release before, which has made the store."""
     release = Release(unpacked, store_url)
+    release.must("migrate")
     yield release
     release.dismiss()
 

@@ -29,7 +29,7 @@ def ledger(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def app(store_url: str) -> Iterator[Stageflow]:
+def app(before: Release, store_url: str) -> Iterator[Stageflow]:  # noqa: ARG001  made first: who opens a new file migrates it
     """Give an app of this release, on the store of both."""
     with make_app(store_url) as app:
         yield app
@@ -57,7 +57,6 @@ def test_jobs_in_flight_end_while_both_releases_work_side_by_side(
     before: Release, present: Release, app: Stageflow, ledger: Path
 ) -> None:
     """The old workers go on amid the migration and after it, the new ones join them, and every job ends as it must."""
-    before.must("migrate")
     jobs = before.must("submit", str(ledger))
     before.hire()
     before.hire()
@@ -74,7 +73,6 @@ def test_jobs_in_flight_end_while_both_releases_work_side_by_side(
 
 def test_what_the_old_release_left_lying_is_taken_up_by_the_new(before: Release, app: Stageflow, ledger: Path) -> None:
     """Its workers are killed amid their work; after the migration the new release alone ends every job."""
-    before.must("migrate")
     jobs = before.must("submit", str(ledger))
     before.hire()
     wait_for(lambda: ledger.read_text().count("\n") > NUMBERS // 2)
@@ -88,7 +86,6 @@ def test_each_release_refuses_the_schema_of_the_other_and_says_what_to_do(
     before: Release, present: Release, app: Stageflow, ledger: Path
 ) -> None:
     """Neither starts a worker on tables that it does not know."""
-    before.must("migrate")
     early = present.call("work")
     assert early.returncode != 0
     assert f"version 1, this code needs {SCHEMA_VERSION}; run `stageflow migrate" in early.stderr.replace(
