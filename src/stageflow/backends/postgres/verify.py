@@ -45,10 +45,10 @@ def find_drifts(connection: Connection, applied: Applied) -> list[str]:
         return [UNRECORDED] if applied.unrecorded else []
     drifts = _changed_migrations(applied)
     actual = _catalog(connection, SCHEMA)
-    expected = _reference(connection, applied.version)
-    if applied.state is not SchemaState.CURRENT:
+    with_functions = applied.state is SchemaState.CURRENT
+    expected = _reference(connection, applied.version, with_functions=with_functions)
+    if not with_functions:
         actual = {key: text for key, text in actual.items() if key[0] != "function"}
-        expected = {key: text for key, text in expected.items() if key[0] != "function"}
     return drifts + compared(expected, actual)
 
 
@@ -85,9 +85,10 @@ def _catalog(connection: Connection, schema: str) -> Catalog:
     return {(sort, name): definition for sort, name, definition in rows}
 
 
-def _reference(connection: Connection, version: int) -> Catalog:
+def _reference(connection: Connection, version: int, *, with_functions: bool) -> Catalog:
     scratch = f"{SCHEMA}_{token_hex(8)}"
-    texts = [BOOKKEEPING, *(item.text for item in migrations() if item.version <= version), *functions().values()]
+    texts = [BOOKKEEPING, *(item.text for item in migrations() if item.version <= version)]
+    texts += functions().values() if with_functions else []
     with connection.transaction(force_rollback=True):
         connection.execute("set local check_function_bodies = off")
         connection.execute(sql.SQL("create schema {}").format(sql.Identifier(scratch)))
