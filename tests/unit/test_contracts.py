@@ -3,12 +3,12 @@
 import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, JsonValue, NaiveDatetime, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, NaiveDatetime, ValidationError
 
 from stageflow import (
     Contract,
@@ -36,8 +36,9 @@ from stageflow import (
     TaskResult,
     TaskStatus,
 )
-from stageflow.contracts.base import canonical_json, checked_json, json_object_text
+from stageflow.contracts.base import UtcDatetime, canonical_json, checked_json, json_object_text
 from stageflow.contracts.ids import make_job_id, make_task_id, parse_task_id, stage_key, validate_job_id, validate_task_id
+from stageflow.contracts.json_fields import holds_plain_values
 from stageflow.contracts.lease import ClaimRequest, RangeCompletion, Retry
 from stageflow.contracts.plan import PlanChunk, PlanDigest
 from stageflow.contracts.stage import FailureMode
@@ -77,6 +78,33 @@ class Number(Contract):
     """Task parameters."""
 
     index: int
+
+
+class Texts(Contract):
+    """Holds what can be changed inside."""
+
+    words: list[str]
+
+
+class Plain(Contract):
+    """Holds values, and a contract of values."""
+
+    at: UtcDatetime
+    mode: FailureMode | None = None
+    pair: tuple[int, float] = (0, 0.0)
+    number: Number
+
+
+class Odd(Contract):
+    """Holds what its author makes of it."""
+
+    text: Annotated[str, AfterValidator(len)]
+
+
+class Around(Contract):
+    """Holds a contract that can be changed inside."""
+
+    texts: Texts
 
 
 class Loose(Contract):
@@ -183,11 +211,30 @@ class TestContract:
         with pytest.raises(InvalidValueError, match="NUL"):
             Request(values=values).to_json()
 
-    def test_a_contract_made_past_its_validation_cannot_be_stored(self) -> None:
-        """model_construct gets nothing past the boundary, and no retry cures it."""
+    def test_no_way_of_making_a_contract_leads_past_its_validation(self) -> None:
+        """model_construct and model_copy validate too, so that what exists is what its annotations say."""
+        assert Number.model_construct(index=1) == Number(index=1)
+        assert Number(index=1).model_copy(update={"index": 2}) == Number(index=2)
+        assert Number(index=1).model_copy() == Number(index=1)
+        with pytest.raises(ValidationError, match="valid integer"):
+            Number.model_construct(index="x")  # type: ignore[arg-type]
+        with pytest.raises(ValidationError, match="valid integer"):
+            Number(index=1).model_copy(update={"index": "x"})
+
+    def test_what_was_changed_inside_a_contract_after_its_validation_cannot_be_stored(self) -> None:
+        """A list in a frozen contract can be changed; what is written is compared with the annotations. No retry cures it."""
+        words = Texts(words=["a"])
+        words.words.append(3)  # type: ignore[arg-type]
         with pytest.raises(InvalidValueError, match="cannot be written as JSON") as caught:
-            Number.model_construct(index="x").to_json()  # type: ignore[arg-type]
+            words.to_json()
         assert not RetryPolicy().allows(1, caught.value)
+
+    @pytest.mark.parametrize(
+        ("model", "plain"), [(Number, True), (Plain, True), (Texts, False), (Request, False), (Odd, False), (Around, False)]
+    )
+    def test_only_what_cannot_change_is_written_without_comparing(self, model: type[Contract], *, plain: bool) -> None:
+        """Lists, free values, and fields that their author validates or serializes are compared each time."""
+        assert holds_plain_values(model.__pydantic_core_schema__) is plain
 
     def test_words_that_only_look_like_constants_pass(self) -> None:
         """A text that spells NaN or an escaped NUL is a text."""

@@ -9,9 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, JsonVal
 from pydantic_core import CoreSchema, PydanticSerializationError
 
 from stageflow.contracts.datetimes import UtcDatetime, require_zones
-from stageflow.contracts.json_fields import holds_anything
+from stageflow.contracts.json_fields import WrittenAs
 from stageflow.contracts.json_text import read_json_object
 from stageflow.contracts.preview import preview
+from stageflow.contracts.validated import ValidatedModel
 from stageflow.errors import InvalidValueError, PayloadTooLargeError
 
 __all__ = [
@@ -44,7 +45,7 @@ JsonObject = dict[str, JsonValue]
 """A JSON object whose keys are text; an ``int`` key is refused."""
 
 
-class Contract(BaseModel):
+class Contract(ValidatedModel):
     """A frozen, strict model for values that cross a boundary.
 
     Unknown fields are refused, nothing is coerced; NaN, infinity and datetimes without a time zone are refused. Python
@@ -60,15 +61,14 @@ class Contract(BaseModel):
         validate_default=True,
     )
 
-    holds_anything: ClassVar[bool] = False
-    """Whether a field may hold what JSON would change."""
+    written_as: ClassVar[WrittenAs | None] = None
+    """How it is written, once that was asked."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler, /) -> CoreSchema:
         """Return pydantic's schema of the contract, in which every datetime needs a time zone."""
-        schema = handler(source)
-        cls.holds_anything = holds_anything(schema)
-        return require_zones(schema)
+        cls.written_as = None
+        return require_zones(handler(source))
 
     def to_json(self) -> str:
         """Return the contract as JSON text that every store can hold.
@@ -77,8 +77,11 @@ class Contract(BaseModel):
             InvalidValueError: JSON would change a value (a datetime, set, tuple or bytes in a field of type ``Any``), or the
                 text would hold NUL, NaN, infinity, a lone surrogate or a number that cannot be read again.
         """
+        written_as = self.written_as
+        if written_as is None:
+            written_as = type(self).written_as = WrittenAs.of(self.__pydantic_core_schema__)
         try:
-            text = self.__pydantic_serializer__.to_json(self, warnings="error").decode()
+            text = self.__pydantic_serializer__.to_json(self, warnings=written_as.warnings).decode()
         except PydanticSerializationError as error:
             msg = (
                 f"this {type(self).__name__} cannot be written as JSON: {error}; hold text, finite numbers, lists, dicts with "
@@ -87,7 +90,7 @@ class Contract(BaseModel):
             raise InvalidValueError(msg) from error
         if "\ufffd" in text:
             refuse_surrogates(self.model_dump())
-        if self.holds_anything:
+        if written_as.is_reread:
             self._refuse_changes(text)
         return checked_json(text)
 

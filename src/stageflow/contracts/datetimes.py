@@ -32,6 +32,9 @@ def _require_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC)
 
 
+ZONE_CHECKS: Final = (require_zone, _require_utc)
+"""Validators that give back the datetime they are given, or the same moment in UTC."""
+
 UtcDatetime = Annotated[datetime, AfterValidator(_require_utc)]
 """An aware datetime in UTC; naive values and other offsets are refused."""
 
@@ -49,7 +52,7 @@ def _checked(node: Any) -> Any:
     match node:
         case {"type": "datetime"} if "tz_constraint" not in node:
             return core_schema.no_info_after_validator_function(require_zone, node)
-        case {"type": "function-after", "function": {"function": function}} if function in (require_zone, _require_utc):
+        case {"type": "function-after", "function": {"function": function}} if function in ZONE_CHECKS:
             return node
         case {"type": "model"}:
             return node
