@@ -5,13 +5,14 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-from stageflow.app.answers import answer_of, wait_for_end
+from stageflow.app.answers import answer_of, wait_for_end, wait_until_ended
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
 from stageflow.contracts.base import Contract
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.maintenance import Maintenance
+from stageflow.contracts.payload import PayloadOptions
 from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.retention import Purge
@@ -27,7 +28,7 @@ from stageflow.engine.repair import repair_stage
 from stageflow.engine.resubmit import resubmit_job
 from stageflow.engine.submit import cancel_job, submit_jobs
 from stageflow.insights import Diagnosis, Explanation, JobProgress, examine_store, explain_job, job_progress
-from stageflow.ports import Queue
+from stageflow.ports import BlobStore, Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker import Dispatcher, Worker, WorkerOptions
@@ -55,6 +56,10 @@ class Stageflow:
         credential: An Azure credential object, where ``queue`` names an account only.
         connection_factory: Makes PostgreSQL connections in place of the URL.
         options: How boundary methods and workers of this app work.
+        blobs: Where payloads go that are too large for a row: ``file:FOLDER``, ``azure:…`` or a
+            :class:`~stageflow.ports.BlobStore`. When left out: a folder beside a SQLite file, memory for a store in memory, and
+            nowhere for PostgreSQL, which then refuses them.
+        payloads: From which size on, and how they are kept.
     """
 
     @enforce_contract
@@ -67,6 +72,8 @@ class Stageflow:
         credential: object | None = None,
         connection_factory: ConnectionFactory | None = None,
         options: WorkerOptions | None = None,
+        blobs: str | BlobStore | None = None,
+        payloads: PayloadOptions | None = None,
     ) -> None:
         self.registry: Final = registry if registry is not None else JobRegistry.instance()
         self.options: Final = options if options is not None else WorkerOptions()
@@ -74,6 +81,9 @@ class Stageflow:
         self.repositories: Final[Repositories] = RepositoryFactory.create_repositories(
             store,
             connection_factory=connection_factory,
+            blobs=blobs,
+            payloads=payloads,
+            credential=credential,
         )
         self.queue: Final[Queue | None] = create_queue(queue, credential=credential) if isinstance(queue, str) else queue
         if self.repositories.store.url.startswith("sqlite:"):
@@ -150,7 +160,7 @@ class Stageflow:
     @enforce_contract
     def progress(self, job_id: str) -> JobProgress:
         """Return how far a job is."""
-        return job_progress(self.repositories, self.job(job_id))
+        return job_progress(self.repositories, self.repositories.jobs.require_job_state(job_id).job)
 
     @enforce_contract
     def explain(self, job_id: str) -> Explanation:
@@ -183,7 +193,8 @@ class Stageflow:
             JobCancelledError: The job was cancelled.
             WaitTimeoutError: It had not ended within ``timeout`` seconds.
         """
-        return answer_of(self.registry, self.job(job_id), self.wait(job_id, timeout=timeout))
+        wait_until_ended(self.repositories, job_id, timeout)
+        return answer_of(self.registry, self.repositories, self.repositories.jobs.require_job_state(job_id).job)
 
     @enforce_contract
     def cancel(self, job_id: str, *, reason: str = "cancelled by an operator") -> JobRecord:
@@ -384,6 +395,7 @@ class Stageflow:
         self._handlers.close()
         if self.queue is not None:
             self.queue.close()
+        self.repositories.payloads.close()
         self.repositories.store.close()
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from pydantic import ValidationError
 
-from stageflow.contracts.base import Contract, inline_json
+from stageflow.contracts.base import Contract
 from stageflow.contracts.context import StopSignal, TaskExecutionContext, TaskHost
 from stageflow.contracts.lease import Lease, RangeCompletion, Retry
 from stageflow.contracts.partial import Combine
@@ -17,6 +17,7 @@ from stageflow.contracts.status import TaskStatus
 from stageflow.engine.fold import ResultFold
 from stageflow.engine.hooks import error_text, let_interrupt_pass
 from stageflow.errors import ContractViolationError, PermanentTaskError
+from stageflow.repositories import PayloadShelf
 from stageflow.telemetry import running_task
 from stageflow.workflow.registry import Workflow
 from stageflow.workflow.task import Task
@@ -105,6 +106,7 @@ def execute_range(
     *,
     worker_id: str,
     host: TaskHost | None = None,
+    payloads: PayloadShelf | None = None,
 ) -> Iterator[RangeCompletion]:
     """Run the tasks of a lease in index order and yield reports of consecutive prefixes, each when it is due.
 
@@ -113,7 +115,9 @@ def execute_range(
 
     Args:
         host: What stands behind the handlers' contexts; without one they can be stopped, and no more.
+        payloads: Where parameters and results go that are too large for a row; without it they are refused.
     """
+    shelf = payloads if payloads is not None else PayloadShelf(None)
     task = workflow.task(lease.stage_number)
     policy = workflow.definition.stage(lease.stage_number).retry
     combine = workflow.combine(lease.stage_number)
@@ -136,7 +140,7 @@ def execute_range(
             about["task_index"] = index
             context = TaskExecutionContext.from_fields(about)
             running_task.set(context)
-            ended = _run_task(task, parameters, context, run_handler, policy, report)
+            ended = _run_task(task, parameters, context, run_handler, policy, report, shelf)
             if ended >= due or lease.suspect or len(report) >= FLUSH_TASKS:
                 running_task.set(None)
                 yield report.to_completion()
@@ -154,11 +158,15 @@ def _run_task(
     run_handler: RunHandler,
     policy: RetryPolicy,
     report: Report,
+    shelf: PayloadShelf,
 ) -> float:
     """Run one task, add what came of it to the report, and return when it ended."""
     started = time.perf_counter()
     try:
-        result, text = _encode(task, run_handler(task, _decode(task, parameters), context))
+        given = shelf.load(parameters, f"the parameters of a task {task.task_type!r}", patient=True)
+        result, text = _encode(task, run_handler(task, _decode(task, given), context))
+        if text is not None:
+            text = shelf.store(context.job_id, text, f"the result of a task {task.task_type!r}", patient=True)
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler ends its task, not the worker's slot
         let_interrupt_pass(error)
         ended = time.perf_counter()
@@ -187,13 +195,12 @@ def _encode(task: Task[Any, Any], result: object) -> tuple[Contract | None, str 
 
     Raises:
         ContractViolationError: It is something else.
-        PayloadTooLargeError: It is larger than a row may be; no retry cures that.
     """
     if task.result_model is None:
         if result is None:
             return None, None
     elif isinstance(result, Contract) and type(result) is task.result_model:
-        return result, inline_json(result.to_json(), f"the result of a task {task.task_type!r}")
+        return result, result.to_json()
     expected = "None" if task.result_model is None else task.result_model.__name__
     msg = (
         f"task {task.task_type!r} must return {expected}, it returned {type(result).__name__}: {preview(result)}; "

@@ -22,6 +22,8 @@ class AilmentKind(StrEnum):
     LEASE_EXPIRED = "lease_expired"
     NOT_ANNOUNCED = "not_announced"
     OLD_SNAPSHOT = "old_snapshot"
+    PAYLOADS_ORPHANED = "payloads_orphaned"
+    PAYLOADS_UNREACHABLE = "payloads_unreachable"
 
 
 class Ailment(Contract):

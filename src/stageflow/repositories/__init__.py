@@ -3,6 +3,8 @@
 from stageflow.repositories.completion import StageCompletionRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
+from stageflow.repositories.orphans import Orphans, find_orphans
+from stageflow.repositories.payloads import PayloadShelf
 from stageflow.repositories.repositories import Repositories
 from stageflow.repositories.stage import StageRepository
 from stageflow.repositories.task import TaskRepository
@@ -10,8 +12,11 @@ from stageflow.repositories.task import TaskRepository
 __all__ = [
     "JobRepository",
     "LeaseRepository",
+    "Orphans",
+    "PayloadShelf",
     "Repositories",
     "StageCompletionRepository",
     "StageRepository",
     "TaskRepository",
+    "find_orphans",
 ]

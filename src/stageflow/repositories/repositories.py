@@ -6,6 +6,7 @@ from stageflow.ports import Store
 from stageflow.repositories.completion import StageCompletionRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
+from stageflow.repositories.payloads import PayloadShelf
 from stageflow.repositories.stage import StageRepository
 from stageflow.repositories.task import TaskRepository
 
@@ -20,15 +21,18 @@ class Repositories:
     stages: StageRepository
     leases: LeaseRepository
     completion: StageCompletionRepository
+    payloads: PayloadShelf
 
     @classmethod
-    def over(cls, store: Store) -> "Repositories":
-        """Return the repositories over a store."""
+    def over(cls, store: Store, payloads: PayloadShelf | None = None) -> "Repositories":
+        """Return the repositories over a store, and where its payloads go that are too large for a row: nowhere if not said."""
+        shelf = payloads if payloads is not None else PayloadShelf(None)
         return cls(
             store=store,
-            jobs=JobRepository(store),
-            tasks=TaskRepository(store),
+            jobs=JobRepository(store, shelf),
+            tasks=TaskRepository(store, shelf),
             stages=StageRepository(store),
             leases=LeaseRepository(store),
-            completion=StageCompletionRepository(store),
+            completion=StageCompletionRepository(store, shelf),
+            payloads=shelf,
         )

@@ -144,7 +144,10 @@ class Dispatcher:
         alone = lease.deaths >= self._last_permitted_death > 0
         run_handler = self._handlers.run_alone if alone else self._handlers.run
         host = LeaseHost(lease, workflow, running, self._repositories)
-        for completion in execute_range(lease, workflow, running, run_handler, worker_id=self._worker_id, host=host):
+        payloads = self._repositories.payloads
+        for completion in execute_range(
+            lease, workflow, running, run_handler, worker_id=self._worker_id, host=host, payloads=payloads
+        ):
             report_begun = time.perf_counter()
             advance = self._complete(completion, running, carried)
             # Reports of one stage wait for each other: were that counted as work, leases would shrink the more, the longer the

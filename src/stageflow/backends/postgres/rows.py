@@ -1,6 +1,6 @@
 """Rows as contracts: text becomes an enum, a datetime or an object here, or fails and says which row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -15,6 +15,7 @@ from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.partial import Partial
+from stageflow.contracts.payload import PayloadReference, is_reference, shelved
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord, StageResultContract
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
@@ -24,17 +25,21 @@ from stageflow.errors import MalformedRowError
 
 T = TypeVar("T")
 
+_NOTHING: Final[Mapping[str, str]] = {}
+
 _object: Final[TypeAdapter[JsonObject]] = TypeAdapter(JsonObject)
 _result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
 _task_statuses: Final = {status.value: status for status in TaskStatus}
 
 
 def json_object(text: str | None) -> JsonObject | None:
-    """Read a stored JSON object."""
-    return None if text is None else _object.validate_json(text, strict=True)
+    """Read a stored JSON object, or the preview of one in the blob store."""
+    return None if text is None else _required_object(text)
 
 
 def _required_object(text: str) -> JsonObject:
+    if is_reference(text):
+        return PayloadReference.from_text(text).to_preview()
     return _object.validate_json(text, strict=True)
 
 
@@ -71,21 +76,28 @@ def lease_from_row(row: tuple[Any, ...]) -> Lease:
     )
 
 
-def job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract]) -> JobRecord:
+def job_from_row(
+    row: TupleRow, stage_results: dict[str, StageResultContract], shelved_results: Mapping[str, str] = _NOTHING
+) -> JobRecord:
     """Read the 16 columns of a job.
 
     Raises:
         MalformedRowError: They are not what the contract says.
     """
     damages: list[str] = []
-    job = seen_job_from_row(row, stage_results, damages)
+    job = seen_job_from_row(row, stage_results, damages, shelved_results)
     if damages:
         msg = f"job {row[0]}: {job.damage}. The row was written by something else: correct it, or run `stageflow cancel`."
         raise MalformedRowError(msg)
     return job
 
 
-def seen_job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract], damages: list[str]) -> JobRecord:
+def seen_job_from_row(
+    row: TupleRow,
+    stage_results: dict[str, StageResultContract],
+    damages: list[str],
+    shelved_results: Mapping[str, str] = _NOTHING,
+) -> JobRecord:
     """Read what can be read of the 16 columns of a job; what cannot is added to ``damages``, which the job then names.
 
     Raises:
@@ -115,6 +127,7 @@ def seen_job_from_row(row: TupleRow, stage_results: dict[str, StageResultContrac
             created_at=row[14],
             updated_at=row[15],
             damage="; ".join(damages) or None,
+            shelved={**shelved(parameters=row[7], result_data=row[9]), **shelved_results},
         ),
     )
 
@@ -180,6 +193,7 @@ def task_from_row(row: TupleRow, job_id: str, stage_number: int) -> TaskRecord:
             heartbeat=row[10],
             created_at=row[5],
             updated_at=row[11],
+            shelved=shelved(parameters=row[2], result_data=row[8]),
         ),
     )
 
@@ -202,6 +216,7 @@ def task_result_from_row(row: tuple[Any, ...], job_id: str, stage_number: int, t
             error_details=row[4],
             execution_time_seconds=row[5],
             completed_at=row[6],
+            shelved=shelved(result_data=row[3]),
         ),
     )
 
