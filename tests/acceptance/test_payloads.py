@@ -1,6 +1,7 @@
 """Payloads that are too large for a row go to the blob store and come back, on both stores."""
 
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -110,6 +111,25 @@ class LargeController(BaseController[Order]):
         assert all(len(str(job.get_stage_result(number).metadata["note"])) == job.parameters.noted for number in (1, 2))
         texts = [each.text for each in stage_results[2]]
         return Answer(lengths=[len(text) for text in texts], text="".join(texts))
+
+
+@workflow("plain", registry=registry)
+class PlainController(BaseController[Order]):
+    """Looks at results in the planner of the second stage only."""
+
+    made = stage(1, "made", task=make_text)
+    passed = stage(2, "passed", task=make_text, after=made)
+
+    @made.plan
+    def plan_made(self, job: JobExecutionContext[Order]) -> Iterator[Text]:
+        """Plan one task."""
+        yield Text(text=f"{job.parameters.made} x")
+
+    @passed.plan
+    def plan_passed(self, job: JobExecutionContext[Order], results: StageResults[Text]) -> Iterator[Text]:  # noqa: ARG002  a planner's shape
+        """Plan one task for each result, for its length."""
+        for result in results:
+            yield Text(text=f"1 {len(result.text)}")
 
 
 class FailingBlobs(FileBlobStore):
@@ -303,7 +323,7 @@ def drain_planning(app: Stageflow) -> None:
 
 
 def test_a_lost_result_fails_the_job_that_needs_it(place: Place) -> None:
-    """The next planner cannot read it: the job fails and says so, and looking at it is refused with the same error."""
+    """Its stage cannot be closed: the job fails and says so, and completes when the blob is back and it is resubmitted."""
     blobs = place.blobs
     app = place.app(blobs)
     job_id = app.submit(LargeController, Order(made=2 * MIB)).job.job_id
@@ -312,11 +332,39 @@ def test_a_lost_result_fails_the_job_that_needs_it(place: Place) -> None:
     state = app.repositories.jobs.require_job_state(job_id).job
     assert state.status is JobStatus.FAILED
     assert f"result_data of task {job_id}-1-0 is not in the blob store" in str(state.error_details)
+    blobs.losing = False
+    app.resubmit(job_id)
+    drain_work(app)
+    assert app.job(job_id).status is JobStatus.COMPLETED
+    blobs.losing = True
     with pytest.raises(PayloadUnreadableError, match="restore the blob and resubmit"):
         app.job(job_id)
+
+
+def test_a_planner_that_reads_a_lost_result_fails_the_job(place: Place) -> None:
+    """The error reaches the job through the planner; resubmitted from that stage, the job completes when the blob is back."""
+    blobs = place.blobs
+    app = place.app(blobs)
+    job_id = app.submit(PlainController, Order(made=2 * MIB)).job.job_id
+    blobs.losing = True
+    drain_work(app)
+    job = app.repositories.jobs.require_job_state(job_id).job
+    assert job.status is JobStatus.FAILED
+    assert "PayloadUnreadableError: stored result of task 0 of stage 1" in str(job.error_details)
     blobs.losing = False
     app.resubmit(job_id, from_stage=2)
     drain_work(app)
+    assert app.job(job_id).status is JobStatus.COMPLETED
+
+
+def test_a_planner_that_cannot_reach_a_result_waits(place: Place) -> None:
+    """As often as it takes, beyond its planning retry: the blob store is nothing that a planner can help (F16)."""
+    blobs = place.blobs
+    app = place.app(blobs, patience_seconds=0.0)
+    job_id = app.submit(PlainController, Order(made=2 * MIB)).job.job_id
+    blobs.failing_reads = 5
+    drain_work(app)
+    assert app.telemetry.counts["payloads_unreachable"] == 5
     assert app.job(job_id).status is JobStatus.COMPLETED
 
 
@@ -484,10 +532,7 @@ def test_sqlite_has_a_blob_store_by_default(url: str, tmp_path: Path, monkeypatc
 
 def test_azure_keeps_payloads(azurite: Any, tmp_path: Path) -> None:
     """The whole way with a container of the emulator, and the purge of it."""
-    url, options = (
-        f"azure:{azurite.connection_string}",
-        PayloadOptions(container=f"p{tmp_path.name[:40].replace('_', '-')}", grace_seconds=0),
-    )
+    url, options = f"azure:{azurite.connection_string}", PayloadOptions(container=f"p{uuid.uuid4().hex}", grace_seconds=0.0)
     with Stageflow(f"sqlite:{tmp_path / 'jobs.db'}", registry=registry, blobs=url, payloads=options) as app:
         job_id = run(app, Order(tasks=2, planned=2 * MIB, made=3 * MIB, text="x" * 6 * MIB))
         answer = app.result(job_id, timeout=0)

@@ -81,7 +81,7 @@ class MemoryBlobStore:
         """Return whether the blob is there."""
         _checked(container, name)
         with self._lock:
-            return name in self._containers.get(container, {})
+            return container in self._containers and name in self._containers[container]
 
     def delete(self, container: str, name: str) -> None:
         """Delete a blob.

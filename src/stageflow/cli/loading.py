@@ -126,8 +126,8 @@ def _registered(app: str | None, store: str | None, queue: str | None, blobs: st
     found = _registry(named)
     if isinstance(found, Stageflow) and (store, queue, blobs) != (None, None, None):
         msg = (
-            f"--app {named} is an app with its own store, queue and blob store; leave out --store, --queue and --blobs, or name "
-            "its registry"
+            f"--app {named} is an app with its own store, queue and blob store; leave out --store, --queue and --blobs, or "
+            "name its registry"
         )
         raise click.UsageError(msg)
     return found

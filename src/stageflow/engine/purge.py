@@ -27,8 +27,8 @@ def purge_ended(
 ) -> Purge:
     """Delete ended jobs whose last change is older, and without a status also dead letters that are no longer open.
 
-    Each batch is a transaction of its own: what an interrupted purge deleted is gone, and the rest is whole. Then the blobs go of
-    jobs that are not there any more, if they are as old and older than the grace period of payloads.
+    Each batch is a transaction of its own: what an interrupted purge deleted is gone, and the rest is whole. Then the blobs
+    go of jobs that are not there any more, if they are as old and older than the grace period of payloads.
 
     Raises:
         InvalidValueError: The age or the limit is out of range.
