@@ -1,5 +1,6 @@
 """Payloads that are too large for a row go to the blob store and come back, on both stores."""
 
+import json
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 import psycopg
 import pytest
+from click.testing import CliRunner, Result
 
 from stageflow import (
     BaseController,
@@ -34,6 +36,7 @@ from stageflow import (
     workflow,
 )
 from stageflow.backends.files import FileBlobStore
+from stageflow.cli import main
 from stageflow.contracts.blob import BlobProperties
 from stageflow.errors import BlobNotFoundError, BlobStoreUnreachableError
 from stageflow.insights.diagnosis import AilmentKind
@@ -548,3 +551,30 @@ def test_an_address_of_no_blob_store_is_refused(url: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(InvalidValueError, match="blob store"):
         Stageflow("sqlite::memory:", registry=registry, blobs=url)
+
+
+def test_the_command_line_takes_a_blob_store(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an option and from the environment; status shows the value, lists the preview."""
+    app = ["--app", f"{__name__}:registry", "--store", place.url]
+    given = [*app, "--blobs", f"file:{place.folder}"]
+
+    def call(*arguments: str) -> Result:
+        return CliRunner().invoke(main, list(arguments))
+
+    order = Order(text="x" * 2 * MIB)
+    assert call("migrate", *given).exit_code == 0
+    ran = call("run", "large", "--parameters", order.to_json(), *given, "--json")
+    assert ran.exit_code == 0, ran.output
+    (name,) = place.names()
+    monkeypatch.setenv("STAGEFLOW_BLOBS", f"file:{place.folder}")
+    job_id = name.partition("/")[0]
+    assert json.loads(call("status", job_id, *app, "--json").stdout)["parameters"] == order.model_dump()
+    (listed,) = json.loads(call("jobs", *app, "--json").stdout)
+    assert listed["parameters"] == {"stageflow-payload": f"2.0 MiB in the blob store, {name}"}
+    place.blobs.delete(CONTAINER, name)
+    lost = call("status", job_id, *app)
+    assert lost.exit_code == 1
+    assert "is not in the blob store" in lost.stderr
+    refused = call("status", job_id, *app, "--blobs", "s3:bucket")
+    assert refused.exit_code == 2
+    assert "use file:FOLDER or azure:CONNECTION_STRING" in refused.stderr
