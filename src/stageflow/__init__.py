@@ -22,6 +22,7 @@ from stageflow.contracts.lease import TaskCompletionResult
 from stageflow.contracts.limits import TaskTypeState
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
+from stageflow.contracts.payload import PayloadOptions
 from stageflow.contracts.processing import ProcessingOutcome, ProcessingResult
 from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
@@ -52,6 +53,9 @@ from stageflow.errors import (
     JobFailedError,
     JobNotFoundError,
     OrchestrationError,
+    PayloadsUnreachableError,
+    PayloadTooLargeError,
+    PayloadUnreadableError,
     PermanentTaskError,
     PredecessorMissingError,
     QueueError,
@@ -108,6 +112,10 @@ __all__ = [
     "OrchestrationAction",
     "OrchestrationDataContract",
     "OrchestrationError",
+    "PayloadOptions",
+    "PayloadTooLargeError",
+    "PayloadUnreadableError",
+    "PayloadsUnreachableError",
     "PermanentTaskError",
     "PredecessorMissingError",
     "ProcessingOutcome",

@@ -48,7 +48,9 @@
     │       └── ForeignMessageError             a message that names work which this store never had
     └── BlobError
         ├── BlobNotFoundError (LookupError)
+        ├── PayloadUnreadableError (LookupError)  a payload's blob is missing or altered; no retry cures that
         └── BlobStoreUnreachableError (ConnectionError)
+            └── PayloadsUnreachableError (RetryableTaskError)  the blob store of payloads does not answer, or the app has none
 
 Refusals that are part of normal life (a lease that another worker took over, a repeated message) are typed outcomes, not
 errors.
@@ -108,7 +110,7 @@ class InvalidValueError(StageflowError, ValueError):
 
 
 class PayloadTooLargeError(InvalidValueError):
-    """A payload has more bytes than a row may hold inline."""
+    """A payload has more bytes than may be stored: in a row, or in the blob store of the app."""
 
 
 class IdempotencyConflictError(InvalidValueError):
@@ -287,5 +289,13 @@ class BlobNotFoundError(BlobError, LookupError):
     """The blob store holds no blob with this name."""
 
 
+class PayloadUnreadableError(BlobError, LookupError):
+    """A payload that is too large for a row is missing from the blob store, or is not what was written."""
+
+
 class BlobStoreUnreachableError(BlobError, ConnectionError):
     """The blob store does not answer, or refuses the credentials."""
+
+
+class PayloadsUnreachableError(BlobStoreUnreachableError, RetryableTaskError):
+    """The blob store that payloads too large for a row go to does not answer, or the app has none."""

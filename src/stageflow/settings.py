@@ -7,6 +7,7 @@ from stageflow.errors import InvalidValueError
 
 STORE = "STAGEFLOW_STORE"
 QUEUE = "STAGEFLOW_QUEUE"
+BLOBS = "STAGEFLOW_BLOBS"
 APP = "STAGEFLOW_APP"
 
 
@@ -17,6 +18,7 @@ class Settings:
     store: str | None = field(repr=False)
     queue: str | None = field(repr=False)
     app: str | None
+    blobs: str | None = None
 
 
 def read_settings() -> Settings:
@@ -25,7 +27,7 @@ def read_settings() -> Settings:
     Raises:
         InvalidValueError: A variable is set but blank.
     """
-    return Settings(store=_text(STORE), queue=_text(QUEUE), app=_text(APP))
+    return Settings(store=_text(STORE), queue=_text(QUEUE), app=_text(APP), blobs=_text(BLOBS))
 
 
 def _text(name: str) -> str | None:

@@ -51,6 +51,7 @@ TROUBLES: Final = frozenset(
         "acknowledgement_failed",
         "beat_failed",
         "message_parked",
+        "payloads_unreachable",
         "receive_failed",
         "recovery_failed",
         "relay_failed",

@@ -17,6 +17,7 @@ from stageflow import (
     JobQueueMessage,
     JobRegistry,
     JobStatus,
+    PayloadOptions,
     Stageflow,
     StageResults,
     StageResultsInvalidError,
@@ -92,7 +93,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def app(path: Path) -> Iterator[Stageflow]:
     """Give an app on that file, without a worker."""
-    with Stageflow(f"sqlite:{path}", registry=registry) as made:
+    with Stageflow(f"sqlite:{path}", registry=registry, payloads=PayloadOptions(max_bytes=1_048_576)) as made:
         yield made
 
 

@@ -21,6 +21,7 @@ from stageflow import (
     JobStatus,
     OrchestrationAction,
     OrchestrationDataContract,
+    PayloadOptions,
     ProcessingOutcome,
     RetryPolicy,
     StageExecutionContext,
@@ -192,7 +193,7 @@ class Free(BaseController[Count]):
 @pytest.fixture
 def app() -> Iterator[Stageflow]:
     """Give an app in memory that no worker works on."""
-    with Stageflow("sqlite::memory:", registry=registry) as made:
+    with Stageflow("sqlite::memory:", registry=registry, payloads=PayloadOptions(max_bytes=1_048_576)) as made:
         yield made
 
 

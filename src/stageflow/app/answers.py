@@ -21,7 +21,13 @@ _LONGEST_WAIT_SECONDS: Final = 31_536_000
 
 
 def wait_for_end(repositories: Repositories, job_id: str, timeout: float | None) -> JobResult:
-    """Return how a job ended, as soon as it has.
+    """Return how a job ended, as soon as it has; otherwise as :func:`wait_until_ended`."""
+    wait_until_ended(repositories, job_id, timeout)
+    return to_job_result(repositories.jobs.require_job(job_id))
+
+
+def wait_until_ended(repositories: Repositories, job_id: str, timeout: float | None) -> None:
+    """Return as soon as a job has ended.
 
     Raises:
         JobNotFoundError: There is no such job.
@@ -45,7 +51,6 @@ def wait_for_end(repositories: Repositories, job_id: str, timeout: float | None)
                 wakeup.wait(patience)
         finally:
             wakeup.close()
-    return to_job_result(repositories.jobs.require_job(job_id))
 
 
 def to_job_result(job: JobRecord) -> JobResult:
@@ -68,26 +73,32 @@ def to_job_result(job: JobRecord) -> JobResult:
     )
 
 
-def answer_of(registry: JobRegistry, job: JobRecord, result: JobResult) -> Contract | None:
+def answer_of(registry: JobRegistry, repositories: Repositories, job: JobRecord) -> Contract | None:
     """Return the job's stored answer as the model that ``aggregate_job_results`` is annotated to return.
 
     Raises:
         JobFailedError: The job failed.
         JobCancelledError: The job was cancelled.
+        PayloadUnreadableError: The answer is too large for a row, and is missing from the blob store, or altered.
     """
-    match result.status:
+    match job.status:
         case JobStatus.FAILED:
-            msg = f"job {job.job_id} failed: {result.error_details}"
+            msg = f"job {job.job_id} failed: {job.error_details}"
             raise JobFailedError(msg)
         case JobStatus.CANCELLED:
-            msg = f"job {job.job_id} was cancelled: {result.error_details}"
+            msg = f"job {job.job_id} was cancelled: {job.error_details}"
             raise JobCancelledError(msg)
         case _:
             pass
-    if result.result_data is None:
+    if job.result_data is None:
         return None
+    text = (
+        repositories.payloads.load(job.shelved["result_data"], f"the answer of job {job.job_id}")
+        if "result_data" in job.shelved
+        else json.dumps(job.result_data)
+    )
     controller = registry.get(job.job_type, job.workflow_version).controller
-    return _answer_model(type(controller)).from_json(json.dumps(result.result_data))
+    return _answer_model(type(controller)).from_json(text)
 
 
 def require_answer(answer: Contract | None, model: type[M], job_id: str) -> M:

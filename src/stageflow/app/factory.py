@@ -3,12 +3,15 @@
 import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
+from urllib.parse import unquote, urlsplit
 
 from stageflow.contracts.enforce import enforce_contract
+from stageflow.contracts.payload import PayloadOptions
+from stageflow.contracts.preview import redact
 from stageflow.contracts.schema import SchemaState
 from stageflow.errors import InvalidValueError, SchemaVersionError
-from stageflow.ports import Queue, Store
-from stageflow.repositories import Repositories
+from stageflow.ports import BlobStore, Queue, Store
+from stageflow.repositories import PayloadShelf, Repositories
 
 DEFAULT_STORE: Final = "sqlite:stageflow.db"
 
@@ -28,6 +31,9 @@ class RepositoryFactory:
         *,
         connection_factory: ConnectionFactory | None = None,
         pool_size: int = 10,
+        blobs: str | BlobStore | None = None,
+        payloads: PayloadOptions | None = None,
+        credential: object | None = None,
     ) -> Repositories:
         """Return the repositories of a store; nothing is connected yet, and no schema is touched, SQLite or not.
 
@@ -37,11 +43,17 @@ class RepositoryFactory:
             store: ``sqlite:PATH``, ``sqlite::memory:`` or ``postgresql://…``.
             connection_factory: Makes PostgreSQL connections in place of the URL.
             pool_size: The most PostgreSQL connections at a time.
+            blobs: Where payloads go that are too large for a row: ``file:FOLDER``, ``azure:…`` or a blob store. When left out,
+                beside a SQLite file, in memory with a store in memory, and nowhere with PostgreSQL.
+            payloads: From which size on, and how they are kept.
+            credential: An Azure credential object, where ``blobs`` names an account only.
 
         Raises:
-            InvalidValueError: The URL names no store that there is.
+            InvalidValueError: A URL names nothing that there is.
         """
-        return Repositories.over(_create_store(store, connection_factory, pool_size))
+        options = payloads if payloads is not None else PayloadOptions()
+        shelf = create_shelf(store if connection_factory is None else "", blobs, options, credential)
+        return Repositories.over(_create_store(store, connection_factory, pool_size), shelf)
 
 
 class RepositoryRegistry:
@@ -68,6 +80,7 @@ class RepositoryRegistry:
     def close(self) -> None:
         """Close all stores and forget them."""
         for repositories in self._known.values():
+            repositories.payloads.close()
             repositories.store.close()
         self._known.clear()
 
@@ -126,6 +139,58 @@ def _kind_of(url: str) -> str:
     """Return what a URL begins with, up to its colon: a misspelt address may hide its password from every redactor."""
     kind = url.partition(":")[0]
     return f"{kind}:…" if _kind.fullmatch(kind) is not None and kind != url else "…"
+
+
+def create_shelf(store: str, blobs: str | BlobStore | None, options: PayloadOptions, credential: object | None) -> PayloadShelf:
+    """Return where the payloads of a store go that are too large for its rows.
+
+    Args:
+        store: The store's URL, for a default; a SQLite file has a folder beside it, PostgreSQL has none.
+        blobs: ``file:FOLDER``, ``azure:CONNECTION_STRING``, ``azure:https://ACCOUNT.blob.core.windows.net`` or a blob store.
+        options: How they are kept.
+        credential: An Azure credential object, for the third form.
+
+    Raises:
+        InvalidValueError: The URL names no blob store that there is.
+    """
+    from stageflow.backends.files import FileBlobStore  # noqa: PLC0415  loaded on first need, like its siblings
+
+    match blobs:
+        case str() if blobs.startswith("file:") and len(blobs) > len("file:"):
+            path = unquote(urlsplit(blobs).path) if blobs.startswith("file://") else blobs.removeprefix("file:")
+            return PayloadShelf(FileBlobStore(path), options)
+        case str() if blobs.startswith("azure:"):
+            return _azure_shelf(blobs, options, credential)
+        case str():
+            msg = f"blob store {redact(blobs)!r} is not known; use file:FOLDER or azure:CONNECTION_STRING"
+            raise InvalidValueError(msg)
+        case None if store.startswith("sqlite:") and store.endswith(":memory:"):
+            from stageflow.backends.memory import MemoryBlobStore  # noqa: PLC0415  loaded on first need
+
+            return PayloadShelf(MemoryBlobStore(), options)
+        case None if store.startswith("sqlite:") and "\0" not in store:
+            return PayloadShelf(FileBlobStore(f"{store.removeprefix('sqlite:').removeprefix('//')}.blobs"), options)
+        case _:
+            return PayloadShelf(blobs, options)
+
+
+def _azure_shelf(url: str, options: PayloadOptions, credential: object | None) -> PayloadShelf:
+    try:
+        from stageflow.backends.azure import AzureBlobStore, parse_azure_url  # noqa: PLC0415  the SDK is an extra
+    except ImportError as error:
+        msg = "the Azure SDK is not installed; install stageflow[azure]"
+        raise InvalidValueError(msg) from error
+    address = parse_azure_url(url)
+    if address.connection_string is not None:
+        opened = AzureBlobStore.from_connection_string(address.connection_string)
+    elif address.account_url is not None and credential is not None:
+        opened = AzureBlobStore.from_credential(address.account_url, credential)
+    else:
+        msg = (
+            f"blob store {redact(url)!r} names an account only; pass a credential object, Stageflow(blobs=..., credential=...)"
+        )
+        raise InvalidValueError(msg)
+    return PayloadShelf(opened, options, close=opened.close)
 
 
 def _create_store(url: str, connection_factory: ConnectionFactory | None, pool_size: int) -> Store:

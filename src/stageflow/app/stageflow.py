@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, overload
 
-from stageflow.app.answers import answer_of, require_answer, wait_for_end
+from stageflow.app.answers import answer_of, require_answer, wait_for_end, wait_until_ended
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
 from stageflow.contracts.base import Contract
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
@@ -13,6 +13,7 @@ from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.limits import TaskTypeState
 from stageflow.contracts.maintenance import Maintenance
+from stageflow.contracts.payload import PayloadOptions
 from stageflow.contracts.repair import Repair
 from stageflow.contracts.resubmission import Resubmission
 from stageflow.contracts.retention import Purge
@@ -32,7 +33,7 @@ from stageflow.engine.resubmit import resubmit_job
 from stageflow.engine.schedules import fire_due, pause_schedule, put_schedule, remove_schedule, resume_schedule
 from stageflow.engine.submit import cancel_job, submit_jobs
 from stageflow.insights import Diagnosis, Explanation, JobProgress, examine_store, explain_job, job_progress
-from stageflow.ports import Queue
+from stageflow.ports import BlobStore, Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker import Dispatcher, Worker, WorkerOptions
@@ -62,6 +63,10 @@ class Stageflow:
         credential: An Azure credential object, where ``queue`` names an account only.
         connection_factory: Makes PostgreSQL connections in place of the URL.
         options: How boundary methods and workers of this app work.
+        blobs: Where payloads go that are too large for a row: ``file:FOLDER``, ``azure:…`` or a
+            :class:`~stageflow.ports.BlobStore`. When left out: a folder beside a SQLite file, memory for a store in memory, and
+            nowhere for PostgreSQL, which then refuses them.
+        payloads: From which size on, and how they are kept.
     """
 
     @enforce_contract
@@ -74,6 +79,8 @@ class Stageflow:
         credential: object | None = None,
         connection_factory: ConnectionFactory | None = None,
         options: WorkerOptions | None = None,
+        blobs: str | BlobStore | None = None,
+        payloads: PayloadOptions | None = None,
     ) -> None:
         self.registry: Final = registry if registry is not None else JobRegistry.instance()
         self.options: Final = options if options is not None else WorkerOptions()
@@ -81,6 +88,9 @@ class Stageflow:
         self.repositories: Final[Repositories] = RepositoryFactory.create_repositories(
             store,
             connection_factory=connection_factory,
+            blobs=blobs,
+            payloads=payloads,
+            credential=credential,
         )
         self.queue: Final[Queue | None] = create_queue(queue, credential=credential) if isinstance(queue, str) else queue
         if self.repositories.store.url.startswith("sqlite:"):
@@ -177,7 +187,7 @@ class Stageflow:
     @enforce_contract
     def progress(self, job_id: str) -> JobProgress:
         """Return how far a job is."""
-        return job_progress(self.repositories, self.job(job_id))
+        return job_progress(self.repositories, self.repositories.jobs.require_job_state(job_id).job)
 
     @enforce_contract
     def explain(self, job_id: str) -> Explanation:
@@ -220,7 +230,8 @@ class Stageflow:
             WaitTimeoutError: It had not ended within ``timeout`` seconds.
             InvalidValueError: The answer is not of this model.
         """
-        answer = answer_of(self.registry, self.job(job_id), self.wait(job_id, timeout=timeout))
+        wait_until_ended(self.repositories, job_id, timeout)
+        answer = answer_of(self.registry, self.repositories, self.repositories.jobs.require_job_state(job_id).job)
         return answer if model is None else require_answer(answer, model, job_id)
 
     @enforce_contract
@@ -583,6 +594,7 @@ class Stageflow:
         self._handlers.close()
         if self.queue is not None:
             self.queue.close()
+        self.repositories.payloads.close()
         self.repositories.store.close()
 
     def __enter__(self) -> Self:

@@ -13,6 +13,7 @@ import click
 
 from stageflow.app import Stageflow
 from stageflow.app.factory import DEFAULT_STORE, RepositoryFactory, require_made
+from stageflow.cli.options import given_blobs
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.preview import redact
 from stageflow.errors import InvalidValueError, JobNotFoundError, StageflowError
@@ -45,8 +46,8 @@ def opened_app(
     Raises:
         SchemaVersionError: The schema does not fit this code.
     """
-    settings = read_settings()
-    found = registry if registry is not None else _registered(app, store, queue)
+    settings, blobs = read_settings(), given_blobs()
+    found = registry if registry is not None else _registered(app, store, queue, blobs)
     if isinstance(found, Stageflow):
         if not makes_store:
             found.repositories.store.check_schema()
@@ -63,6 +64,7 @@ def opened_app(
         registry=found,
         queue=queue or settings.queue,
         options=options,
+        blobs=blobs or settings.blobs,
     ) as opened:
         if not makes_store:
             opened.repositories.store.check_schema()
@@ -118,12 +120,15 @@ def find_stage(app: Stageflow, job: JobRecord, stage_number: int | None) -> int:
     return number
 
 
-def _registered(app: str | None, store: str | None, queue: str | None) -> JobRegistry | Stageflow:
+def _registered(app: str | None, store: str | None, queue: str | None, blobs: str | None = None) -> JobRegistry | Stageflow:
     """Return the registry, or the app, that ``--app`` or the environment names."""
     named = app or read_settings().app
     found = _registry(named)
-    if isinstance(found, Stageflow) and (store is not None or queue is not None):
-        msg = f"--app {named} is an app with its own store and queue; leave out --store and --queue, or name its registry"
+    if isinstance(found, Stageflow) and (store, queue, blobs) != (None, None, None):
+        msg = (
+            f"--app {named} is an app with its own store, queue and blob store; leave out --store, --queue and --blobs, or "
+            "name its registry"
+        )
         raise click.UsageError(msg)
     return found
 

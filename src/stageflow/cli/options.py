@@ -7,6 +7,8 @@ import click
 
 _BLANK = "it is blank; leave the option out, or give it a value"
 
+_BLOBS = "stageflow.blobs"
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -17,9 +19,28 @@ def not_blank(context: click.Context, parameter: click.Parameter, value: str | N
     return value
 
 
+def _keep_blobs(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    context.meta[_BLOBS] = not_blank(context, parameter, value)
+
+
+def given_blobs() -> str | None:
+    """Return what ``--blobs`` says in the command that runs, ``None`` where it says nothing."""
+    context = click.get_current_context(silent=True)
+    if context is None or _BLOBS not in context.meta:
+        return None
+    blobs: str | None = context.meta[_BLOBS]
+    return blobs
+
+
 def connecting(command: F) -> F:
-    """Add ``--app``, ``--store`` and ``--queue``."""
+    """Add ``--app``, ``--store``, ``--queue`` and ``--blobs``; the last is for :func:`given_blobs`, not for the command."""
     for option in (
+        click.option(
+            "--blobs",
+            callback=_keep_blobs,
+            expose_value=False,
+            help="file:FOLDER or azure:CONNECTION_STRING, for payloads of more than 1 MiB. Or STAGEFLOW_BLOBS.",
+        ),
         click.option(
             "--queue",
             callback=not_blank,

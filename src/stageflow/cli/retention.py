@@ -72,6 +72,8 @@ def _tell(answer: Purge) -> None:
         f"{verb} {answer.jobs} jobs with {answer.tasks} tasks and {answer.letters} dead letters, about {answer.size_bytes} "
         f"bytes, last changed before {answer.before:%Y-%m-%d %H:%M:%S} UTC"
     )
+    if answer.payloads:
+        click.echo(f"with them {answer.payloads} blobs of payloads that were too large for a row")
     if answer.kept:
         click.echo(f"{answer.kept} more are as old and stay: work of theirs is open, or somebody is changing them")
     if not answer.complete:

@@ -74,6 +74,8 @@ class JobRecord(LateContract):
         priority: Higher is claimed first.
         damage: What of the row cannot be read and is left empty here, as a sentence. Only where jobs are listed or their status
             is changed, which somebody must be able to do with a damaged job; whoever works from a job's contents is refused.
+        shelved: References to what of it lies in the blob store and was not loaded; previews stand here in its place. Not
+            part of the record's JSON.
     """
 
     job_id: JobId
@@ -96,6 +98,7 @@ class JobRecord(LateContract):
     created_at: UtcDatetime
     updated_at: UtcDatetime
     damage: str | None = None
+    shelved: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
 
     @model_validator(mode="after")
     def _stage_numbers_agree(self) -> Self:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract, LateContract
 from stageflow.contracts.partial import Combine, Partial, PartialLoader
+from stageflow.contracts.payload import is_reference
 from stageflow.contracts.status import TaskStatus
 from stageflow.errors import StageResultsInvalidError, TaskFailedError, WorkflowDefinitionError
 
@@ -24,7 +25,7 @@ class ResultRow(LateContract):
     """One stored task result, as text.
 
     Attributes:
-        result: The result model as JSON text, ``None`` where there is none.
+        result: The result model as JSON text, or a reference to it in the blob store; ``None`` where there is none.
     """
 
     task_index: int
@@ -36,6 +37,14 @@ class ResultRow(LateContract):
 
 PageLoader = Callable[[int, int, bool], list[ResultRow]]
 """``load(first_index, limit, failed_only)``: the next rows in index order, from ``first_index`` on; fewer only at the end."""
+
+PayloadLoader = Callable[[str, str], str]
+"""``load(reference, what)``: the text of a payload in the blob store."""
+
+
+def _no_payloads(reference: str, what: str) -> str:
+    msg = f"{what} is {reference}, and nothing was given to load it with"
+    raise StageResultsInvalidError(msg)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,7 @@ class StageResults(Generic[R]):
     Raises (on access):
         StageResultsInvalidError: A stored result is not (or no longer) the stage's result model.
         TaskFailedError: ``results[i]`` of a task that failed, was skipped or was cancelled.
+        PayloadUnreadableError: A result that is too large for a row is missing from the blob store, or altered.
         IndexError: ``results[i]`` beyond the stage.
     """
 
@@ -67,6 +77,7 @@ class StageResults(Generic[R]):
         successful_tasks: int,
         load: PageLoader,
         combination: Combination | None = None,
+        load_payload: PayloadLoader = _no_payloads,
     ) -> None:
         self.stage_number: Final = stage_number
         self.task_count: Final = task_count
@@ -74,6 +85,7 @@ class StageResults(Generic[R]):
         self._successful = successful_tasks
         self._load = load
         self._combination = combination
+        self._load_payload = load_payload
         self._combined: tuple[R | None] | None = None
 
     def __len__(self) -> int:
@@ -188,7 +200,10 @@ class StageResults(Generic[R]):
     def _result(self, row: ResultRow) -> R:
         if self._model is None:
             return cast("R", None)
-        return self._decode(row.result or "", f"stored result of task {row.task_index}")
+        text, what = row.result or "", f"stored result of task {row.task_index}"
+        if is_reference(text):
+            text = self._load_payload(text, f"{what} of stage {self.stage_number}")
+        return self._decode(text, what)
 
     def _decode(self, text: str, what: str) -> R:
         model = cast("type[Contract]", self._model)

@@ -63,7 +63,8 @@ class Purge(Contract):
         jobs: Ended jobs, each with all its runs.
         tasks: Their tasks, each with its parameters and results.
         letters: Dead letters that had been requeued or discarded.
-        size_bytes: About how many bytes all of it had in the store.
+        payloads: Blobs of payloads too large for a row whose jobs are gone; a dry run does not count them.
+        size_bytes: About how many bytes all of it had in the store, and in the blob store.
         kept: Jobs old enough that were passed over: work of theirs is still open, or somebody was changing them.
         complete: Whether all that is old enough was looked at; if not, the limit ended it, and another call goes on.
         dry_run: Nothing was deleted.
@@ -73,6 +74,7 @@ class Purge(Contract):
     jobs: int = Field(ge=0)
     tasks: int = Field(ge=0)
     letters: int = Field(ge=0)
+    payloads: int = Field(default=0, ge=0)
     size_bytes: int = Field(ge=0)
     kept: int = Field(ge=0)
     complete: bool

@@ -5,7 +5,15 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from stageflow.contracts.base import Contract
-from stageflow.errors import ContractViolationError, InvalidValueError, PermanentTaskError, TaskCancelledError
+from stageflow.errors import (
+    ContractViolationError,
+    InvalidValueError,
+    PayloadUnreadableError,
+    PermanentTaskError,
+    TaskCancelledError,
+)
+
+_HOPELESS = (ContractViolationError, InvalidValueError, PayloadUnreadableError, PermanentTaskError, TaskCancelledError)
 
 
 class RetryPolicy(Contract):
@@ -40,9 +48,10 @@ class RetryPolicy(Contract):
     def allows(self, attempt: int, error: BaseException) -> bool:
         """Return whether a task whose ``attempt`` (from 1) ended with ``error`` is to be tried again.
 
-        Contract violations, values that cannot be stored, and :class:`PermanentTaskError` are never worth another attempt.
+        Contract violations, values that cannot be stored, payloads that are missing or altered, and
+        :class:`PermanentTaskError` are never worth another attempt.
         """
-        if isinstance(error, ContractViolationError | InvalidValueError | PermanentTaskError | TaskCancelledError):
+        if isinstance(error, _HOPELESS):
             return False
         return attempt < self.max_attempts and isinstance(error, self.retry_on)
 

@@ -13,7 +13,6 @@ from stageflow.contracts.base import (
     LateContract,
     UtcDatetime,
     checked_json,
-    inline_json,
     refuse_surrogates,
 )
 from stageflow.contracts.enforce import enforce_contract
@@ -197,7 +196,6 @@ class StageResultsFormatter:
 
         Raises:
             InvalidValueError: Metadata or orchestration hold what no store can: NUL, or text that UTF-8 cannot express.
-            PayloadTooLargeError: They are larger than a row may be.
         """
         try:
             text = result.model_dump_json(exclude={"stage_key", "task_results", "results_paged"}, warnings="error")
@@ -206,7 +204,7 @@ class StageResultsFormatter:
             raise InvalidValueError(msg) from error
         if "\ufffd" in text:
             refuse_surrogates(result.model_dump(exclude={"task_results"}))
-        return inline_json(checked_json(text), f"the result of stage {result.stage_number}")
+        return checked_json(text)
 
     @staticmethod
     def from_stored(stage_number: int, text: str, task_results: list[TaskResult] | None) -> StageResultContract:

@@ -72,7 +72,11 @@ class TaskDefinition(Contract, Generic[P]):
 
 
 class TaskRecord(LateContract):
-    """A task as the store knows it; its status is derived from its result, else from the range that holds it."""
+    """A task as the store knows it; its status is derived from its result, else from the range that holds it.
+
+    Attributes:
+        shelved: References to what of it lies in the blob store and was not loaded; previews stand here in its place.
+    """
 
     task_id: TaskId
     parent_job_id: JobId
@@ -90,6 +94,7 @@ class TaskRecord(LateContract):
     heartbeat: UtcDatetime | None = None
     created_at: UtcDatetime
     updated_at: UtcDatetime
+    shelved: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic documents this order; mypy cannot type it
     @property
@@ -112,6 +117,7 @@ class TaskResult(LateContract):
     Attributes:
         execution_time_seconds: Time in the handler, of the last attempt.
         error_details: Why it did not complete; always set where it failed, never where it completed.
+        shelved: The reference to a result that lies in the blob store and was not loaded; ``result_data`` is a preview then.
     """
 
     task_id: TaskId
@@ -125,6 +131,7 @@ class TaskResult(LateContract):
     error_details: str | None = None
     execution_time_seconds: float = Field(default=0.0, ge=0)
     completed_at: UtcDatetime
+    shelved: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
 
     @property
     def success(self) -> bool:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from stageflow.contracts.base import Contract, inline_json
+from stageflow.contracts.base import Contract
 from stageflow.contracts.context import StageExecutionContext
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Lease
@@ -18,10 +18,18 @@ from stageflow.contracts.stage import (
     StageResultsFormatter,
 )
 from stageflow.contracts.status import JobStatus, StageStatus
-from stageflow.engine.hooks import call_hook
+from stageflow.engine.hooks import RetryPlanningError, call_hook
 from stageflow.engine.reading import JobReading, read_job, results_of
 from stageflow.engine.route import EndJob, OpenStages, Route, choose_route, why_failed
-from stageflow.errors import HookError, InvalidValueError, StageResultsInvalidError, StageResultsMissingError
+from stageflow.engine.unreachable import give_back_unreachable
+from stageflow.errors import (
+    HookError,
+    InvalidValueError,
+    PayloadsUnreachableError,
+    PayloadUnreadableError,
+    StageResultsInvalidError,
+    StageResultsMissingError,
+)
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import Workflow
@@ -89,7 +97,15 @@ def advance_stage(
         return _follow(closing, result, route)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
         reason = f"Cannot close stage {lease.stage_number} - stage results invalid: {error}"
-    except (HookError, InvalidValueError) as error:
+    except PayloadsUnreachableError as error:
+        give_back_unreachable(lease, repositories, telemetry, error)
+        return Advanced(stage_closed=False)
+    except RetryPlanningError as error:
+        if isinstance(error.cause, PayloadsUnreachableError):
+            give_back_unreachable(lease, repositories, telemetry, error.cause)
+            return Advanced(stage_closed=False)
+        reason = f"Closing stage {lease.stage_number} failed: {error}"
+    except (HookError, InvalidValueError, PayloadUnreadableError) as error:
         reason = f"Closing stage {lease.stage_number} failed: {error}"
     return _end(lease, repositories, telemetry, reason=reason, result=None)
 
@@ -230,7 +246,8 @@ def _finish(closing: _Closing, result: StageResultContract, skipped: list[NewSta
         partial(reading.workflow.controller.aggregate_job_results, context, by_stage),
         (Contract, type(None)),
     )
-    result_data = None if answer is None else inline_json(answer.to_json(), "the answer of aggregate_job_results")
+    payloads, what = closing.repositories.payloads, "the answer of aggregate_job_results"
+    result_data = None if answer is None else payloads.store(context.job_id, answer.to_json(), what, patient=True)
     completion = closing.repositories.completion.complete_job(closing.lease, result, result_data, skipped)
     if completion.job_updated:
         closing.telemetry.emit("stage_advanced", closing.lease.job_id, stage=number, outcome="final")
@@ -249,6 +266,10 @@ def _end(
     result: StageResultContract | None,
 ) -> Advanced:
     """Fail the job, and store the closing stage's result with it where there is one."""
+    stored = None
+    if result is not None:
+        text, what = StageResultsFormatter.to_stored(result), f"the result of stage {result.stage_number}"
+        stored = repositories.payloads.store(lease.job_id, text, what, patient=True)
     ending = JobEnding(
         job_id=lease.job_id,
         status=JobStatus.FAILED,
@@ -257,7 +278,7 @@ def _end(
         token=lease.token,
         stage_id=lease.stage_id,
         stage_status=StageStatus.FAILED if result is None else result.status,
-        stage_result=None if result is None else StageResultsFormatter.to_stored(result),
+        stage_result=stored,
     )
     ended = repositories.jobs.end_job(ending)
     telemetry.emit("job_failed" if ended else "advance_refused", lease.job_id, stage=lease.stage_number)

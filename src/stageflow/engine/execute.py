@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from pydantic import ValidationError
 
-from stageflow.contracts.base import Contract, inline_json
+from stageflow.contracts.base import Contract
 from stageflow.contracts.context import StopSignal, TaskExecutionContext, TaskHost
 from stageflow.contracts.lease import Lease, RangeCompletion, Retry
 from stageflow.contracts.partial import Combine
@@ -19,6 +19,7 @@ from stageflow.engine.fold import ResultFold
 from stageflow.engine.hooks import error_text, let_interrupt_pass
 from stageflow.engine.writes import HandlerWrites, Written
 from stageflow.errors import ContractViolationError, PermanentTaskError
+from stageflow.repositories import PayloadShelf
 from stageflow.telemetry import running_task
 from stageflow.workflow.registry import Workflow
 from stageflow.workflow.task import Task
@@ -136,6 +137,7 @@ def execute_range(
     worker_id: str,
     host: TaskHost | None = None,
     writes: HandlerWrites | None = None,
+    payloads: PayloadShelf | None = None,
 ) -> Iterator[RangeCompletion]:
     """Run the tasks of a lease in index order and yield reports of consecutive prefixes, each when it is due.
 
@@ -146,7 +148,9 @@ def execute_range(
     Args:
         writes: The transactions of the handlers; without it they can have none.
         host: What stands behind the handlers' contexts; without one they can be stopped, and no more.
+        payloads: Where parameters and results go that are too large for a row; without it they are refused.
     """
+    shelf = payloads if payloads is not None else PayloadShelf(None)
     task = workflow.task(lease.stage_number)
     policy = workflow.definition.stage(lease.stage_number).retry
     combine = workflow.combine(lease.stage_number)
@@ -171,7 +175,7 @@ def execute_range(
             running_task.set(context)
             if writes is not None:
                 writes.admit(index)
-            ended = _run_task(task, parameters, context, run_handler, policy)
+            ended = _run_task(task, parameters, context, run_handler, policy, shelf)
             if writes is not None and writes.close_door():
                 running_task.set(None)
                 fresh = partial(Report, lease, index, combine)
@@ -218,12 +222,20 @@ def _complete_inside(
 
 
 def _run_task(
-    task: Task[Any, Any], parameters: str, context: TaskExecutionContext, run_handler: RunHandler, policy: RetryPolicy
+    task: Task[Any, Any],
+    parameters: str,
+    context: TaskExecutionContext,
+    run_handler: RunHandler,
+    policy: RetryPolicy,
+    shelf: PayloadShelf,
 ) -> _Ended:
     """Run one task, and return what came of it."""
     started = time.perf_counter()
     try:
-        result, text = _encode(task, run_handler(task, _decode(task, parameters), context))
+        given = shelf.load(parameters, f"the parameters of a task {task.task_type!r}", patient=True)
+        result, text = _encode(task, run_handler(task, _decode(task, given), context))
+        if text is not None:
+            text = shelf.store(context.job_id, text, f"the result of a task {task.task_type!r}", patient=True)
     except BaseException as error:  # noqa: BLE001  sys.exit in a handler ends its task, not the worker's slot
         let_interrupt_pass(error)
         ended = time.perf_counter()
@@ -246,13 +258,12 @@ def _encode(task: Task[Any, Any], result: object) -> tuple[Contract | None, str 
 
     Raises:
         ContractViolationError: It is something else.
-        PayloadTooLargeError: It is larger than a row may be; no retry cures that.
     """
     if task.result_model is None:
         if result is None:
             return None, None
     elif isinstance(result, Contract) and type(result) is task.result_model:
-        return result, inline_json(result.to_json(), f"the result of a task {task.task_type!r}")
+        return result, result.to_json()
     expected = "None" if task.result_model is None else task.result_model.__name__
     msg = (
         f"task {task.task_type!r} must return {expected}, it returned {type(result).__name__}: {preview(result)}; "

@@ -9,7 +9,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from stageflow.contracts.base import inline_json
 from stageflow.contracts.context import JobExecutionContext
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Lease, RangeReturn
@@ -21,14 +20,17 @@ from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskDefinition
 from stageflow.engine.hooks import RetryPlanningError, read_plan
 from stageflow.engine.reading import JobReading, read_job
+from stageflow.engine.unreachable import give_back_unreachable
 from stageflow.errors import (
     HookError,
     InvalidValueError,
+    PayloadsUnreachableError,
+    PayloadUnreadableError,
     PlannerNotDeterministicError,
     StageResultsInvalidError,
     StageResultsMissingError,
 )
-from stageflow.repositories import Repositories
+from stageflow.repositories import PayloadShelf, Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.current import current_job
 from stageflow.workflow.registry import Workflow
@@ -59,6 +61,7 @@ class Planned(StrEnum):
 class _Chunk:
     """Tasks that wait to be written."""
 
+    payloads: PayloadShelf
     first_index: int
     limit: int = FIRST_CHUNK_TASKS
     parameters: list[str] = field(default_factory=list)
@@ -67,13 +70,14 @@ class _Chunk:
     started: float = field(default_factory=time.monotonic)
 
     def add(self, definition: TaskDefinition[Any]) -> None:
-        text = _inline(definition)
+        text = self.payloads.store(definition.job_id, definition.parameters.to_json(), _named(definition), patient=True)
         self.parameters.append(text)
         self.keys.append(definition.key)
         self.size += len(text)
 
     def following(self) -> "_Chunk":
-        return _Chunk(first_index=self.first_index + len(self.parameters), limit=min(2 * self.limit, CHUNK_TASKS))
+        first_index = self.first_index + len(self.parameters)
+        return _Chunk(self.payloads, first_index, limit=min(2 * self.limit, CHUNK_TASKS))
 
     def ranges(self, most: int, wish: FirstLease | None) -> int:
         narrowest = NARROWEST_RANGE if wish is None else max(NARROWEST_RANGE, wish.max_tasks // PIECES_OF_A_LEASE)
@@ -136,12 +140,18 @@ def plan_stage(
         with current_job(context):
             definitions = _definitions(lease, reading, context)
             answer = _write(lease, reading, definitions, range_count=range_count, wish=wish, on_ready=on_ready)
+    except PayloadsUnreachableError as error:
+        give_back_unreachable(lease, repositories, telemetry, error)
+        return PlanEnd(Planned.RETRY)
     except RetryPlanningError as error:
+        if isinstance(error.cause, PayloadsUnreachableError):
+            give_back_unreachable(lease, repositories, telemetry, error.cause)
+            return PlanEnd(Planned.RETRY)
         return _retry_or_fail(lease, workflow, repositories, telemetry, error)
     except (StageResultsInvalidError, StageResultsMissingError) as error:
         reason = f"Cannot process stage {lease.stage_number} - previous stage results invalid: {error}"
         return _fail(lease, repositories, telemetry, reason)
-    except (HookError, InvalidValueError) as error:
+    except (HookError, InvalidValueError, PayloadUnreadableError) as error:
         return _fail(lease, repositories, telemetry, f"Planning stage {lease.stage_number} failed: {error}")
     if answer.outcome is not PlanOutcome.RECORDED:
         telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=answer.outcome)
@@ -196,10 +206,11 @@ def _write(
 ) -> PlanAnswer:
     atomically = reading.workflow.definition.stage(lease.stage_number).plan_atomically
     stage, stages = reading.stage(lease.stage_id), reading.repositories.stages
+    payloads = reading.repositories.payloads
     digest = PlanDigest()
     already = 0 if atomically else stage.task_count
-    _skip_planned(definitions, already, digest, stage)
-    chunk = _Chunk(first_index=already)
+    _skip_planned(definitions, already, digest, stage, payloads)
+    chunk = _Chunk(payloads, already)
     replace = atomically and stage.task_count > 0
 
     def filled(*, final: bool) -> PlanChunk:
@@ -237,6 +248,7 @@ def _skip_planned(
     already: int,
     digest: PlanDigest,
     stage: StageRecord,
+    payloads: PayloadShelf,
 ) -> None:
     if already == 0:
         return
@@ -244,7 +256,7 @@ def _skip_planned(
     now = ""
     while planned < already:
         page = islice(definitions, min(CHUNK_TASKS, already - planned))
-        texts = [_inline(definition) for definition in page]
+        texts = [payloads.refer(each.job_id, each.parameters.to_json(), _named(each)) for each in page]
         if not texts:
             break
         planned += len(texts)
@@ -257,8 +269,8 @@ def _skip_planned(
         raise PlannerNotDeterministicError(msg)
 
 
-def _inline(definition: TaskDefinition[Any]) -> str:
-    return inline_json(definition.parameters.to_json(), f"the parameters of a task {definition.task_type!r}")
+def _named(definition: TaskDefinition[Any]) -> str:
+    return f"the parameters of a task {definition.task_type!r}"
 
 
 def _retry_or_fail(

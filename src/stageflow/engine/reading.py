@@ -72,11 +72,18 @@ class JobReading:
 
         Raises:
             HookFailedError: The stored parameters do not (or no longer) validate.
+            PayloadUnreadableError: They lie in the blob store, and are missing or altered there.
+            PayloadsUnreachableError: It does not answer.
         """
         results = self.closed if also is None else {**self.closed, also.stage_number: also}
         job, expected = self.state.job, self.workflow.parameters_model
+        text = (
+            self.repositories.payloads.load(job.shelved["parameters"], "the parameters of the job", patient=True)
+            if "parameters" in job.shelved
+            else json.dumps(job.parameters)
+        )
         try:
-            parameters: Contract = expected.from_json(json.dumps(job.parameters))
+            parameters: Contract = expected.from_json(text)
         except ValidationError as error:
             msg = f"the stored parameters of the job are no {expected.__name__}: {error}"
             raise HookFailedError(msg) from error
@@ -96,7 +103,11 @@ class JobReading:
         if not result.results_paged or result.task_count > HYDRATED_RESULTS:
             return result
         (stage,) = (each for each in self.state.stages if each.stage_number == result.stage_number)
-        rows = self.repositories.stages.list_task_results(stage.stage_id, 0, HYDRATED_RESULTS)
+        payloads = self.repositories.payloads
+        rows = [
+            payloads.load_result(each, patient=True)
+            for each in self.repositories.stages.list_task_results(stage.stage_id, 0, HYDRATED_RESULTS)
+        ]
         text = StageResultsFormatter.to_stored(result)
         return StageResultsFormatter.from_stored(result.stage_number, text, rows)
 
@@ -116,6 +127,7 @@ def results_of(repositories: Repositories, workflow: Workflow, stage: StageRecor
         combination=None
         if combine is None
         else Combination(combine, partial(repositories.stages.list_partials, stage.stage_id)),
+        load_payload=partial(repositories.payloads.load, patient=True),
     )
 
 
@@ -125,10 +137,16 @@ def read_job(repositories: Repositories, workflow: Workflow, job_id: str) -> Job
     Raises:
         JobNotFoundError: There is no such job.
         StageResultsInvalidError: A stored stage result of the job is malformed; the message names the field.
+        PayloadUnreadableError: One lies in the blob store, and is missing or altered there.
+        PayloadsUnreachableError: The blob store does not answer.
     """
     state = repositories.jobs.require_job_state(job_id)
     closed = {
-        stage.stage_number: StageResultsFormatter.from_stored(stage.stage_number, stage.stored_result, None)
+        stage.stage_number: StageResultsFormatter.from_stored(
+            stage.stage_number,
+            repositories.payloads.load(stage.stored_result, f"the result of stage {stage.stage_number}", patient=True),
+            None,
+        )
         for stage in state.stages
         if stage.stored_result is not None
     }

@@ -5,7 +5,7 @@ from datetime import datetime
 from secrets import token_hex
 from typing import Any
 
-from stageflow.contracts.base import Contract, checked_text, inline_json
+from stageflow.contracts.base import Contract, checked_text
 from stageflow.contracts.ids import make_job_id
 from stageflow.contracts.job import JobRecord, JobUpdate, NewJob
 from stageflow.contracts.preview import preview, redact
@@ -13,7 +13,7 @@ from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions, SubmitOutcome
 from stageflow.errors import ContractViolationError
-from stageflow.repositories import Repositories
+from stageflow.repositories import PayloadShelf, Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import Workflow
 
@@ -33,10 +33,11 @@ def submit_jobs(
         ContractViolationError: A request is not the workflow's parameter model.
         InvalidValueError: A request cannot be stored; nothing is created.
         IdempotencyConflictError: The key was used with other parameters; nothing is created.
+        PayloadsUnreachableError: Parameters are too large for a row, and the blob store does not answer; nothing is created.
     """
     first_stage = workflow.definition.new_stage(1)
     jobs = [new_job(workflow, request, options, first_stage) for request in requests]
-    answer = repositories.jobs.create_jobs(jobs, connection)
+    answer = repositories.jobs.create_jobs([to_row(job, repositories.payloads) for job in jobs], connection)
     for job, is_new in zip(jobs, answer.created, strict=True):
         if is_new:
             telemetry.emit("job_created", job.job_id, job_type=job.job_type)
@@ -63,14 +64,13 @@ def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: 
 def new_job(workflow: Workflow, request: Contract, options: SubmitOptions, first_stage: NewStage) -> NewJob:
     """Return the job that a request makes, whose parameters are validated."""
     parameters = validated(workflow, request)
-    text = inline_json(parameters.to_json(), f"the parameters of a job {workflow.job_type!r}")
     idempotency_key = token_hex(16) if options.new_run else options.idempotency_key
     return NewJob(
         job_id=make_job_id(workflow.job_type, parameters, idempotency_key),
         job_type=workflow.job_type,
         workflow_version=workflow.version,
         total_stages=workflow.definition.total_stages,
-        parameters=text,
+        parameters=parameters.to_json(),
         idempotency_key=idempotency_key,
         priority=options.priority,
         not_before=options.not_before,
@@ -79,6 +79,12 @@ def new_job(workflow: Workflow, request: Contract, options: SubmitOptions, first
         timeout_seconds=options.timeout_seconds,
         first_stage=first_stage,
     )
+
+
+def to_row(job: NewJob, payloads: PayloadShelf) -> NewJob:
+    """Return the job as its row will hold it: with a reference, where its parameters are too large."""
+    text = payloads.store(job.job_id, job.parameters, f"the parameters of a job {job.job_type!r}")
+    return job if text is job.parameters else job.model_copy(update={"parameters": text})
 
 
 def validated(workflow: Workflow, request: Contract) -> Contract:

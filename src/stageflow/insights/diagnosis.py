@@ -24,6 +24,8 @@ class AilmentKind(StrEnum):
     OLD_SNAPSHOT = "old_snapshot"
     SCHEDULE_FAILED = "schedule_failed"
     SCHEDULE_LATE = "schedule_late"
+    PAYLOADS_ORPHANED = "payloads_orphaned"
+    PAYLOADS_UNREACHABLE = "payloads_unreachable"
 
 
 class Ailment(Contract):

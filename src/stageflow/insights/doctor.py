@@ -12,6 +12,7 @@ from stageflow.contracts.schema import SchemaReport, SchemaState
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TERMINAL_STAGE_STATUSES, JobStatus
 from stageflow.insights.audit import judge_stage
 from stageflow.insights.diagnosis import Ailment, AilmentKind, Diagnosis
+from stageflow.insights.payloads import examine_payloads
 from stageflow.insights.schedules import examine_schedules
 from stageflow.insights.words import clock_time, duration, work_named
 from stageflow.ports import Store
@@ -50,6 +51,7 @@ def examine_store(repositories: Repositories, *, repair: bool, uses_queue: bool,
         ailments += _examine_stageless(store, batch, audits)
     ailments += _examine_lateness(store, uses_queue=uses_queue)
     ailments += _examine_snapshots(store)
+    ailments += examine_payloads(repositories, repair=repair)
     ailments += examine_schedules(store, job_types)
     return Diagnosis(now=store.now(), audited_jobs=jobs, audited_stages=stages, ailments=ailments, unchecked=report.unchecked)
 

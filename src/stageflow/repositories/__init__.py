@@ -5,6 +5,8 @@ from stageflow.repositories.deadline import DeadlineRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
 from stageflow.repositories.limit import LimitRepository
+from stageflow.repositories.orphans import Orphans, find_orphans
+from stageflow.repositories.payloads import PayloadShelf
 from stageflow.repositories.repositories import Repositories
 from stageflow.repositories.schedule import ScheduleRepository
 from stageflow.repositories.stage import StageRepository
@@ -15,9 +17,12 @@ __all__ = [
     "JobRepository",
     "LeaseRepository",
     "LimitRepository",
+    "Orphans",
+    "PayloadShelf",
     "Repositories",
     "ScheduleRepository",
     "StageCompletionRepository",
     "StageRepository",
     "TaskRepository",
+    "find_orphans",
 ]

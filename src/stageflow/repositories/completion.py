@@ -8,13 +8,15 @@ from stageflow.contracts.lease import Lease, RangeCompletion, TaskCompletionResu
 from stageflow.contracts.stage import NewStage, StageAdvancementResult, StageResultContract, StageResultsFormatter
 from stageflow.contracts.task import TaskResult
 from stageflow.ports import Store
+from stageflow.repositories.payloads import PayloadShelf
 
 
 class StageCompletionRepository:
     """Atomic data operations on the barrier of a stage."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, payloads: PayloadShelf) -> None:
         self._store = store
+        self._payloads = payloads
 
     @enforce_contract
     def complete_tasks_and_check_stages(
@@ -51,7 +53,7 @@ class StageCompletionRepository:
             stage_id=lease.stage_id,
             first=result.task_index,
             statuses=[result.status],
-            results=[_json_text(result)],
+            results=[self._result_text(lease, result)],
             errors=[result.error_details],
             seconds=[result.execution_time_seconds],
             completed_at=[result.completed_at.timestamp()],
@@ -76,7 +78,7 @@ class StageCompletionRepository:
             token=lease.token,
             stage_id=lease.stage_id,
             stage_status=result.status,
-            stage_result=StageResultsFormatter.to_stored(result),
+            stage_result=self._stage_result_text(lease, result),
             next_stages=next_stages,
             worker_id=worker_id,
             lease_seconds=lease_seconds,
@@ -85,7 +87,7 @@ class StageCompletionRepository:
     @enforce_contract
     def check_job_completion(self, job_id: str) -> JobCompletionResult:
         """Say whether every stage of a job is closed, under the job's row lock; changes nothing."""
-        return self._store.check_job_completion(
+        answer = self._store.check_job_completion(
             job_id=validate_job_id(job_id),
             range_id=None,
             token=None,
@@ -95,6 +97,7 @@ class StageCompletionRepository:
             result_data=None,
             skipped=[],
         )
+        return answer.model_copy(update={"task_results": [self._payloads.load_result(each) for each in answer.task_results]})
 
     @enforce_contract
     def complete_job(
@@ -118,13 +121,17 @@ class StageCompletionRepository:
             token=lease.token,
             stage_id=lease.stage_id,
             stage_status=result.status,
-            stage_result=StageResultsFormatter.to_stored(result),
+            stage_result=self._stage_result_text(lease, result),
             result_data=result_data,
             skipped=skipped,
         )
 
+    def _stage_result_text(self, lease: Lease, result: StageResultContract) -> str:
+        text, what = StageResultsFormatter.to_stored(result), f"the result of stage {result.stage_number}"
+        return self._payloads.store(lease.job_id, text, what, patient=True)
 
-def _json_text(result: TaskResult) -> str | None:
-    if result.result_data is None:
-        return None
-    return json_object_text(result.result_data)
+    def _result_text(self, lease: Lease, result: TaskResult) -> str | None:
+        if result.result_data is None:
+            return None
+        what = f"the result of a task {result.task_type!r}"
+        return self._payloads.store(lease.job_id, json_object_text(result.result_data), what)

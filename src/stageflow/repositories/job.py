@@ -7,12 +7,14 @@ from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import make_job_id, validate_job_id
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.payload import shelved_stages
 from stageflow.contracts.repair import StageRepair
 from stageflow.contracts.resubmission import NewRun
-from stageflow.contracts.stage import NewStage
+from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage, StageRecord, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
-from stageflow.errors import InvalidValueError, JobNotFoundError
+from stageflow.errors import BlobError, InvalidValueError, JobNotFoundError
 from stageflow.ports import Store
+from stageflow.repositories.payloads import PayloadShelf
 
 _no_update = JobUpdate()
 
@@ -20,8 +22,9 @@ _no_update = JobUpdate()
 class JobRepository:
     """Stores jobs and asks for them; every method is one transaction."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, payloads: PayloadShelf) -> None:
         self._store = store
+        self._payloads = payloads
 
     @enforce_contract
     def get_job(self, job_id: str) -> JobRecord | None:
@@ -31,7 +34,7 @@ class JobRepository:
             InvalidValueError: The id is malformed.
             StageResultsInvalidError: A stored stage result of the job is malformed.
         """
-        found = self._store.get_jobs([validate_job_id(job_id)])
+        found = self.get_jobs([job_id])
         return found[0] if found else None
 
     @enforce_contract
@@ -49,12 +52,18 @@ class JobRepository:
 
     @enforce_contract
     def get_jobs(self, job_ids: list[str]) -> list[JobRecord]:
-        """Return those jobs that exist, with their stage results."""
-        return self._store.get_jobs([validate_job_id(job_id) for job_id in job_ids])
+        """Return those jobs that exist, with their stage results.
+
+        Raises:
+            PayloadUnreadableError: Something of a job that is too large for a row is missing from the blob store, or altered.
+            PayloadsUnreachableError: The blob store does not answer.
+        """
+        found = self._store.get_jobs([validate_job_id(job_id) for job_id in job_ids])
+        return [self._loaded(job) for job in found]
 
     @enforce_contract
     def require_job_state(self, job_id: str) -> JobState:
-        """Return a job and the stages of its present run, without the results of their tasks.
+        """Return a job and the stages of its present run, without the results of their tasks, and nothing from the blob store.
 
         Raises:
             JobNotFoundError: It does not exist.
@@ -90,7 +99,9 @@ class JobRepository:
             job_type=job.job_type,
             workflow_version=job.workflow_version,
             total_stages=job.total_stages,
-            parameters=json_object_text(job.parameters),
+            parameters=self._payloads.store(
+                job.job_id, json_object_text(job.parameters), f"the parameters of a job {job.job_type!r}"
+            ),
             metadata=job.metadata,
             idempotency_key=job.idempotency_key,
             priority=job.priority,
@@ -141,6 +152,8 @@ class JobRepository:
     ) -> list[JobRecord]:
         """Return jobs, newest first, without their stage results; of a damaged one ``damage`` says what cannot be read.
 
+        What of them is too large for a row stands there as a preview.
+
         Args:
             status: Only jobs with this status.
             job_type: Only jobs of this type.
@@ -184,7 +197,10 @@ class JobRepository:
         if job is None:
             msg = f"there is no job {job_id}; list the jobs there are with `stageflow jobs`"
             raise JobNotFoundError(msg)
-        return job
+        try:
+            return self._loaded(job)
+        except BlobError as error:
+            return job.model_copy(update={"damage": "; ".join(filter(None, (job.damage, str(error))))})
 
     @enforce_contract
     def end_job(self, ending: JobEnding) -> bool:
@@ -219,6 +235,26 @@ class JobRepository:
             msg = f"there is no job {repair.job_id}; list the jobs there are with `stageflow jobs`"
             raise JobNotFoundError(msg)
         return job
+
+    def _loaded(self, job: JobRecord) -> JobRecord:
+        """Return a job with what of it lies in the blob store."""
+        shelved = shelved_stages(job.shelved)
+        if shelved:
+            results = dict(job.stage_results)
+            for stage in self._store.list_stages(job.job_id, job.run):
+                if stage.stage_number in shelved:
+                    result = self._stage_result(job, stage, shelved[stage.stage_number])
+                    results[result.stage_key] = result
+            job = job.model_copy(update={"stage_results": {key: results[key] for key in sorted(results, key=int)}})
+        if not job.shelved and not any(each.shelved for result in job.stage_results.values() for each in result.task_results):
+            return job
+        return self._payloads.load_job(job)
+
+    def _stage_result(self, job: JobRecord, stage: StageRecord, text: str) -> StageResultContract:
+        number, wide = stage.stage_number, stage.task_count > HYDRATED_RESULTS
+        stored = self._payloads.load(text, f"the result of stage {number} of job {job.job_id}")
+        rows = self._store.list_task_results(stage.stage_id, first_index=0, limit=HYDRATED_RESULTS) if not wide else None
+        return StageResultsFormatter.from_stored(number, stored, rows)
 
 
 _page_limit = 1000

@@ -8,6 +8,7 @@ from stageflow.repositories.deadline import DeadlineRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
 from stageflow.repositories.limit import LimitRepository
+from stageflow.repositories.payloads import PayloadShelf
 from stageflow.repositories.schedule import ScheduleRepository
 from stageflow.repositories.stage import StageRepository
 from stageflow.repositories.task import TaskRepository
@@ -26,18 +27,21 @@ class Repositories:
     completion: StageCompletionRepository
     deadlines: DeadlineRepository
     schedules: ScheduleRepository
+    payloads: PayloadShelf
 
     @classmethod
-    def over(cls, store: Store) -> "Repositories":
-        """Return the repositories over a store."""
+    def over(cls, store: Store, payloads: PayloadShelf | None = None) -> "Repositories":
+        """Return the repositories over a store, and where its payloads go that are too large for a row: nowhere if not said."""
+        shelf = payloads if payloads is not None else PayloadShelf(None)
         return cls(
             store=store,
-            jobs=JobRepository(store),
-            tasks=TaskRepository(store),
+            jobs=JobRepository(store, shelf),
+            tasks=TaskRepository(store, shelf),
             stages=StageRepository(store),
             leases=LeaseRepository(store),
             limits=LimitRepository(store),
-            completion=StageCompletionRepository(store),
             deadlines=DeadlineRepository(store),
             schedules=ScheduleRepository(store),
+            completion=StageCompletionRepository(store, shelf),
+            payloads=shelf,
         )

@@ -9,6 +9,7 @@ from stageflow.contracts.status import StatusValidator, TaskStatus
 from stageflow.contracts.task import TaskDefinition, TaskRecord
 from stageflow.errors import InvalidTransitionError, InvalidValueError, JobNotFoundError, StoreStateError, TaskNotFoundError
 from stageflow.ports import Store
+from stageflow.repositories.payloads import PayloadShelf
 
 _no_update = TaskUpdate()
 _page_limit = 5000
@@ -23,8 +24,9 @@ _by_lease = {
 class TaskRepository:
     """Stores tasks and asks for them; a status changes only through its guarded function."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, payloads: PayloadShelf) -> None:
         self._store = store
+        self._payloads = payloads
 
     @enforce_contract
     def get_task(self, task_id: str) -> TaskRecord | None:
@@ -38,7 +40,7 @@ class TaskRepository:
         if not found:
             return None
         tasks = self._store.list_tasks(job_id, found[0].run, stage_number, first_index=task_index, limit=1)
-        return tasks[0] if tasks and tasks[0].task_index == task_index else None
+        return self._payloads.load_task(tasks[0]) if tasks and tasks[0].task_index == task_index else None
 
     @enforce_contract
     def require_task(self, task_id: str) -> TaskRecord:
@@ -64,6 +66,8 @@ class TaskRepository:
     ) -> list[TaskRecord]:
         """Return tasks of a stage of the job's present run in index order, from an index on.
 
+        What of them is too large for a row stands there as a preview.
+
         Raises:
             JobNotFoundError: The job does not exist.
         """
@@ -86,6 +90,8 @@ class TaskRepository:
             StoreStateError: The stage is not open for planning, or the index is not its next.
         """
         job = self._require_job(task_def.job_id)
+        what = f"the parameters of a task {task_def.task_type!r}"
+        parameters = self._payloads.store(job.job_id, task_def.parameters.to_json(), what)
         lease = self._claim_plan(job, task_def.stage_number)
         try:
             chunk = PlanChunk(
@@ -93,7 +99,7 @@ class TaskRepository:
                 token=lease.token,
                 stage_id=lease.stage_id,
                 first_index=task_def.task_index,
-                parameters=[task_def.parameters.to_json()],
+                parameters=[parameters],
                 keys=[] if task_def.key is None else [task_def.key],
                 digest=_planned_by_hand,
                 final=False,

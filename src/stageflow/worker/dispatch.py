@@ -146,8 +146,16 @@ class Dispatcher:
         run_handler = self._handlers.run_alone if alone else self._handlers.run
         writes = HandlerWrites(self._repositories, worker_id=self._worker_id, lease_seconds=self._lease_seconds)
         host = LeaseHost(lease, workflow, running, self._repositories, writes)
+        payloads = self._repositories.payloads
         for completion in execute_range(
-            lease, workflow, running, run_handler, worker_id=self._worker_id, host=host, writes=writes
+            lease,
+            workflow,
+            running,
+            run_handler,
+            worker_id=self._worker_id,
+            host=host,
+            writes=writes,
+            payloads=payloads,
         ):
             report_begun = time.perf_counter()
             if writes.is_offered:

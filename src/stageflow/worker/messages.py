@@ -88,12 +88,12 @@ class MessageProcessor:
 
     def process_job_stage(self, job: JobRecord, stage_number: int) -> ProcessingResult:
         """Plan or advance one stage of a job, whichever is due."""
-        stored = self._repositories.jobs.require_job(job.job_id)
+        stored = self._repositories.jobs.require_job_state(job.job_id).job
         return self._control(_Job.of(stored), job.run, stage_number, [WorkKind.PLAN, WorkKind.ADVANCE])
 
     def handle_stage_completion(self, job_id: str, stage_number: int) -> ProcessingResult:
         """Turn a finished stage into the next one, or into the end of the job."""
-        job = self._repositories.jobs.require_job(job_id)
+        job = self._repositories.jobs.require_job_state(job_id).job
         return self._control(_Job.of(job), job.run, stage_number, [WorkKind.ADVANCE])
 
     def stage_result(self, job: JobRecord, stage_number: int) -> StageResultContract:

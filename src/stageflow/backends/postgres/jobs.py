@@ -16,6 +16,7 @@ from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.base import JsonObject, checked_json
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.payload import is_reference, shelved_stage_result
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskResult
@@ -43,7 +44,10 @@ class Jobs(Part):
 
     def get_jobs(self, job_ids: Sequence[str]) -> list[JobRecord]:
         """Return those jobs that exist, in the order asked, with their stage results hydrated."""
-        return [job_from_row(rows[0], _stage_results(rows, task_rows)) for rows, task_rows in self._read_jobs(job_ids)]
+        return [
+            job_from_row(rows[0], _stage_results(rows, task_rows), _shelved_results(rows))
+            for rows, task_rows in self._read_jobs(job_ids)
+        ]
 
     def _see_job(self, job_id: str) -> JobRecord:
         """Return a job that exists with what can be read of it; its ``damage`` names the rest."""
@@ -54,7 +58,7 @@ class Jobs(Part):
         except StageResultsInvalidError as error:
             results = {}
             damages.append(str(error))
-        return seen_job_from_row(rows[0], results, damages)
+        return seen_job_from_row(rows[0], results, damages, _shelved_results(rows))
 
     def _read_jobs(self, job_ids: Sequence[str]) -> list[tuple[list[TupleRow], dict[int, list[TupleRow]]]]:
         """Return for each job that exists its rows, one for each stage, and those of the tasks of all narrow stages."""
@@ -184,11 +188,16 @@ def _fields(update: JobUpdate) -> tuple[str | None, str | None, str | None]:
     )
 
 
+def _shelved_results(rows: list[TupleRow]) -> dict[str, str]:
+    stages = [row[_JOB_COLUMNS:] for row in rows]
+    return {shelved_stage_result(number): text for _, number, _, _, text in stages if is_reference(text)}
+
+
 def _stage_results(rows: list[TupleRow], task_rows: dict[int, list[TupleRow]]) -> dict[str, StageResultContract]:
     results: dict[str, StageResultContract] = {}
     for row in rows:
         job_id, (stage_id, number, task_type, count, text) = row[0], row[_JOB_COLUMNS:]
-        if text is None:
+        if text is None or is_reference(text):
             continue
         tasks: list[TaskResult] = [
             task_result_from_row(task_row, job_id, number, task_type) for task_row in task_rows.get(stage_id, [])

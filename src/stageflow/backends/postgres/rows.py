@@ -1,6 +1,6 @@
 """Rows as contracts: text becomes an enum, a datetime or an object here, or fails and says which row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -11,11 +11,11 @@ from stageflow.contracts.base import JsonObject
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.ids import make_task_id
 from stageflow.contracts.job import JobRecord
-from stageflow.contracts.json_text import read_json_object
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.partial import Partial
+from stageflow.contracts.payload import read_object_or_preview, shelved
 from stageflow.contracts.preview import preview
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord, StageResultContract
@@ -26,13 +26,15 @@ from stageflow.errors import InvalidValueError, MalformedRowError
 
 T = TypeVar("T")
 
+_NOTHING: Final[Mapping[str, str]] = {}
+
 _result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
 _task_statuses: Final = {status.value: status for status in TaskStatus}
 
 
 def json_object(text: str | None) -> JsonObject | None:
-    """Read a stored JSON object."""
-    return None if text is None else read_json_object(text, "a JSON column")
+    """Read a stored JSON object, or the preview of one in the blob store."""
+    return None if text is None else read_object_or_preview(text, "a JSON column")
 
 
 def _from_row(noun: str, key: object, build: Callable[[], T]) -> T:
@@ -75,21 +77,28 @@ def _lease(row: tuple[Any, ...]) -> Lease:
     )
 
 
-def job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract]) -> JobRecord:
+def job_from_row(
+    row: TupleRow, stage_results: dict[str, StageResultContract], shelved_results: Mapping[str, str] = _NOTHING
+) -> JobRecord:
     """Read the 18 columns of a job.
 
     Raises:
         MalformedRowError: They are not what the contract says.
     """
     damages: list[str] = []
-    job = seen_job_from_row(row, stage_results, damages)
+    job = seen_job_from_row(row, stage_results, damages, shelved_results)
     if damages:
         msg = f"job {row[0]}: {job.damage}. The row was written by something else: correct it, or run `stageflow cancel`."
         raise MalformedRowError(msg)
     return job
 
 
-def seen_job_from_row(row: TupleRow, stage_results: dict[str, StageResultContract], damages: list[str]) -> JobRecord:
+def seen_job_from_row(
+    row: TupleRow,
+    stage_results: dict[str, StageResultContract],
+    damages: list[str],
+    shelved_results: Mapping[str, str] = _NOTHING,
+) -> JobRecord:
     """Read what can be read of the 18 columns of a job; what cannot is added to ``damages``, which the job then names.
 
     Raises:
@@ -121,13 +130,14 @@ def seen_job_from_row(row: TupleRow, stage_results: dict[str, StageResultContrac
             deadline=row[16],
             timeout_seconds=row[17],
             damage="; ".join(damages) or None,
+            shelved={**shelved(parameters=row[7], result_data=row[9]), **shelved_results},
         ),
     )
 
 
 def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
     try:
-        return read_json_object(text, column)
+        return read_object_or_preview(text, column)
     except InvalidValueError as error:
         damages.append(str(error))
         return {}
@@ -180,13 +190,14 @@ def task_from_row(row: TupleRow, job_id: str, stage_number: int) -> TaskRecord:
             stage=stage_number,
             task_index=row[0],
             key=row[1],
-            parameters=read_json_object(row[2], "the parameters"),
+            parameters=read_object_or_preview(row[2], "the parameters"),
             result_data=json_object(row[8]),
             error_details=row[9],
             attempt=row[7],
             heartbeat=row[10],
             created_at=row[5],
             updated_at=row[11],
+            shelved=shelved(parameters=row[2], result_data=row[8]),
         ),
     )
 
@@ -209,6 +220,7 @@ def task_result_from_row(row: tuple[Any, ...], job_id: str, stage_number: int, t
             error_details=row[4],
             execution_time_seconds=row[5],
             completed_at=row[6],
+            shelved=shelved(result_data=row[3]),
         ),
     )
 

@@ -16,6 +16,7 @@ from stageflow.contracts.base import JsonObject, checked_json
 from stageflow.contracts.ids import stage_key
 from stageflow.contracts.job import CreatedJobs, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.payload import is_reference, shelved_stage_result
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
 from stageflow.errors import IdempotencyConflictError, StageResultsInvalidError
@@ -151,7 +152,7 @@ def read_jobs(tx: Transaction, job_ids: Sequence[str]) -> list[JobRecord]:
     rows = tx.rows(_ASKED_JOBS, (json_list(list(job_ids)),))
     found: dict[str, Row] = {row[0]: row for row in rows}
     return [
-        to_job_record(found[job_id], _read_stage_results(tx, job_id, found[job_id][4]))
+        to_job_record(found[job_id], *_read_stage_results(tx, job_id, found[job_id][4]))
         for job_id in dict.fromkeys(job_ids)
         if job_id in found
     ]
@@ -161,22 +162,28 @@ def see_job(tx: Transaction, job_id: str) -> JobRecord:
     """Return a job that exists with what can be read of it; its ``damage`` names the rest."""
     damages: list[str] = []
     row = tx.rows(_ASKED_JOBS, (json_list([job_id]),))[0]
+    results: dict[str, StageResultContract] = {}
+    shelved_results: dict[str, str] = {}
     try:
-        results = _read_stage_results(tx, job_id, row[4])
+        results, shelved_results = _read_stage_results(tx, job_id, row[4])
     except StageResultsInvalidError as error:
-        results = {}
         damages.append(str(error))
-    return to_seen_job(row, results, damages)
+    return to_seen_job(row, results, damages, shelved_results)
 
 
-def _read_stage_results(tx: Transaction, job_id: str, run: int) -> dict[str, StageResultContract]:
+def _read_stage_results(tx: Transaction, job_id: str, run: int) -> tuple[dict[str, StageResultContract], dict[str, str]]:
+    """Return the results of the closed stages, and references to those that lie in the blob store."""
     closed = tx.rows(
         "select coalesce(taken_from, stage_id), stage_number, task_count, stored_result from stageflow_stages"
         " where job_id = ? and run = ? and stored_result is not null order by stage_number",
         (job_id, run),
     )
     results: dict[str, StageResultContract] = {}
+    shelved_results: dict[str, str] = {}
     for stage_id, stage_number, task_count, text in closed:
+        if is_reference(text):
+            shelved_results[shelved_stage_result(stage_number)] = text
+            continue
         rows = None
         if task_count <= HYDRATED_RESULTS:
             rows = read_task_results(tx, stage_id, first_index=0, limit=HYDRATED_RESULTS)
@@ -185,7 +192,7 @@ def _read_stage_results(tx: Transaction, job_id: str, run: int) -> dict[str, Sta
         except StageResultsInvalidError as error:
             msg = f"job {job_id}: {error}; correct the row, or submit the work as another job"
             raise StageResultsInvalidError(msg) from error
-    return results
+    return results, shelved_results
 
 
 def _require_free_keys(tx: Transaction, jobs: list[NewJob]) -> None:

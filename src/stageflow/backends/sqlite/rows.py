@@ -1,6 +1,6 @@
 """Rows on their way out: into the contracts."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,8 +10,8 @@ from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.contracts.base import Contract, JsonObject
 from stageflow.contracts.ids import make_task_id
 from stageflow.contracts.job import JobRecord
-from stageflow.contracts.json_text import read_json_object
 from stageflow.contracts.partial import Partial
+from stageflow.contracts.payload import read_object_or_preview, shelved
 from stageflow.contracts.preview import preview
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord, StageResultContract
@@ -21,6 +21,7 @@ from stageflow.errors import InvalidValueError, MalformedRowError
 
 _result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
 _task_statuses: Final = {status.value: status for status in TaskStatus}
+_NOTHING: Final[Mapping[str, str]] = {}
 
 STAGE: Final = (
     "select coalesce(taken_from, stage_id), job_id, run, stage_number, generation, name, task_type, status, task_count,"
@@ -65,13 +66,13 @@ class StageKey(NamedTuple):
 
 
 def read_object(text: str, what: str) -> JsonObject:
-    """Validate stored text as a JSON object.
+    """Validate stored text as a JSON object; of one in the blob store return the preview.
 
     Raises:
         MalformedRowError: It is none.
     """
     try:
-        return read_json_object(text, what)
+        return read_object_or_preview(text, what)
     except InvalidValueError as error:
         msg = f"{error}. The row was written by something else: run `stageflow verify`."
         raise MalformedRowError(msg) from error
@@ -121,21 +122,28 @@ def to_stage_record(row: Row) -> StageRecord:
         raise malformed(what, error) from error
 
 
-def to_job_record(row: Row, stage_results: dict[str, StageResultContract]) -> JobRecord:
+def to_job_record(
+    row: Row, stage_results: dict[str, StageResultContract], shelved_results: Mapping[str, str] = _NOTHING
+) -> JobRecord:
     """Return a row of :data:`JOB` with its stage results as the contract.
 
     Raises:
         MalformedRowError: It is not what the contract says.
     """
     damages: list[str] = []
-    job = to_seen_job(row, stage_results, damages)
+    job = to_seen_job(row, stage_results, damages, shelved_results)
     if damages:
         msg = f"job {row[0]}: {job.damage}. The row was written by something else: correct it, or run `stageflow cancel`."
         raise MalformedRowError(msg)
     return job
 
 
-def to_seen_job(row: Row, stage_results: dict[str, StageResultContract], damages: list[str]) -> JobRecord:
+def to_seen_job(
+    row: Row,
+    stage_results: dict[str, StageResultContract],
+    damages: list[str],
+    shelved_results: Mapping[str, str] = _NOTHING,
+) -> JobRecord:
     """Return a row of :data:`JOB` with what can be read of it; what cannot is added to ``damages``, which the job then names.
 
     Raises:
@@ -166,6 +174,7 @@ def to_seen_job(row: Row, stage_results: dict[str, StageResultContract], damages
             timeout_seconds=row[17],
             stage_results=stage_results,
             damage="; ".join(damages) or None,
+            shelved={**shelved(parameters=row[7], result_data=row[9]), **shelved_results},
         )
     except ValidationError as error:
         raise malformed(what, error) from error
@@ -173,7 +182,7 @@ def to_seen_job(row: Row, stage_results: dict[str, StageResultContract], damages
 
 def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
     try:
-        return read_json_object(text, column)
+        return read_object_or_preview(text, column)
     except InvalidValueError as error:
         damages.append(str(error))
         return {}
@@ -233,6 +242,7 @@ def to_task_result(stage: StageKey, outcome: Outcome) -> TaskResult:
             error_details=outcome.error_details,
             execution_time_seconds=outcome.seconds,
             completed_at=from_micros(outcome.completed_at),
+            shelved=shelved(result_data=outcome.result),
         )
     except ValidationError as error:
         what = f"the result of task {task_id}"
@@ -274,6 +284,7 @@ def to_task_record(
             heartbeat=None if heartbeat is None else from_micros(heartbeat),
             created_at=from_micros(stage.created_at),
             updated_at=from_micros(stage.updated_at if outcome is None else outcome.completed_at),
+            shelved=shelved(parameters=parameters, result_data=result),
         )
     except ValidationError as error:
         what = f"task {task_id}"
