@@ -17,6 +17,7 @@ BENCHMARKS: Final = {
     "horizon": "benchmarks.horizon",
     "fairness": "benchmarks.fairness",
     "azure": "benchmarks.azure",
+    "chaos": "benchmarks.chaos.run",
     "peers": "benchmarks.peers.compare",
     "report": "benchmarks.report",
 }
