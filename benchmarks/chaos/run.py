@@ -25,6 +25,7 @@ LEASE_SECONDS: Final = 2.0
 MOST_DEATHS: Final = 100
 _LOOK_SECONDS: Final = 0.5
 _SHOWN: Final = 20
+_LOG_CHARACTERS: Final = 20_000
 
 
 class ChaosRequest(Request):
@@ -71,6 +72,7 @@ class ChaosReport(Measurement):
     restarts: int
     queue_outages: int
     cuts: int
+    workers_that_ended_alone: int
     refused_stale_writes: int
     lost: int
     double_state_changes: int
@@ -99,8 +101,11 @@ def measure(request: ChaosRequest) -> Iterator[ChaosReport]:
         with Team(request.workers, store.address, address, request.worker_options(), folder) as team:
             faults = Faults(team, store, queue, lambda: None if app.queue is None else app.queue.create(), request.seed)
             windows = _live_through(request, desk, faults)
+        log_end = (Path(folder) / "workers.log").read_text()[-_LOG_CHARACTERS:]
         verdict, book = _judge(app, desk, Path(folder))
         yield _report(request, store.address, desk, faults, verdict, book, windows)
+    if faults.team.unexpected:
+        say(f"workers ended alone, with exit codes {faults.team.unexpected}; their log ends:\n{log_end}")
     if desk.errors or faults.errors:
         msg = f"the run itself went wrong, so its figures do not count: {desk.errors + faults.errors}"
         raise SystemExit(msg)
@@ -168,6 +173,7 @@ def _report(
         restarts=faults.restarts,
         queue_outages=faults.outages,
         cuts=faults.cuts,
+        workers_that_ended_alone=len(faults.team.unexpected),
         refused_stale_writes=book.refused,
         lost=len(verdict.lost),
         double_state_changes=len(verdict.doubled),

@@ -44,10 +44,13 @@ class Team:
         self._lock = threading.Lock()
         self.deaths: list[Death] = []
         self.stops = 0
+        self.unexpected: list[int | None] = []
+        """Exit codes of workers that ended although nobody killed them; they were replaced too."""
 
     def kill_one(self, dice: random.Random) -> None:
         """End a worker as a crash does, and hire another."""
         with self._lock:
+            self._replace_the_dead()
             awake = [member for member in self._members if member.pid not in self._stopped] or self._members
             victim = dice.choice(awake)
             self._members.remove(victim)
@@ -60,6 +63,7 @@ class Team:
     def stop_one(self, dice: random.Random, seconds: float) -> None:
         """Hold a worker still for so long, as a machine that swaps does, and let it go on."""
         with self._lock:
+            self._replace_the_dead()
             awake = [member.pid for member in self._members if member.pid is not None and member.pid not in self._stopped]
             pid = dice.choice(awake)
             os.kill(pid, signal.SIGSTOP)
@@ -94,6 +98,12 @@ class Team:
         speaker.close()
         self._listeners.append(listener)
         return member
+
+    def _replace_the_dead(self) -> None:
+        for member in [member for member in self._members if not member.is_alive()]:
+            self._members.remove(member)
+            self.unexpected.append(member.exitcode)
+            self._members.append(self._hire())
 
     def _end(self) -> None:
         for member in self._members:

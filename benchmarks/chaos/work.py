@@ -1,5 +1,6 @@
 """The workflow that runs amid the faults; every call of user code is noted in the ledger and marks what it returns."""
 
+import faulthandler
 import logging
 import os
 import signal
@@ -183,6 +184,7 @@ def work(ready: Connection, store: str, queue: str | None, options: WorkerOption
     """Be a worker process until SIGTERM; where the servers are away at its start, try again as a supervisor would."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread: only await_end takes it
     logging.basicConfig(filename=Path(folder) / "workers.log", level=logging.WARNING)
+    faulthandler.enable((Path(folder) / f"crash-{os.getpid()}").open("w"))
     _Book.ledger = Ledger(Path(folder))
     parent = os.getppid()
     while os.getppid() == parent:
@@ -194,6 +196,9 @@ def work(ready: Connection, store: str, queue: str | None, options: WorkerOption
         except (StoreError, QueueError):
             logging.getLogger(__name__).warning("no server yet", exc_info=True)
             time.sleep(_AGAIN_SECONDS)
+        except BaseException:
+            logging.getLogger(__name__).exception("the worker ends")
+            raise
         else:
             return
 
