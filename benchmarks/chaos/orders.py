@@ -5,6 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -132,34 +133,27 @@ class Desk:
         order.result = self._end_of(order)
 
     def _cancel(self, order: Order) -> None:
-        try:
+        with suppress(InvalidTransitionError):  # it has ended, or the first of two calls did cancel it: see what it says now
             insist(lambda: self.app.cancel(order.job_id))
-        except InvalidTransitionError:
-            pass  # it has ended, or the first of two calls did cancel it: what it says now is noted
         order.cancelled = insist(lambda: self.app.job(order.job_id)).status is JobStatus.CANCELLED
 
     def _pause_and_resume(self, order: Order, seconds: float) -> None:
         try:
             insist(lambda: self.app.pause(order.job_id))
         except InvalidTransitionError:
-            return_to = insist(lambda: self.app.job(order.job_id)).status
-            if return_to is not JobStatus.PAUSED:
-                return
+            if insist(lambda: self.app.job(order.job_id)).status is not JobStatus.PAUSED:
+                return  # it has ended; else the first of two calls did pause it
         time.sleep(seconds)
-        try:
+        with suppress(InvalidTransitionError):  # the first of two calls did
             insist(lambda: self.app.resume(order.job_id))
-        except InvalidTransitionError:
-            pass  # the first of two calls did
 
     def _repair(self, order: Order, dice: random.Random) -> None:
         self._end_of(order)
         Path(order.load.mended).touch()
         sound = [number for number in range(order.load.width) if number not in order.load.broken]
         chosen = tuple(sorted({*order.load.broken, dice.choice(sound)}))
-        try:
+        with suppress(InvalidTransitionError):  # the first of two calls did
             insist(lambda: self.app.repair(order.job_id, 1, tasks=chosen))
-        except InvalidTransitionError:
-            pass  # the first of two calls did
         order.repaired = chosen
 
     def _end_of(self, order: Order) -> JobResult:

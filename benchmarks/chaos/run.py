@@ -33,8 +33,8 @@ class ChaosRequest(Request):
 
     uses_store: ClassVar[bool] = False  # it starts a server of its own, to restart it
 
-    store: str = Field(description="sqlite:PATH (kills only) or postgresql://…; auto, a PostgreSQL of its own, when left out")
-    queue: str | None = Field(default=None, description="azure:…, or auto for an Azurite of its own; the database when left out")
+    store: str = Field(description="sqlite:PATH (kills only), postgresql://…, or its own PostgreSQL")
+    queue: str | None = Field(default=None, description="azure:…, or auto, its own Azurite; the database when left out")
     restart_command: str | None = Field(
         default=None,
         description="restarts the PostgreSQL of --store and returns when it answers; pg_ctl where the server is on this machine",

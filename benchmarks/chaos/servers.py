@@ -58,8 +58,10 @@ def store_place(store: str, command: str | None) -> Iterator[Place]:
                 server.kill()
                 server.start()
 
-            ways = [server.restart, crash]
-            yield Place(server.create_database(), [lambda way=way: keeper.submit(way).result() for way in ways])
+            yield Place(
+                server.create_database(),
+                [lambda: keeper.submit(server.restart).result(), lambda: keeper.submit(crash).result()],
+            )
     elif not is_postgres(store):
         yield Place(store)
     elif command is not None:
@@ -80,7 +82,8 @@ def queue_place(queue: str | None, command: str | None) -> Iterator[Place | None
                 server.stop()
                 server.start()
 
-            yield Place(f"azure:{server.connection_string}?prefix=chaos-{os.urandom(4).hex()}", [lambda: keeper.submit(lose_everything).result()])
+            address = f"azure:{server.connection_string}?prefix=chaos-{os.urandom(4).hex()}"
+            yield Place(address, [lambda: keeper.submit(lose_everything).result()])
     else:
         yield Place(queue, [] if command is None else [lambda: _run(shlex.split(command))])
 

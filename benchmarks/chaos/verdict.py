@@ -143,7 +143,7 @@ class Judge:
             if task.status is TaskStatus.COMPLETED:
                 calls = {line.token for line in self._book.ends[job.job_id, number, task.task_index]}
                 if _text(task, "token") not in calls:
-                    self._lose(order, f"the result of task {task.task_index} of stage {number} is of none of {len(calls)} calls")
+                    self._lose(order, f"the result of task {number}-{task.task_index} is of none of its {len(calls)} calls")
             elif task.status is not TaskStatus.FAILED:
                 self._lose(order, f"task {task.task_index} of stage {number} is {task.status} in a completed job")
         return tasks

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.chaos.ledger import Deed, Ledger
-from benchmarks.fleet import await_end
 from stageflow import (
     BaseController,
     Contract,
@@ -36,6 +35,7 @@ from stageflow.telemetry import Event
 
 REFUSALS: Final = frozenset({"stale_write_refused", "advance_refused", "plan_refused"})
 _AGAIN_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.2
 registry = JobRegistry()
 
 
@@ -182,17 +182,20 @@ def _seal(job: JobExecutionContext[Load], number: int, results: StageResults[Mad
 
 def work(ready: Connection, store: str, queue: str | None, options: WorkerOptions, folder: str) -> None:
     """Be a worker process until SIGTERM; where the servers are away at its start, try again as a supervisor would."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread: only await_end takes it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # before any thread: it stays pending until it is looked for
     logging.basicConfig(filename=Path(folder) / "workers.log", level=logging.WARNING)
     faulthandler.enable((Path(folder) / f"crash-{os.getpid()}").open("w"))
     _Book.ledger = Ledger(Path(folder))
     parent = os.getppid()
     while os.getppid() == parent:
         try:
-            with Stageflow(store, registry=registry, queue=queue, options=options) as app, app.worker():
-                with app.telemetry.listening(_note_refusal):
-                    ready.send(os.getpid())
-                    await_end()
+            with (
+                Stageflow(store, registry=registry, queue=queue, options=options) as app,
+                app.telemetry.listening(_note_refusal),
+                app.worker(),
+            ):
+                ready.send(os.getpid())
+                _await_end(parent)
         except (StoreError, QueueError):
             logging.getLogger(__name__).warning("no server yet", exc_info=True)
             time.sleep(_AGAIN_SECONDS)
@@ -201,6 +204,15 @@ def work(ready: Connection, store: str, queue: str | None, options: WorkerOption
             raise
         else:
             return
+
+
+def _await_end(parent: int) -> None:
+    """Return when SIGTERM is pending, or when the process that started this one is gone.
+
+    By looking, because ``signal.sigtimedwait`` returns without a signal where the process was stopped beyond its timeout.
+    """
+    while signal.SIGTERM not in signal.sigpending() and os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
 
 
 def _note_refusal(event: Event) -> None:

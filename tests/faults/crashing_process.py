@@ -6,11 +6,12 @@ The points are events that the library tells of anyway, so that production code 
 import importlib
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from stageflow.telemetry import Event
 
-POINTS = {
+POINTS: dict[str, Callable[[Event], bool]] = {
     "after_the_claim": lambda event: event.name == "stage_planned" and event.details["stage"] == 1,
     "after_the_last_completion": lambda event: event.name == "range_completed" and event.details["remaining"] == 0,
     "after_the_advance": lambda event: event.name == "stage_advanced",

@@ -39,21 +39,21 @@ def crash_and_go_on(work: ModuleType, store: str, point: str, ledger: Path) -> N
         assert [(result.task_count, result.successful_tasks) for result in results.values()] == [(5, 5), (5, 5)]
 
 
-def test_f02_a_crash_between_claim_and_handler_calls_each_handler_once(work: ModuleType, store_url: str, tmp_path: Path) -> None:
+def test_f02_crash_between_claim_and_handler(work: ModuleType, store_url: str, tmp_path: Path) -> None:
     """The planner holds the first tasks that it planned, and dies before it runs one: each is run once, by another."""
     ledger = tmp_path / "ledger"
     crash_and_go_on(work, store_url, "after_the_claim", ledger)
     assert sorted(ledger.read_text().split()) == ["0", "1", "2", "3", "4"]
 
 
-def test_f03_a_crash_after_the_last_completion_advances_the_stage_once(work: ModuleType, store_url: str, tmp_path: Path) -> None:
+def test_f03_crash_after_the_last_completion(work: ModuleType, store_url: str, tmp_path: Path) -> None:
     """The finisher dies with the lease on the advancement: another advances, and no handler is called again."""
     ledger = tmp_path / "ledger"
     crash_and_go_on(work, store_url, "after_the_last_completion", ledger)
     assert sorted(ledger.read_text().split()) == ["0", "1", "2", "3", "4"]
 
 
-def test_f03_a_crash_after_the_advance_plans_the_next_stage_once(work: ModuleType, store_url: str, tmp_path: Path) -> None:
+def test_f03_crash_after_the_advance(work: ModuleType, store_url: str, tmp_path: Path) -> None:
     """Who advanced dies with the lease on planning what follows: another plans it, and no handler is called again."""
     ledger = tmp_path / "ledger"
     crash_and_go_on(work, store_url, "after_the_advance", ledger)

@@ -225,7 +225,7 @@ def postgres_app(postgres_dsn: str) -> Iterator[Stageflow]:
 
 
 def test_f07_connection_lost_in_mid_transaction(postgres_app: Stageflow, postgres_dsn: str) -> None:
-    """A completion is cut off while it waits for its stage's row: nothing of it is there, and the job completes all the same."""
+    """A completion is cut off while it waits for its stage's row: nothing of it stays, and the job completes."""
     held, release = threading.Event(), threading.Event()
 
     def hold_the_stage() -> None:
