@@ -37,7 +37,7 @@ class ChaosRequest(Request):
     queue: str | None = Field(default=None, description="azure:…, or auto, its own Azurite; the database when left out")
     restart_command: str | None = Field(
         default=None,
-        description="restarts the PostgreSQL of --store and returns when it answers; pg_ctl where the server is on this machine",
+        description="restarts the server of --store and returns when it answers; pg_ctl where it is on this machine",
     )
     queue_restart_command: str | None = Field(default=None, description="restarts the server of --queue; else it stays up")
     seconds: float = Field(default=120.0, gt=0, description="how long things go wrong")
