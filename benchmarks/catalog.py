@@ -19,6 +19,7 @@ BENCHMARKS: Final = {
     "limits": "benchmarks.limits",
     "azure": "benchmarks.azure",
     "fuzz": "benchmarks.fuzz.campaign",
+    "chaos": "benchmarks.chaos.run",
     "peers": "benchmarks.peers.compare",
     "model": "benchmarks.model",
     "report": "benchmarks.report",

@@ -190,7 +190,8 @@ def test_every_hook_is_really_called(app: Stageflow) -> None:
         ("surrogate", "the result of stage 1 cannot be stored"),
     ],
 )
-def test_a_hook_by_hand_is_checked_by_its_caller(app: Stageflow, name: str, said: str) -> None:
+@pytest.mark.faults
+def test_f22_a_hook_by_hand_is_checked_by_its_caller(app: Stageflow, name: str, said: str) -> None:
     """An override carries no decorator, and its answer is checked all the same."""
     result = ended(app, ByHand, Case(name=name))
     assert result.status is JobStatus.FAILED

@@ -165,7 +165,8 @@ def errors(result: JobResult) -> str:
     return "\n".join(row.error_details or "" for row in result.stage_results["1"].task_results)
 
 
-def test_a_handler_that_hangs_costs_an_attempt_of_its_own_task_only(app: Stageflow) -> None:
+@pytest.mark.faults
+def test_f11_a_handler_that_hangs_costs_an_attempt_of_its_own_task_only(app: Stageflow) -> None:
     """The one slot of the worker goes on without the thread that hangs; siblings are run once and uncharged."""
     result = run(app, Limited, Item(), Item(action="hang", until=1), Item(), Item())
     assert result.status is JobStatus.COMPLETED

@@ -80,7 +80,8 @@ def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return dsn
 
 
-def test_a_worker_takes_the_versions_that_it_knows(store_url: str) -> None:
+@pytest.mark.faults
+def test_f17_a_worker_takes_the_versions_that_it_knows(store_url: str) -> None:
     """An old worker leaves new jobs alone, and a new one that knows both finishes old jobs in their own way."""
     with Stageflow(store_url, registry=registry_of(1)) as old, Stageflow(store_url, registry=registry_of(1, 2)) as new:
         old.migrate()

@@ -457,7 +457,8 @@ HALF = with_policy("half", FailurePolicy.at_least(50.0))
     ],
     ids=["all-good", "all-one-bad", "fail-fast-good", "any-one-good", "any-none-good", "half-half-good", "half-less-good"],
 )
-def test_a_policy_decides_what_failed_tasks_mean(
+@pytest.mark.faults
+def test_f05_a_policy_decides_what_failed_tasks_mean(
     app: Stageflow,
     controller: type[BaseController[Any]],
     values: list[int],
@@ -817,7 +818,8 @@ class BrokenController(BaseController[Broken]):
     "hook",
     ["plan_first", "sum_up", "decide", "judge", "plan_second", "create_tasks_from_orchestration", "aggregate_job_results"],
 )
-def test_a_hook_that_raises_fails_the_job_loudly(app: Stageflow, hook: str) -> None:
+@pytest.mark.faults
+def test_f01_a_hook_that_raises_fails_the_job_loudly(app: Stageflow, hook: str) -> None:
     """The job fails with the hook's traceback, without its secrets, and nothing hangs."""
     job_id = app.submit(BrokenController, Broken(hook=hook), new_run=True).job.job_id
     result = app.wait(job_id, timeout=PATIENCE)
@@ -843,7 +845,8 @@ def test_a_hook_that_raises_at_submission_refuses_the_job(app: Stageflow) -> Non
     ("hook", "reason"),
     [("returns_text", "return value must be Contract, got str"), ("returns_false", "should_advance_stage answered False")],
 )
-def test_a_hook_that_returns_something_else_fails_the_job(app: Stageflow, hook: str, reason: str) -> None:
+@pytest.mark.faults
+def test_f22_a_hook_that_returns_something_else_fails_the_job(app: Stageflow, hook: str, reason: str) -> None:
     """A hook's answer is checked like everything that crosses a boundary; False means failed, never wait."""
     result = run(app, BrokenController, Broken(hook=hook))
     assert result.status is JobStatus.FAILED

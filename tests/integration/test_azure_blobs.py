@@ -175,7 +175,8 @@ def test_a_wrong_key_is_said_to_be_refused(account: Account, container: str) -> 
     assert_fails(AzureBlobStore.from_connection_string(string), container, "refuses the credentials .*HTTP 403")
 
 
-def test_a_server_that_is_down_is_an_error_within_seconds(container: str) -> None:
+@pytest.mark.faults
+def test_f16_a_server_that_is_down_is_an_error_within_seconds(container: str) -> None:
     """The SDK alone would try for minutes, and quote the signature."""
     with create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

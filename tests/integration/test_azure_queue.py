@@ -331,7 +331,8 @@ def signed_queue(port: int) -> AzureStorageQueue:
     )
 
 
-def test_a_server_that_is_down_is_an_error_within_seconds() -> None:
+@pytest.mark.faults
+def test_f16_a_server_that_is_down_is_an_error_within_seconds() -> None:
     """The SDK alone would try for minutes."""
     with create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -194,7 +194,8 @@ def before(connection_string: str) -> Iterator[str]:
             thread.join()
 
 
-def test_one_message_that_cannot_be_sent_stays_in_the_outbox_alone(azurite: Any, tmp_path: Path) -> None:
+@pytest.mark.faults
+def test_f15_one_message_that_cannot_be_sent_stays_in_the_outbox_alone(azurite: Any, tmp_path: Path) -> None:
     """Its neighbours are sent and noted; it is sent when the queue takes it."""
     with before(azurite.connection_string) as connection_string:
         address = f"azure:{connection_string}?prefix=t-{uuid.uuid4().hex[:12]}"

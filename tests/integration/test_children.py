@@ -64,7 +64,8 @@ def run_deeds(work: ModuleType, folder: Path, deeds: list[str], retry: RetryPoli
         return app.repositories.tasks.list_tasks_for_job(job_id, 1)
 
 
-def test_only_the_task_that_kills_its_own_child_is_charged(work: ModuleType, tmp_path: Path) -> None:
+@pytest.mark.faults
+def test_f12_only_the_task_that_kills_its_own_child_is_charged(work: ModuleType, tmp_path: Path) -> None:
     """Whoever ran beside it in the pool is run again, and completes within its first attempt."""
     deeds = ["die" if index in {2, 9, 17} else "count" for index in range(24)]
     tasks = run_deeds(work, tmp_path, deeds, RetryPolicy(max_attempts=1))

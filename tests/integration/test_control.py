@@ -245,7 +245,8 @@ def test_a_job_resubmitted_while_a_handler_runs_is_not_touched_by_it(app: Stagef
     assert (former.status, former.remaining) == (StageStatus.CANCELLED, 0)
 
 
-def test_messages_of_the_former_run_are_acknowledged_without_work(app: Stageflow) -> None:
+@pytest.mark.faults
+def test_f13_messages_of_the_former_run_are_acknowledged_without_work(app: Stageflow) -> None:
     """A host that still gets them runs nothing, and is told to let them go; those of the new run do their work."""
     job_id = app.submit(InterruptedController, Three()).job.job_id
     controller = registry.find(InterruptedController).controller

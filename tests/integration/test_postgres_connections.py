@@ -187,7 +187,7 @@ def test_more_threads_than_connections_take_turns(postgres_dsn: str) -> None:
 
 
 @pytest.mark.faults
-def test_a_restart_of_the_database_is_survived(own_server: PostgresServer) -> None:
+def test_f08_a_restart_of_the_database_is_survived(own_server: PostgresServer) -> None:
     """F8: reads are tried again on a fresh connection; a write that met the restart raises, and repeated it succeeds once."""
     dsn = own_server.create_database()
     store = PostgresStore(dsn)
@@ -209,7 +209,7 @@ def test_a_restart_of_the_database_is_survived(own_server: PostgresServer) -> No
 
 
 @pytest.mark.faults
-def test_a_cut_connection_costs_a_read_nothing(store: PostgresStore, postgres_dsn: str) -> None:
+def test_f07_a_cut_connection_costs_a_read_nothing(store: PostgresStore, postgres_dsn: str) -> None:
     """An administrator who terminates our sessions is not seen by a reader."""
     before = store.now()
     with psycopg.connect(postgres_dsn, autocommit=True) as operator:

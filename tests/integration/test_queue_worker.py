@@ -97,7 +97,8 @@ def test_a_job_runs_over_the_queue(app: Stageflow) -> None:
         assert app.result(job_id, timeout=60) == Total(total=sum(range(30)))
 
 
-def test_a_bad_message_is_kept_and_stops_nobody(app: Stageflow, azurite: Any) -> None:
+@pytest.mark.faults
+def test_f14_a_bad_message_is_kept_and_stops_nobody(app: Stageflow, azurite: Any) -> None:
     """Not JSON, not base64, another version, a foreign job: each is a dead letter with its bytes, and the job completes."""
     assert app.queue is not None
     prefix = app.queue.url.rsplit("prefix=", maxsplit=1)[-1] if "prefix=" in app.queue.url else app.queue.url.rsplit("/", 1)[-1]
@@ -119,7 +120,8 @@ def test_a_bad_message_is_kept_and_stops_nobody(app: Stageflow, azurite: Any) ->
     assert all(letter.reason for letter in letters)
 
 
-def test_a_message_for_workers_of_another_release_is_left_to_them(app: Stageflow, azurite: Any) -> None:
+@pytest.mark.faults
+def test_f17_a_message_for_workers_of_another_release_is_left_to_them(app: Stageflow, azurite: Any) -> None:
     """A worker that does not know the workflow neither parks its message nor backs off; who knows it carries it out."""
     job = app.submit(QueuedController, Count(count=3)).job
     app.maintain()
@@ -150,7 +152,8 @@ def receive_all(queue: Queue) -> list[ReceivedMessage]:
     return queue.receive(max_messages=100, visibility_seconds=60.0)
 
 
-def test_lost_messages_are_announced_again(app: Stageflow) -> None:
+@pytest.mark.faults
+def test_f13_lost_messages_are_announced_again(app: Stageflow) -> None:
     """What a queue forgot is said again after a while, and the job completes; the database is the truth."""
     assert app.queue is not None
     job_id = app.submit(QueuedController, Count(count=3)).job.job_id
@@ -164,7 +167,8 @@ def test_lost_messages_are_announced_again(app: Stageflow) -> None:
         assert app.result(job_id, timeout=60) == Total(total=3)
 
 
-def test_doubled_messages_double_no_work(app: Stageflow) -> None:
+@pytest.mark.faults
+def test_f13_doubled_messages_double_no_work(app: Stageflow) -> None:
     """Every message is there twice, and every task runs once."""
     assert app.queue is not None
     job_id = app.submit(QueuedController, Count(count=3)).job.job_id

@@ -140,7 +140,7 @@ def test_processes_migrate_a_new_file_together(path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_a_worker_that_is_killed_leaves_whole_transactions(path: Path, store: SqliteStore) -> None:
+def test_f04_a_worker_that_is_killed_leaves_whole_transactions(path: Path, store: SqliteStore) -> None:
     """After SIGKILL in mid-work what was reported is there, the rest is open, and the job can end."""
     job = new_job()
     start(store, job, _WIDTH, range_count=4)
@@ -160,7 +160,7 @@ def _rows(store: SqliteStore, job_id: str) -> list[ResultRow]:
 
 
 @pytest.mark.faults
-def test_a_transaction_that_is_killed_leaves_nothing(path: Path, store: SqliteStore) -> None:
+def test_f07_a_transaction_that_is_killed_leaves_nothing(path: Path, store: SqliteStore) -> None:
     """SIGKILL before the commit: no row is there, and the lock is free."""
     with _child(path, _UNCOMMITTED) as process:
         assert _read(process).count("True") == 200
@@ -228,7 +228,7 @@ def test_a_fork_needs_a_store_of_its_own(path: Path, store: SqliteStore) -> None
 
 
 @pytest.mark.faults
-def test_a_full_disk_keeps_nothing_half(path: Path, store: SqliteStore) -> None:
+def test_f21_a_full_disk_keeps_nothing_half(path: Path, store: SqliteStore) -> None:
     """A write that does not fit is an error and leaves nothing; with space again the same store goes on."""
     store.create_jobs([new_job()])
     with _child(path, _FILL_THE_DISK) as process:

@@ -86,7 +86,7 @@ def crew(store_url: str) -> Iterator[Crew]:
     crew.dismiss()
 
 
-def test_killed_workers_lose_nothing(store_url: str, crew: Crew, tmp_path: Path) -> None:
+def test_f04_killed_workers_lose_nothing(store_url: str, crew: Crew, tmp_path: Path) -> None:
     """Two of three workers are killed amid their tasks; every task is recorded once, and the sum is right."""
     ledger = tmp_path / "ledger"
     with wp.make_app(store_url) as app:
@@ -103,7 +103,7 @@ def test_killed_workers_lose_nothing(store_url: str, crew: Crew, tmp_path: Path)
     assert {int(line) for line in ledger.read_text().split()} == set(range(60))
 
 
-def test_a_task_that_kills_its_workers_is_failed_and_its_siblings_go_on(store_url: str, crew: Crew, tmp_path: Path) -> None:
+def test_f12_a_task_that_kills_its_workers_is_failed_and_its_siblings_go_on(store_url: str, crew: Crew, tmp_path: Path) -> None:
     """After three deaths the culprit is failed with that reason, and nobody else is."""
     ledger = tmp_path / "ledger"
     with wp.make_app(store_url) as app:
@@ -120,7 +120,7 @@ def test_a_task_that_kills_its_workers_is_failed_and_its_siblings_go_on(store_ur
     assert "died" in str(culprit.error_details)
 
 
-def test_a_stopped_worker_gives_back_what_it_has_not_started(store_url: str, crew: Crew, tmp_path: Path) -> None:
+def test_f19_a_stopped_worker_gives_back_what_it_has_not_started(store_url: str, crew: Crew, tmp_path: Path) -> None:
     """SIGTERM drains: the running task ends and is recorded, the rest is claimed by the next worker, nothing runs twice."""
     ledger = tmp_path / "ledger"
     with wp.make_app(store_url) as app:
@@ -134,7 +134,7 @@ def test_a_stopped_worker_gives_back_what_it_has_not_started(store_url: str, cre
     assert sorted(int(line) for line in ledger.read_text().split()) == list(range(40))
 
 
-def test_a_restarted_database_is_survived(tmp_path: Path) -> None:
+def test_f08_a_restarted_database_is_survived(tmp_path: Path) -> None:
     """Workers and waiters find the database again after it was away; every task is recorded once."""
     ledger = tmp_path / "ledger"
     with PostgresServer() as server:
