@@ -18,6 +18,7 @@ from stageflow.contracts.job import (
     TaskUpdate,
     WorkflowDefinition,
 )
+from stageflow.contracts.event import EventKind, JobEvent
 from stageflow.contracts.lease import TaskCompletionResult
 from stageflow.contracts.limits import TaskTypeState
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
@@ -89,12 +90,14 @@ __all__ = [
     "DeadLetter",
     "DeadLetterNotFoundError",
     "DeadLetterState",
+    "EventKind",
     "FailurePolicy",
     "IdempotencyConflictError",
     "InvalidTransitionError",
     "InvalidValueError",
     "JobCancelledError",
     "JobCompletionResult",
+    "JobEvent",
     "JobExecutionContext",
     "JobFailedError",
     "JobNotFoundError",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stageflow.ports import Store
 from stageflow.repositories.completion import StageCompletionRepository
 from stageflow.repositories.deadline import DeadlineRepository
+from stageflow.repositories.event import EventRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
 from stageflow.repositories.limit import LimitRepository
@@ -25,6 +26,7 @@ class Repositories:
     limits: LimitRepository
     completion: StageCompletionRepository
     deadlines: DeadlineRepository
+    events: EventRepository
     schedules: ScheduleRepository
 
     @classmethod
@@ -39,5 +41,6 @@ class Repositories:
             limits=LimitRepository(store),
             completion=StageCompletionRepository(store),
             deadlines=DeadlineRepository(store),
+            events=EventRepository(store),
             schedules=ScheduleRepository(store),
         )
