@@ -17,6 +17,7 @@ grant select on all tables in schema stageflow to stageflow_worker, stageflow_re
 grant insert, update on
     stageflow.jobs, stageflow.stages, stageflow.tasks, stageflow.results, stageflow.partials, stageflow.checkpoints,
     stageflow.ranges, stageflow.horizons, stageflow.workers, stageflow.dead_letters to stageflow_worker;
+grant insert on stageflow.events to stageflow_worker;
 grant delete on
     stageflow.stages, stageflow.tasks, stageflow.results, stageflow.partials, stageflow.checkpoints, stageflow.ranges,
     stageflow.horizons, stageflow.workers to stageflow_worker;

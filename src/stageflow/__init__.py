@@ -10,6 +10,7 @@ from stageflow.contracts.blob import BlobProperties
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import contract_of, enforce_contract
+from stageflow.contracts.event import EventKind, JobEvent
 from stageflow.contracts.job import (
     JobCompletionResult,
     JobRecord,
@@ -18,7 +19,6 @@ from stageflow.contracts.job import (
     TaskUpdate,
     WorkflowDefinition,
 )
-from stageflow.contracts.event import EventKind, JobEvent
 from stageflow.contracts.lease import TaskCompletionResult
 from stageflow.contracts.limits import TaskTypeState
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage

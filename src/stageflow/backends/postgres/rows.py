@@ -36,6 +36,7 @@ def json_object(text: str | None) -> JsonObject | None:
 
 
 def read_row(noun: str, key: object, build: Callable[[], T]) -> T:
+    """Return what a row becomes, or fail and say which row it is."""
     try:
         return build()
     except InvalidValueError as error:

@@ -1,4 +1,5 @@
--- Promise: what happened to a job is in its history, if the transaction commits. Of details the last 500 characters are kept, where a traceback names its error.
+-- Promise: what happened to a job is in its history, if the transaction commits. Of details the last 500
+-- characters are kept, where a traceback names its error.
 -- Locks: none. Errors: none.
 create or replace function stageflow.note_event(
     p_job_id text, p_run integer, p_kind text, p_status text default null, p_detail text default null,
