@@ -17,6 +17,8 @@ grant select on all tables in schema stageflow to stageflow_worker, stageflow_re
 grant insert, update on
     stageflow.jobs, stageflow.stages, stageflow.tasks, stageflow.results, stageflow.partials, stageflow.checkpoints,
     stageflow.ranges, stageflow.horizons, stageflow.workers, stageflow.dead_letters to stageflow_worker;
+grant insert on stageflow.events to stageflow_worker;
+grant insert, update on stageflow.limits, stageflow.slots, stageflow.schedules to stageflow_worker;
 grant delete on
     stageflow.stages, stageflow.tasks, stageflow.results, stageflow.partials, stageflow.checkpoints, stageflow.ranges,
     stageflow.horizons, stageflow.workers to stageflow_worker;
@@ -24,7 +26,7 @@ grant usage on all sequences in schema stageflow to stageflow_worker;
 
 -- A submitter creates jobs and reads what became of them.
 grant select on
-    stageflow.jobs, stageflow.stages, stageflow.results, stageflow.ranges, stageflow.horizons,
+    stageflow.jobs, stageflow.stages, stageflow.results, stageflow.ranges, stageflow.horizons, stageflow.limits, stageflow.slots,
     stageflow.migrations, stageflow.functions
     to stageflow_submitter;
-grant insert on stageflow.jobs, stageflow.stages, stageflow.ranges to stageflow_submitter;
+grant insert on stageflow.jobs, stageflow.stages, stageflow.ranges, stageflow.limits, stageflow.slots to stageflow_submitter;

@@ -10,6 +10,7 @@ from stageflow.contracts.blob import BlobProperties
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import contract_of, enforce_contract
+from stageflow.contracts.event import EventKind, JobEvent
 from stageflow.contracts.job import (
     JobCompletionResult,
     JobRecord,
@@ -93,12 +94,14 @@ __all__ = [
     "DeadLetter",
     "DeadLetterNotFoundError",
     "DeadLetterState",
+    "EventKind",
     "FailurePolicy",
     "IdempotencyConflictError",
     "InvalidTransitionError",
     "InvalidValueError",
     "JobCancelledError",
     "JobCompletionResult",
+    "JobEvent",
     "JobExecutionContext",
     "JobFailedError",
     "JobNotFoundError",

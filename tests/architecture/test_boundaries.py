@@ -11,6 +11,7 @@ from stageflow.contracts.dead_letter import LETTER_TRANSITIONS
 from stageflow.contracts.status import JOB_TRANSITIONS, STAGE_TRANSITIONS, TASK_TRANSITIONS
 from stageflow.repositories import (
     DeadlineRepository,
+    EventRepository,
     JobRepository,
     LeaseRepository,
     LimitRepository,
@@ -68,6 +69,7 @@ BOUNDARIES = [
     DeadlineRepository.start_stage_clock,
     DeadlineRepository.list_overdue,
     DeadlineRepository.end_overdue,
+    EventRepository.list_events,
     ScheduleRepository.put_schedule,
     ScheduleRepository.list_schedules,
     ScheduleRepository.remove_schedule,
@@ -96,6 +98,7 @@ REPOSITORIES = [
     LimitRepository,
     StageCompletionRepository,
     DeadlineRepository,
+    EventRepository,
     ScheduleRepository,
 ]
 

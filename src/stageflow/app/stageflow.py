@@ -10,6 +10,7 @@ from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFa
 from stageflow.contracts.base import Contract
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.enforce import enforce_contract
+from stageflow.contracts.event import JobEvent
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.limits import TaskTypeState
 from stageflow.contracts.maintenance import Maintenance
@@ -197,6 +198,21 @@ class Stageflow:
             JobNotFoundError: There is none with this id.
         """
         return explain_job(self.repositories, self.registry, job_id, queue=self.queue)
+
+    @enforce_contract
+    def history(self, job_id: str, *, after: int | None = None, limit: int = 1000) -> list[JobEvent]:
+        """Return what happened to a job over all its runs, oldest first; nothing is told of tasks that simply succeeded.
+
+        Args:
+            job_id: The job.
+            after: The ``event_id`` of the last event of the page before.
+            limit: At most so many, 1 to 1,000.
+
+        Raises:
+            JobNotFoundError: There is none with this id.
+            InvalidValueError: The limit is out of range.
+        """
+        return self.repositories.events.list_events(job_id, after, limit)
 
     @enforce_contract
     def wait(self, job_id: str, *, timeout: float | None = None) -> JobResult:

@@ -3,6 +3,7 @@
 import click
 
 from stageflow.cli.control import pause, repair, resubmit, resume
+from stageflow.cli.history import history
 from stageflow.cli.jobs import cancel, demo, explain, jobs, run, status, submit, tasks, watch
 from stageflow.cli.letters import letters
 from stageflow.cli.limits import limit, pause_type, resume_type, types
@@ -21,7 +22,7 @@ def main() -> None:
 
 for command in (
     *(demo, run, submit, worker),
-    *(status, explain, watch, jobs, tasks),
+    *(status, explain, history, watch, jobs, tasks),
     *(cancel, pause, resume, resubmit, repair, letters, purge, schedules),
     *(types, limit, pause_type, resume_type),
     *(migrate, verify, check, doctor),

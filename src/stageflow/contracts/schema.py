@@ -5,7 +5,7 @@ from typing import Final
 
 from stageflow.contracts.base import LateContract
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """The schema version that this code reads and writes."""
 
 

@@ -12,6 +12,7 @@ from stageflow.ports.clock import Clock
 from stageflow.ports.completions import CompletionStore
 from stageflow.ports.deadlines import DeadlineStore
 from stageflow.ports.engine import Engine
+from stageflow.ports.events import EventStore
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
@@ -34,6 +35,7 @@ __all__ = [
     "CompletionStore",
     "DeadlineStore",
     "Engine",
+    "EventStore",
     "InsightStore",
     "JobStore",
     "LeaseStore",

@@ -7,6 +7,7 @@ from stageflow.ports.audits import AuditStore
 from stageflow.ports.checkpoints import CheckpointStore
 from stageflow.ports.completions import CompletionStore
 from stageflow.ports.deadlines import DeadlineStore
+from stageflow.ports.events import EventStore
 from stageflow.ports.insights import InsightStore
 from stageflow.ports.jobs import JobStore
 from stageflow.ports.leases import LeaseStore
@@ -36,6 +37,7 @@ class Store(
     InsightStore,
     AuditStore,
     DeadlineStore,
+    EventStore,
     ScheduleStore,
     Protocol,
 ):

@@ -2,6 +2,7 @@
 
 from stageflow.repositories.completion import StageCompletionRepository
 from stageflow.repositories.deadline import DeadlineRepository
+from stageflow.repositories.event import EventRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
 from stageflow.repositories.limit import LimitRepository
@@ -14,6 +15,7 @@ from stageflow.repositories.task import TaskRepository
 
 __all__ = [
     "DeadlineRepository",
+    "EventRepository",
     "JobRepository",
     "LeaseRepository",
     "LimitRepository",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stageflow.ports import Store
 from stageflow.repositories.completion import StageCompletionRepository
 from stageflow.repositories.deadline import DeadlineRepository
+from stageflow.repositories.event import EventRepository
 from stageflow.repositories.job import JobRepository
 from stageflow.repositories.lease import LeaseRepository
 from stageflow.repositories.limit import LimitRepository
@@ -26,6 +27,7 @@ class Repositories:
     limits: LimitRepository
     completion: StageCompletionRepository
     deadlines: DeadlineRepository
+    events: EventRepository
     schedules: ScheduleRepository
     payloads: PayloadShelf
 
@@ -41,6 +43,7 @@ class Repositories:
             leases=LeaseRepository(store),
             limits=LimitRepository(store),
             deadlines=DeadlineRepository(store),
+            events=EventRepository(store),
             schedules=ScheduleRepository(store),
             completion=StageCompletionRepository(store, shelf),
             payloads=shelf,

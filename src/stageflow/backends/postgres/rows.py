@@ -37,7 +37,8 @@ def json_object(text: str | None) -> JsonObject | None:
     return None if text is None else read_object_or_preview(text, "a JSON column")
 
 
-def _from_row(noun: str, key: object, build: Callable[[], T]) -> T:
+def read_row(noun: str, key: object, build: Callable[[], T]) -> T:
+    """Return what a row becomes, or fail and say which row it is."""
     try:
         return build()
     except InvalidValueError as error:
@@ -52,7 +53,7 @@ def _from_row(noun: str, key: object, build: Callable[[], T]) -> T:
 
 def lease_from_row(row: tuple[Any, ...]) -> Lease:
     """Read the columns of ``stageflow.read_lease``."""
-    return _from_row("range", row[0], lambda: _lease(row))
+    return read_row("range", row[0], lambda: _lease(row))
 
 
 def _lease(row: tuple[Any, ...]) -> Lease:
@@ -106,7 +107,7 @@ def seen_job_from_row(
     """
     parameters, metadata = _seen_object(row[7], "parameters", damages), _seen_object(row[8], "metadata", damages)
     result_data = None if row[9] is None else _seen_object(row[9], "result_data", damages)
-    return _from_row(
+    return read_row(
         "job",
         row[0],
         lambda: JobRecord(
@@ -145,7 +146,7 @@ def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
 
 def stage_from_row(row: TupleRow) -> StageRecord:
     """Read the 21 columns of a stage."""
-    return _from_row(
+    return read_row(
         "stage",
         row[0],
         lambda: StageRecord(
@@ -178,7 +179,7 @@ def stage_from_row(row: TupleRow) -> StageRecord:
 def task_from_row(row: TupleRow, job_id: str, stage_number: int) -> TaskRecord:
     """Read the 12 columns of a task."""
     task_id = make_task_id(job_id, stage_number, row[0])
-    return _from_row(
+    return read_row(
         "task",
         task_id,
         lambda: TaskRecord(
@@ -205,7 +206,7 @@ def task_from_row(row: TupleRow, job_id: str, stage_number: int) -> TaskRecord:
 def task_result_from_row(row: tuple[Any, ...], job_id: str, stage_number: int, task_type: str) -> TaskResult:
     """Read the 7 columns of a result."""
     task_id = make_task_id(job_id, stage_number, row[0])
-    return _from_row(
+    return read_row(
         "the result of task",
         task_id,
         lambda: TaskResult(
@@ -247,7 +248,7 @@ def result_rows_from_rows(rows: list[TupleRow]) -> list[ResultRow]:
 
 def partial_from_row(row: TupleRow, stage_id: int) -> Partial:
     """Read the 4 columns of a partial."""
-    return _from_row(
+    return read_row(
         "the partial of a stage's tasks",
         (stage_id, row[0]),
         lambda: Partial(first=row[0], last=row[1], successful_tasks=row[2], value=row[3]),
@@ -256,7 +257,7 @@ def partial_from_row(row: TupleRow, stage_id: int) -> Partial:
 
 def announcement_from_row(row: TupleRow) -> Announcement:
     """Read the 10 columns of a ready range."""
-    return _from_row("range", row[0], lambda: _announcement(row))
+    return read_row("range", row[0], lambda: _announcement(row))
 
 
 def _announcement(row: TupleRow) -> Announcement:
@@ -280,7 +281,7 @@ def _announcement(row: TupleRow) -> Announcement:
 
 def dead_letter_from_row(row: TupleRow) -> DeadLetter:
     """Read the 8 columns of a parked message."""
-    return _from_row("dead letter", row[5], lambda: _dead_letter(row))
+    return read_row("dead letter", row[5], lambda: _dead_letter(row))
 
 
 def _dead_letter(row: TupleRow) -> DeadLetter:
@@ -298,7 +299,7 @@ def _dead_letter(row: TupleRow) -> DeadLetter:
 
 def worker_from_row(row: TupleRow) -> WorkerRecord:
     """Read the 7 columns of a worker."""
-    return _from_row("worker", row[0], lambda: _worker(row))
+    return read_row("worker", row[0], lambda: _worker(row))
 
 
 def _worker(row: TupleRow) -> WorkerRecord:

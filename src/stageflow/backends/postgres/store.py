@@ -6,6 +6,7 @@ from stageflow.backends.postgres.audits import Audits
 from stageflow.backends.postgres.checkpoints import Checkpoints
 from stageflow.backends.postgres.completion import Completions
 from stageflow.backends.postgres.deadlines import Deadlines
+from stageflow.backends.postgres.events import Events
 from stageflow.backends.postgres.insights import Insights
 from stageflow.backends.postgres.leases import Leases
 from stageflow.backends.postgres.limits import Limits
@@ -31,6 +32,7 @@ class PostgresStore(
     Leases,
     Limits,
     Deadlines,
+    Events,
     Schedules,
     Outbox,
     Insights,

@@ -6,9 +6,11 @@ from typing import NamedTuple
 from stageflow.backends.sqlite.barrier import close_waiting, drop_control
 from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_leased, get_work, hold_range, lease_range
 from stageflow.backends.sqlite.stages import open_stages, store_stage_result
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.stage import AdvanceOutcome, NewStage, StageAdvancementResult
 from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, StageStatus, TaskStatus
@@ -106,12 +108,20 @@ def _close_in_group(tx: Transaction, stage: _Stage, stage_status: str) -> Advanc
     if still_open:
         if stage_status == StageStatus.FAILED:
             for stage_id in still_open:
-                tx.run("update stageflow_stages set halted = 1, updated_at = ? where stage_id = ?", (tx.now, stage_id))
+                _halt(tx, stage_id)
                 close_waiting(tx, stage_id, TaskStatus.SKIPPED)
         return AdvanceOutcome.SIBLINGS_OPEN
     stored = tx.row("select status from stageflow_stages where stage_id = ?", (stage.stage_id,))
     statuses = [status for _, status in siblings] + ([] if stored is None else [stored[0]])
     return AdvanceOutcome.GROUP_FAILED if StageStatus.FAILED in statuses else None
+
+
+def _halt(tx: Transaction, stage_id: int) -> None:
+    halted = tx.run(
+        "update stageflow_stages set halted = 1, updated_at = ? where stage_id = ? and halted = 0", (tx.now, stage_id)
+    )
+    if halted:
+        note_stage_event(tx, stage_id, EventKind.STAGE_HALTED, detail="a sibling failed")
 
 
 def _open_next(tx: Transaction, stage: _Stage, advance: Work, next_stages: Sequence[NewStage], holder: Holder) -> Lease:

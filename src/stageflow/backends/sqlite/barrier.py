@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.decisions import should_halt
+from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_work, insert_range, lease_range
+from stageflow.contracts.event import CLOSED_TASKS, EventKind
 from stageflow.contracts.ids import control_work_type
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TERMINAL_STAGE_STATUSES, JobStatus, TaskStatus
@@ -88,6 +90,8 @@ def count_off(tx: Transaction, stage_id: int, tally: Tally, holder: Holder | Non
     """
     counters = _subtract(tx, stage_id, tally)
     if counters.halted or counters.gives_up:
+        if not counters.halted:
+            note_stage_event(tx, stage_id, EventKind.STAGE_HALTED)
         # What came into a halted stage since (a retry, a chunk of its plan) goes with it.
         tx.run("update stageflow_stages set halted = 1 where stage_id = ?", (stage_id,))
         counters = _close_tasks(tx, stage_id, TaskStatus.SKIPPED)
@@ -119,6 +123,7 @@ def close_work(tx: Transaction, work: Work, status: TaskStatus) -> None:
         "update stageflow_ranges set state = ?, closed_at = ?, token = null, lease_expires_at = null where range_id = ?",
         (status.value, tx.now, work.range_id),
     )
+    note_stage_event(tx, work.stage_id, CLOSED_TASKS[status], tasks=(work.first, work.last))
     count_off(tx, work.stage_id, tally_of(status, work.width))
 
 
@@ -140,10 +145,14 @@ def _subtract(tx: Transaction, stage_id: int, tally: Tally) -> _Counters:
 def _close_tasks(tx: Transaction, stage_id: int, status: TaskStatus) -> _Counters:
     closed = tx.rows(
         "update stageflow_ranges set state = ?, closed_at = ? where stage_id = ? and kind = 'task'"
-        " and state in ('ready', 'waiting', 'held') returning last - first",
+        " and state in ('ready', 'waiting', 'held') returning first, last",
         (status.value, tx.now, stage_id),
     )
-    return _subtract(tx, stage_id, tally_of(status, sum(row[0] for row in closed)))
+    width = sum(last - first for first, last in closed)
+    if closed:
+        hull = (min(first for first, _ in closed), max(last for _, last in closed))
+        note_stage_event(tx, stage_id, CLOSED_TASKS[status], tasks=hull, count=width)
+    return _subtract(tx, stage_id, tally_of(status, width))
 
 
 def _reach_barrier(tx: Transaction, stage_id: int, counters: _Counters, holder: Holder | None) -> Settlement:
@@ -163,6 +172,7 @@ def _reach_barrier(tx: Transaction, stage_id: int, counters: _Counters, holder: 
     if status in TERMINAL_JOB_STATUSES:
         if not has_control:
             tx.run("update stageflow_stages set status = 'cancelled' where stage_id = ?", (stage_id,))
+            note_stage_event(tx, stage_id, EventKind.STAGE_CLOSED, status="cancelled")
         return Settlement(0, halted, is_last=False, advance=None)
     if has_control or not counters.planned:
         return Settlement(0, halted, is_last=False, advance=None)

@@ -4,8 +4,10 @@ from stageflow.backends.sqlite.barrier import count_off, tally_of
 from stageflow.backends.sqlite.checkpoints import forget_checkpoints
 from stageflow.backends.sqlite.completion import INSERT_RESULT, NO_TOKEN
 from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, delete_range, insert_part, insert_range
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, TaskStatus
 from stageflow.errors import StoreStateError
 
@@ -45,6 +47,16 @@ class SqliteClosing(StorePart):
             if status is TaskStatus.QUEUED and (work.job_ended or work.state != "leased"):
                 return not work.job_ended
             _take_out(tx, work, task_index)
+            note_stage_event(
+                tx,
+                work.stage_id,
+                EventKind.TASK_CLOSED,
+                status=status.value,
+                tasks=(task_index, task_index + 1),
+                attempt=work.attempt,
+                worker_id=work.worker_id,
+                detail=error_details,
+            )
             if status in TERMINAL_TASK_STATUSES:
                 _record(tx, work, task_index, status, error_details or _DEFAULT_ERRORS[status])
             else:

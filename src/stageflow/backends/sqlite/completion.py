@@ -11,8 +11,10 @@ from stageflow.backends.sqlite.checkpoints import forget_checkpoints, may_have_c
 from stageflow.backends.sqlite.clock import span_micros, unix_micros
 from stageflow.backends.sqlite.connection import Transaction, Value
 from stageflow.backends.sqlite.decisions import group_retries
+from stageflow.backends.sqlite.events import note_indexes, note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_work, insert_range, was_cut
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCompletionResult, WorkKind
 from stageflow.contracts.status import TaskStatus
 from stageflow.errors import StoreStateError
@@ -57,14 +59,14 @@ class SqliteCompletion(StorePart):
             order = sorted(
                 range(len(completions)), key=lambda place: (completions[place].stage_id, completions[place].range_id)
             )
-            answers = {place: _complete(tx, completions[place], holder) for place in order}
+            answers = {place: _complete(tx, completions[place], holder, worker_id) for place in order}
         return [answers[place] for place in range(len(completions))]
 
 
-def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | None) -> TaskCompletionResult:
+def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | None, worker_id: str) -> TaskCompletionResult:
     work = get_work(tx, completion.range_id)
     if work is None or work.token != completion.token or work.first > completion.first:
-        return _refuse(tx, completion)
+        return _refuse(tx, completion, worker_id)
     if work.stage_id != completion.stage_id or work.kind != WorkKind.TASK or work.first < completion.first:
         raise _not_a_prefix(work, completion)
     completion = _cut_short(tx, work, completion)
@@ -110,6 +112,8 @@ def _settle(tx: Transaction, work: Work, completion: RangeCompletion, holder: Ho
         counted[TaskStatus.SKIPPED],
         counted[TaskStatus.CANCELLED],
     )
+    if tally.failed:
+        _note_failures(tx, work, completion)
     if completion.retries and work.job_ended:
         # What came back for another attempt must not outlive a job that has ended.
         close_waiting(tx, work.stage_id, TaskStatus.CANCELLED)
@@ -174,9 +178,32 @@ def _return_retries(tx: Transaction, work: Work, completion: RangeCompletion) ->
             not_before=tx.now + span_micros(retry.delay_seconds) if delayed else None,
             error_details=retry.error_details,
         )
+    if completion.retries:
+        note_indexes(
+            tx,
+            work.stage_id,
+            EventKind.TASKS_RETRIED,
+            [retry.task_index for retry in completion.retries],
+            attempt=work.attempt,
+            worker_id=work.worker_id,
+            detail=completion.retries[0].error_details,
+        )
 
 
-def _refuse(tx: Transaction, completion: RangeCompletion) -> TaskCompletionResult:
+def _note_failures(tx: Transaction, work: Work, completion: RangeCompletion) -> None:
+    failed = [index for index, status in enumerate(completion.statuses, work.first) if status is TaskStatus.FAILED]
+    note_indexes(
+        tx,
+        work.stage_id,
+        EventKind.TASKS_FAILED,
+        failed,
+        attempt=work.attempt,
+        worker_id=work.worker_id,
+        detail=completion.errors[failed[0] - work.first],
+    )
+
+
+def _refuse(tx: Transaction, completion: RangeCompletion, worker_id: str) -> TaskCompletionResult:
     """Answer a report that may not be written: a repeat if its own token is on a result of it, else stale."""
     last = completion.first + len(completion.statuses)
     repeated = tx.row(
@@ -184,6 +211,9 @@ def _refuse(tx: Transaction, completion: RangeCompletion) -> TaskCompletionResul
         (completion.stage_id, completion.first, last, completion.token),
     )
     outcome = CompletionOutcome.STALE if repeated is None else CompletionOutcome.ALREADY_RECORDED
+    if repeated is None:
+        reported = (completion.first, last)
+        note_stage_event(tx, completion.stage_id, EventKind.STALE_REPORT, tasks=reported, worker_id=worker_id)
     return _unwritten(tx, completion, outcome)
 
 

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 from stageflow.backends.sqlite.barrier import close_waiting, drop_control
 from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.events import note_event, note_stage_event
 from stageflow.backends.sqlite.jobs import apply_update, see_job
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, delete_range, get_leased, hold_range
 from stageflow.backends.sqlite.stages import open_stages, store_stage_result
 from stageflow.backends.sqlite.tasks import read_task_results
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.job import JobCompletionResult, JobEnding, JobRecord, JobUpdate
 from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage
 from stageflow.contracts.status import (
@@ -151,6 +153,7 @@ def end_open_job(tx: Transaction, ending: JobEnding) -> bool:
         default = StageStatus.FAILED if ending.status is JobStatus.FAILED else StageStatus.CANCELLED
         store_stage_result(tx, ending.stage_id, ending.stage_status or default.value, ending.stage_result)
     _close_job(tx, ending.job_id, row[1])
+    note_event(tx, ending.job_id, EventKind.JOB_ENDED, status=ending.status.value, detail=ending.error_details)
     return True
 
 
@@ -163,11 +166,13 @@ def _close_job(tx: Transaction, job_id: str, run: int) -> None:
             (stage_id,),
         )
         close_waiting(tx, stage_id, TaskStatus.CANCELLED)
-    tx.run(
+    closed = tx.rows(
         "update stageflow_stages set status = 'cancelled', updated_at = ? where job_id = ? and run = ?"
-        " and status in ('pending', 'planning', 'processing')",
+        " and status in ('pending', 'planning', 'processing') returning stage_id",
         (tx.now, job_id, run),
     )
+    for (stage_id,) in closed:
+        note_stage_event(tx, stage_id, EventKind.STAGE_CLOSED, status="cancelled")
 
 
 def _move(tx: Transaction, job_id: str, current: JobStatus, new_status: JobStatus) -> None:
@@ -178,6 +183,12 @@ def _move(tx: Transaction, job_id: str, current: JobStatus, new_status: JobStatu
             raise StoreStateError(msg)
         tx.job_ended = True
     tx.run("update stageflow_jobs set status = ?, updated_at = ? where job_id = ?", (new_status.value, tx.now, job_id))
+    if new_status in TERMINAL_JOB_STATUSES:
+        note_event(tx, job_id, EventKind.JOB_ENDED, status=new_status.value)
+    elif new_status is JobStatus.PAUSED:
+        note_event(tx, job_id, EventKind.JOB_PAUSED, status=new_status.value)
+    elif current is JobStatus.PAUSED:
+        note_event(tx, job_id, EventKind.JOB_RESUMED, status=new_status.value)
     if current is JobStatus.PAUSED:
         _open_held(tx, job_id)
 
@@ -229,6 +240,7 @@ def _complete_job(tx: Transaction, job_id: str, progress: _Progress, result_data
         "update stageflow_jobs set status = ?, result_data = ?, updated_at = ? where job_id = ?",
         (status.value, result_data, tx.now, job_id),
     )
+    note_event(tx, job_id, EventKind.JOB_ENDED, status=status.value)
     tx.job_ended = True
 
 

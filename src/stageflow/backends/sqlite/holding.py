@@ -8,10 +8,12 @@ from pydantic import TypeAdapter, ValidationError
 from stageflow.backends.sqlite.barrier import close_work, count_off, tally_of
 from stageflow.backends.sqlite.clock import from_micros, span_micros, to_micros
 from stageflow.backends.sqlite.connection import Row, Transaction
+from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, get_leased, insert_part, json_list, make_next_attempt, make_ready
 from stageflow.backends.sqlite.rows import malformed
-from stageflow.contracts.lease import HeldLease, LeaseExtension, RangeReturn, SeenLease
+from stageflow.contracts.event import CLOSED_TASKS, CONTROL_RETRIED, EventKind
+from stageflow.contracts.lease import HeldLease, LeaseExtension, RangeReturn, SeenLease, WorkKind
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TaskStatus
 from stageflow.contracts.worker import WorkerRecord
 
@@ -139,6 +141,7 @@ def _return(tx: Transaction, given: RangeReturn) -> bool:
             close_work(tx, work, ended)
         elif given.retry_delay_seconds is not None:
             make_next_attempt(tx, work.range_id, delay_seconds=given.retry_delay_seconds, error_details=given.error_details)
+            _note_retry(tx, work, given.error_details)
         else:
             make_ready(tx, work.range_id, suspect=work.suspect, deaths=work.deaths, attempt=work.attempt)
         return True
@@ -150,10 +153,23 @@ def _return(tx: Transaction, given: RangeReturn) -> bool:
     return True
 
 
+def _note_retry(tx: Transaction, work: Work, error_details: str | None) -> None:
+    note_stage_event(
+        tx,
+        work.stage_id,
+        EventKind.TASKS_RETRIED if work.is_task else CONTROL_RETRIED[WorkKind(work.kind)],
+        tasks=(work.first, work.last) if work.is_task else None,
+        attempt=work.attempt,
+        worker_id=work.worker_id,
+        detail=error_details,
+    )
+
+
 def close_part(tx: Transaction, work: Work, first: int, last: int, status: TaskStatus) -> None:
     """Insert a part of a range as a closed row and take it off the counters."""
     range_id = insert_part(tx, work, first, last, state=status.value)
     tx.run("update stageflow_ranges set closed_at = ? where range_id = ?", (tx.now, range_id))
+    note_stage_event(tx, work.stage_id, CLOSED_TASKS[status], tasks=(first, last))
     count_off(tx, work.stage_id, tally_of(status, last - first))
 
 

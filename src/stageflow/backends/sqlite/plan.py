@@ -7,6 +7,7 @@ from stageflow.backends.sqlite.barrier import drop_control, open_barrier
 from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction, Value
 from stageflow.backends.sqlite.decisions import split_evenly
+from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import (
     Holder,
@@ -18,6 +19,7 @@ from stageflow.backends.sqlite.ranges import (
     json_list,
     lease_head,
 )
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.ids import task_work_type
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanOutcome
@@ -65,6 +67,8 @@ def _add_tasks(tx: Transaction, chunk: PlanChunk) -> PlanOutcome:
         _insert_ranges(tx, plan, chunk)
     _count_tasks(tx, chunk)
     if chunk.final:
+        planned = (0, chunk.first_index + len(chunk.parameters))
+        note_stage_event(tx, plan.stage_id, EventKind.STAGE_PLANNED, tasks=planned, worker_id=plan.worker_id)
         _end_planning(tx, plan)
     return PlanOutcome.RECORDED
 

@@ -8,8 +8,10 @@ from stageflow.backends.sqlite.checkpoints import forget_checkpoints
 from stageflow.backends.sqlite.completion import INSERT_RESULT, NO_TOKEN
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.ending import end_open_job
+from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, delete_range, make_ready
+from stageflow.contracts.event import CONTROL_RECOVERED, EventKind
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Recovery, SeenLease, WorkKind
 from stageflow.contracts.status import JobStatus, TaskStatus
@@ -68,10 +70,12 @@ def _recover(tx: Transaction, work: Work, death_budget: int) -> str:
         return "closed"
     if work.is_task and work.width > 1:
         make_ready(tx, work.range_id, suspect=1, deaths=work.deaths, attempt=work.attempt)
+        _note_return(tx, work, None)
         return "returned"
     deaths = work.deaths + 1
     if deaths < death_budget:
         make_ready(tx, work.range_id, suspect=int(work.is_task), deaths=deaths, attempt=work.attempt)
+        _note_return(tx, work, deaths)
         return "returned"
     if work.is_task:
         _quarantine(tx, work, deaths)
@@ -86,9 +90,35 @@ def _quarantine(tx: Transaction, work: Work, deaths: int) -> None:
         INSERT_RESULT,
         (work.stage_id, work.first, work.generation, work.attempt, "failed", None, error, 0.0, NO_TOKEN, tx.now),
     )
+    note_stage_event(
+        tx,
+        work.stage_id,
+        EventKind.TASK_QUARANTINED,
+        status="failed",
+        tasks=(work.first, work.last),
+        attempt=work.attempt,
+        worker_id=work.worker_id,
+        detail=_died(deaths),
+    )
     forget_checkpoints(tx, work.stage_id, [work.first])
     delete_range(tx, work.range_id)
     count_off(tx, work.stage_id, tally_of(TaskStatus.FAILED, 1))
+
+
+def _note_return(tx: Transaction, work: Work, deaths: int | None) -> None:
+    note_stage_event(
+        tx,
+        work.stage_id,
+        EventKind.TASKS_RECOVERED if work.is_task else CONTROL_RECOVERED[WorkKind(work.kind)],
+        tasks=(work.first, work.last) if work.is_task else None,
+        attempt=work.attempt,
+        worker_id=work.worker_id,
+        detail=None if deaths is None else _died(deaths),
+    )
+
+
+def _died(deaths: int) -> str:
+    return f"workers that died while they ran it alone: {deaths}"
 
 
 def _fail_job(tx: Transaction, work: Work, deaths: int) -> None:

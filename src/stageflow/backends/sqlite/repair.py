@@ -5,11 +5,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 from stageflow.backends.sqlite.connection import Transaction
+from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.jobs import read_jobs
 from stageflow.backends.sqlite.outcomes import list_closed, spread_out
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import insert_range, json_list
 from stageflow.backends.sqlite.resubmission import take_over_stages
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.ids import task_work_type
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.lease import WorkKind
@@ -87,6 +89,8 @@ class SqliteRepair(StorePart):
                 " error_details = null, deadline = null, updated_at = ? where job_id = ?",
                 (former.group_first, tx.now, repair.job_id),
             )
+            chosen = (repair.tasks[0], repair.tasks[-1] + 1)
+            note_stage_event(tx, stage_id, EventKind.STAGE_REPAIRED, status="processing", tasks=chosen, count=len(repair.tasks))
             return read_jobs(tx, [repair.job_id])[0]
 
 

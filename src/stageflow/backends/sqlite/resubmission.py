@@ -2,10 +2,12 @@
 
 from stageflow.backends.sqlite.clock import to_micros
 from stageflow.backends.sqlite.connection import Row, Transaction
+from stageflow.backends.sqlite.events import note_event, note_stage_event
 from stageflow.backends.sqlite.jobs import read_jobs
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import insert_range
 from stageflow.backends.sqlite.stages import INSERT_STAGE, stage_values
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.ids import control_work_type
 from stageflow.contracts.job import JobRecord
 from stageflow.contracts.lease import WorkKind
@@ -64,6 +66,7 @@ class SqliteResubmission(StorePart):
                     new_run.job_id,
                 ),
             )
+            note_event(tx, new_run.job_id, EventKind.JOB_RESUBMITTED, status="queued", stage_number=new_run.from_stage)
             _open(tx, new_run, job)
             return read_jobs(tx, [new_run.job_id])[0]
 
@@ -88,9 +91,11 @@ def _open(tx: Transaction, new_run: NewRun, job: Row) -> None:
     _, _, job_type, workflow_version, priority, not_before = job
     waits = not_before is not None and not_before > tx.now
     for stage in new_run.stages:
+        stage_id = tx.insert(INSERT_STAGE, stage_values(new_run.job_id, new_run.former_run + 1, stage, tx.now))
+        note_stage_event(tx, stage_id, EventKind.STAGE_OPENED)
         insert_range(
             tx,
-            stage_id=tx.insert(INSERT_STAGE, stage_values(new_run.job_id, new_run.former_run + 1, stage, tx.now)),
+            stage_id=stage_id,
             kind=WorkKind.PLAN.value,
             work_type=control_work_type(job_type, workflow_version),
             first=0,

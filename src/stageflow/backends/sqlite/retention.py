@@ -27,6 +27,7 @@ _DELETIONS: Final = (
         for table in ("checkpoints", "partials", "results", "tasks", "ranges")
     ),
     _DELETE.format(table="stageflow_stages", where="where job_id = ?1"),
+    _DELETE.format(table="stageflow_events", where="where job_id = ?1"),
     _DELETE.format(table="stageflow_limits", where="where scope = ?1"),
     _DELETE.format(table="stageflow_jobs", where="where job_id = ?1"),
 )
@@ -45,6 +46,7 @@ _REST: Final = (
     _SIZE.format(size=_size(40, "value"), table="stageflow_checkpoints", where=_OF_JOB),
     _SIZE.format(size=_size(150, "error_details"), table="stageflow_ranges", where=_OF_JOB),
     _SIZE.format(size=_size(200, "stored_result"), table="stageflow_stages", where="where job_id = ?1"),
+    _SIZE.format(size=_size(100, "detail"), table="stageflow_events", where="where job_id = ?1"),
     _SIZE.format(
         size=_size(400, "parameters", "metadata", "result_data", "error_details"),
         table="stageflow_jobs",

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from stageflow.backends.sqlite.clock import from_micros
 from stageflow.backends.sqlite.connection import Row, Transaction
+from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.ranges import insert_range
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.ids import control_work_type
 from stageflow.contracts.lease import WorkKind
 from stageflow.contracts.stage import NewStage, StageResultContract, StageResultsFormatter
@@ -66,7 +68,9 @@ def open_stages(tx: Transaction, job: Row, stages: Sequence[NewStage]) -> int | 
     for stage in stages:
         stage_id = tx.insert(INSERT_STAGE, stage_values(job_id, run, stage, tx.now))
         if stage.skipped:
+            note_stage_event(tx, stage_id, EventKind.STAGE_CLOSED, status=StageStatus.SKIPPED.value)
             continue
+        note_stage_event(tx, stage_id, EventKind.STAGE_OPENED)
         range_id = insert_range(
             tx,
             stage_id=stage_id,
@@ -84,8 +88,10 @@ def open_stages(tx: Transaction, job: Row, stages: Sequence[NewStage]) -> int | 
 
 def store_stage_result(tx: Transaction, stage_id: int, status: str, stored_result: str | None) -> None:
     """Close a stage with its result; one that has a stored result keeps it."""
-    tx.run(
+    closed = tx.run(
         "update stageflow_stages set status = ?, stored_result = ?, updated_at = ? where stage_id = ? and stored_result is null"
         " and status in ('pending', 'planning', 'processing')",
         (status, stored_result, tx.now, stage_id),
     )
+    if closed:
+        note_stage_event(tx, stage_id, EventKind.STAGE_CLOSED, status=status)

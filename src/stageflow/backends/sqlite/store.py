@@ -10,6 +10,7 @@ from stageflow.backends.sqlite.closing import SqliteClosing
 from stageflow.backends.sqlite.completion import SqliteCompletion
 from stageflow.backends.sqlite.deadlines import SqliteDeadlines
 from stageflow.backends.sqlite.ending import SqliteEnding
+from stageflow.backends.sqlite.events import SqliteEvents
 from stageflow.backends.sqlite.holding import SqliteHolding
 from stageflow.backends.sqlite.insights import SqliteInsights
 from stageflow.backends.sqlite.jobs import SqliteJobs
@@ -53,6 +54,7 @@ class SqliteStore(
     SqliteMending,
     SqliteRetention,
     SqliteDeadlines,
+    SqliteEvents,
     SqliteSchedules,
     SqliteSchema,
 ):

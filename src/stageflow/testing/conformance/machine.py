@@ -5,7 +5,7 @@ was final has changed; at the end of every schedule the job can still end. A lea
 another took it over, so that stale holders try everything at every moment.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import count
 from random import Random
 from typing import Final
@@ -20,6 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from stageflow.contracts.event import BEFORE_ALL, MOST_EVENTS, EventKind, JobEvent
 from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
 from stageflow.contracts.lease import CompletionOutcome, HeldLease, Lease, SeenLease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
@@ -358,12 +359,29 @@ class StoreMachine(RuleBasedStateMachine):
         if status in TERMINAL_JOB_STATUSES:
             self.ending = status
 
+    @invariant()
+    def each_end_is_told_once(self) -> None:
+        """The history has one end of each run that ended, with its status, and no stage is closed twice in a run."""
+        events: list[JobEvent] = []
+        while page := self.store.list_events(
+            self.job.job_id, after=events[-1].event_id if events else BEFORE_ALL, limit=MOST_EVENTS
+        ):
+            events += page
+        status = self._status()
+        ended = [(event.run, event.status) for event in events if event.kind is EventKind.JOB_ENDED]
+        last_ended = self.run if status in TERMINAL_JOB_STATUSES else self.run - 1
+        assert [run for run, _ in ended] == list(range(1, last_ended + 1)), "each run that ended tells of it once"
+        assert last_ended < self.run or ended[-1] == (self.run, status), "the end is told as it was"
+        closed = Counter((event.run, event.stage_number) for event in events if event.kind is EventKind.STAGE_CLOSED)
+        assert all(times == 1 for times in closed.values()), "no stage of a run is closed twice"
+
     def teardown(self) -> None:
         """Bring the job to its end."""
         if self.begun:
             drain(self.store, self.job)
             let_leases_expire(self.store)
             self.what_has_ended_stays_ended()
+            self.each_end_is_told_once()
             for run in range(1, self.run + 1):
                 stages = self.store.list_stages(self.job.job_id, run)
                 assert not any(stage.remaining for stage in stages), "nothing of any run is left open"
@@ -453,6 +471,7 @@ def run_walk(store: MovableStore, *, seed: int, steps: int) -> None:
             )
             machine.the_partition_holds()
             machine.what_has_ended_stays_ended()
+            machine.each_end_is_told_once()
         machine.teardown()
     except (AssertionError, StageflowError) as error:
         error.add_note(f"seed {seed}, after {machine.told}")

@@ -13,6 +13,7 @@ from stageflow.testing.conformance.ending import JobCompletionConformance
 from stageflow.testing.conformance.fencing import FencingConformance
 from stageflow.testing.conformance.groups import GroupConformance
 from stageflow.testing.conformance.halting import CloseTaskConformance, PolicyConformance
+from stageflow.testing.conformance.history import HistoryConformance, JobHistoryConformance, TaskHistoryConformance
 from stageflow.testing.conformance.insights import OpenWorkConformance
 from stageflow.testing.conformance.job_status import EndJobConformance, JobStatusConformance
 from stageflow.testing.conformance.jobs import JobConformance
@@ -105,6 +106,9 @@ class StoreConformance(
     OpenWorkConformance,
     AuditConformance,
     DeadlineConformance,
+    HistoryConformance,
+    TaskHistoryConformance,
+    JobHistoryConformance,
     CronConformance,
     ClockConformance,
     WakeupConformance,

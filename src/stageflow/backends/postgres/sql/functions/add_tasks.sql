@@ -15,13 +15,14 @@ declare
     v_job record;
     v_count integer := cardinality(p_parameters);
     v_kind text;
+    v_worker_id text;
     v_held text[] := array['held'];
     v_work_type text;
     v_turn bigint;
     v_pieces integer := greatest(1, case when p_claimable then least(p_range_count, v_count) else 1 end);
 begin
     perform stageflow.require_read_committed();
-    select r.kind into v_kind from stageflow.ranges r
+    select r.kind, r.worker_id into v_kind, v_worker_id from stageflow.ranges r
     where r.range_id = p_range_id and r.token = p_token and r.stage_id = p_stage_id
     for update;
     if v_kind is distinct from 'plan' then
@@ -42,6 +43,9 @@ begin
         delete from stageflow.ranges r where r.range_id = p_range_id;
         update stageflow.stages s set status = 'cancelled', updated_at = v_now
         where s.stage_id = p_stage_id and not stageflow.is_closed_stage(s.status);
+        if found then
+            perform stageflow.note_stage_event(p_stage_id, 'stage_closed', 'cancelled');
+        end if;
         return 'job_ended';
     end if;
     if p_replace then
@@ -76,6 +80,8 @@ begin
     where s.stage_id = p_stage_id
     returning s.* into v_stage;
     if p_final then
+        perform stageflow.note_stage_event(
+            p_stage_id, 'stage_planned', null, 0, v_stage.task_count, v_stage.task_count, null, v_worker_id);
         delete from stageflow.ranges r where r.range_id = p_range_id;
         update stageflow.ranges r set state = 'ready', announced_at = null
         where r.stage_id = p_stage_id and r.kind = 'task' and r.state = any (v_held);

@@ -30,6 +30,8 @@ begin
         v_state := case when stageflow.is_ended_job(v_found.status) then 'cancelled' else 'skipped' end;
         update stageflow.ranges r set state = v_state, closed_at = v_now, not_before = null
         where r.range_id = p_range.range_id;
+        perform stageflow.note_stage_event(
+            p_range.stage_id, 'tasks_' || v_state, null, p_range.first, p_range.last, p_range.last - p_range.first);
         if v_state = 'cancelled' then
             o_cancelled := p_range.last - p_range.first;
         else

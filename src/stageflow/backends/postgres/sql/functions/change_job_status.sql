@@ -43,6 +43,13 @@ begin
         status = p_status, metadata = coalesce(p_metadata, j.metadata), result_data = coalesce(p_result_data, j.result_data),
         error_details = coalesce(p_error, j.error_details), updated_at = v_now
     where j.job_id = p_job_id;
+    if not v_ended and p_status <> v_job.status and (v_job.status = 'paused' or p_status not in ('queued', 'processing')) then
+        perform stageflow.note_event(
+            p_job_id, v_job.run, case
+                when p_status = 'paused' then 'job_paused'
+                when stageflow.is_ended_job(p_status) then 'job_ended'
+                else 'job_resumed' end, p_status);
+    end if;
     if v_job.status = 'paused' and p_status in ('queued', 'processing') then
         perform stageflow.open_held(array(
             select s.stage_id from stageflow.stages s where s.job_id = p_job_id and s.run = v_job.run));

@@ -77,6 +77,7 @@ begin
     if v_holds and o_complete then
         update stageflow.jobs j set status = o_status, result_data = p_result_data, updated_at = v_now where j.job_id = p_job_id;
         delete from stageflow.ranges r where r.range_id = p_range_id;
+        perform stageflow.note_event(p_job_id, v_job.run, 'job_ended', o_status);
         perform pg_notify('stageflow_jobs', p_job_id);
         o_updated := true;
     else

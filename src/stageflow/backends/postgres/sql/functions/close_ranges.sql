@@ -9,14 +9,19 @@ declare
         select r.range_id from stageflow.ranges r
         where r.stage_id = p_stage_id and r.kind = 'task' and r.state in ('ready', 'waiting', 'held')
         for update skip locked);
-    v_width integer;
+    v_closed record;
 begin
     with closed as (
         update stageflow.ranges r set state = p_state, closed_at = v_now, not_before = null
         where r.range_id = any (v_open)
-        returning r.last - r.first as width
+        returning r.first, r.last
     )
-    select coalesce(sum(width), 0) into v_width from closed;
-    return v_width;
+    select coalesce(sum(c.last - c.first), 0)::integer as width, min(c.first) as first, max(c.last) as last into v_closed
+    from closed c;
+    if v_closed.width > 0 then
+        perform stageflow.note_stage_event(
+            p_stage_id, 'tasks_' || p_state, null, v_closed.first, v_closed.last, v_closed.width);
+    end if;
+    return v_closed.width;
 end
 $$;

@@ -10,5 +10,8 @@ begin
     end if;
     update stageflow.stages s set status = p_status, stored_result = p_result, updated_at = stageflow.clock()
     where s.stage_id = p_stage_id and not stageflow.is_closed_stage(s.status);
+    if found then
+        perform stageflow.note_stage_event(p_stage_id, 'stage_closed', p_status);
+    end if;
 end
 $$;

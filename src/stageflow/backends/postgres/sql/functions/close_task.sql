@@ -38,6 +38,8 @@ begin
         return not stageflow.is_ended_job(v_status);
     end if;
     perform stageflow.cut_out(v_range, p_index);
+    perform stageflow.note_stage_event(
+        v_range.stage_id, 'task_closed', p_status, p_index, p_index + 1, 1, v_range.attempt, v_range.worker_id, p_error);
     if p_status = 'queued' then
         perform stageflow.wake_workers(v_range.work_type);
         insert into stageflow.ranges (

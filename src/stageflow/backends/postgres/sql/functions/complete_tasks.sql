@@ -53,7 +53,14 @@ begin
             where t.stage_id = v_report.stage_id and t.task_index >= v_report.first
                 and t.task_index < v_report.first + v_report.count and t.token = v_report.token
             limit 1;
-            v_outcomes := v_outcomes || case when found then 'already_recorded' else 'stale' end;
+            if found then
+                v_outcomes := v_outcomes || 'already_recorded'::text;
+            else
+                v_outcomes := v_outcomes || 'stale'::text;
+                perform stageflow.note_stage_event(
+                    v_report.stage_id, 'stale_report', null, v_report.first, v_report.first + v_report.count, v_report.count, null,
+                    p_worker_id);
+            end if;
             v_completed := v_completed || 0; v_failed := v_failed || 0; v_skipped := v_skipped || 0;
             v_cancelled := v_cancelled || 0; v_retried := v_retried || 0;
             continue;
@@ -100,6 +107,9 @@ begin
             where c.stage_id = v_range.stage_id and c.task_index >= v_range.first
                 and c.task_index < v_range.first + v_report.count
                 and p_statuses[v_lo + c.task_index - v_range.first] is distinct from 'queued';
+        end if;
+        if v_counts[2] > 0 then
+            perform stageflow.note_failures(v_range, p_statuses[v_lo:v_hi], p_errors[v_lo:v_hi]);
         end if;
         if v_counts[5] > 0 then
             perform stageflow.retry_tasks(v_range, p_statuses[v_lo:v_hi], p_delays[v_lo:v_hi], p_errors[v_lo:v_hi]);

@@ -33,6 +33,9 @@ begin
             and (v_stage.task_count - v_stage.failed_tasks - v_stage.skipped_tasks - v_stage.cancelled_tasks) * 100.0
                 < v_stage.minimum_success_rate * v_stage.task_count)
     then
+        if not v_stage.halted then
+            perform stageflow.note_stage_event(p_stage_id, 'stage_halted');
+        end if;
         v_skipped := stageflow.close_ranges(p_stage_id, 'skipped');
         update stageflow.stages s set
             halted = true, remaining = s.remaining - v_skipped, skipped_tasks = s.skipped_tasks + v_skipped

@@ -56,20 +56,34 @@ begin
         with closed as (
             update stageflow.ranges r set state = 'cancelled', closed_at = v_now, not_before = null
             where r.range_id = any (v_range_ids) and r.kind = 'task'
-            returning r.stage_id, r.last - r.first as width
+            returning r.stage_id, r.first, r.last
         )
-        select c.stage_id, sum(c.width)::integer as width from closed c group by c.stage_id
+        select c.stage_id, sum(c.last - c.first)::integer as width, min(c.first) as first, max(c.last) as last
+        from closed c group by c.stage_id
     loop
         update stageflow.stages s set
             cancelled_tasks = s.cancelled_tasks + v_closed.width, remaining = s.remaining - v_closed.width
         where s.stage_id = v_closed.stage_id;
+        perform stageflow.note_stage_event(
+            v_closed.stage_id, 'tasks_cancelled', null, v_closed.first, v_closed.last, v_closed.width);
     end loop;
     delete from stageflow.ranges r where r.range_id = any (v_range_ids) and r.kind <> 'task';
-    update stageflow.stages s set
-        status = case when s.stage_id = p_stage_id then coalesce(p_stage_status, p_status) else 'cancelled' end,
-        stored_result = case when s.stage_id = p_stage_id then p_stage_result else s.stored_result end,
-        updated_at = v_now
-    where s.stage_id = any (v_stage_ids) and not stageflow.is_closed_stage(s.status);
+    with closed as (
+        update stageflow.stages s set
+            status = case when s.stage_id = p_stage_id then coalesce(p_stage_status, p_status) else 'cancelled' end,
+            stored_result = case when s.stage_id = p_stage_id then p_stage_result else s.stored_result end,
+            updated_at = v_now
+        where s.stage_id = any (v_stage_ids) and not stageflow.is_closed_stage(s.status)
+        returning s.stage_number, s.generation, s.status
+    )
+    insert into stageflow.events (job_id, run, stage_number, generation, kind, status, detail, at)
+    select p_job_id, v_run, e.stage_number, e.generation, e.kind, e.status, e.detail, stageflow.clock()
+    from (
+        select c.stage_number, c.generation, 'stage_closed' as kind, c.status, null as detail from closed c
+        union all
+        select null, null, 'job_ended', p_status, right(p_error, 500)
+    ) e
+    order by e.stage_number nulls last;
     update stageflow.jobs j set status = p_status, error_details = coalesce(p_error, j.error_details), updated_at = v_now
     where j.job_id = p_job_id;
     perform pg_notify('stageflow_jobs', p_job_id);

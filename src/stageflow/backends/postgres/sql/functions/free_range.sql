@@ -39,5 +39,13 @@ begin
         returning ranges.* into v_tail;
     end if;
     select g.o_skipped, g.o_cancelled into o_skipped, o_cancelled from stageflow.admit_range(v_tail) g;
+    if p_delay is not null then
+        perform stageflow.note_stage_event(
+            r.stage_id, case r.kind when 'task' then 'tasks' when 'plan' then 'planning' else 'advancing' end || '_retried', null,
+            case when r.kind = 'task' then r.first end, case when r.kind = 'task' then r.last end,
+            case when r.kind = 'task' then r.last - r.first end, p_range.attempt, p_range.worker_id, p_error)
+        from stageflow.ranges r
+        where r.range_id = v_tail.range_id and r.state in ('ready', 'waiting', 'held');
+    end if;
 end
 $$;

@@ -19,6 +19,9 @@ begin
     if not o_open then
         update stageflow.stages s set status = 'cancelled', updated_at = v_now
         where s.stage_id = p_stage.stage_id and not stageflow.is_closed_stage(s.status);
+        if found then
+            perform stageflow.note_stage_event(p_stage.stage_id, 'stage_closed', 'cancelled');
+        end if;
         return;
     end if;
     if v_job.status = 'paused' then

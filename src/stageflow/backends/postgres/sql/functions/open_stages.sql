@@ -47,6 +47,11 @@ begin
             values (v_stage_id, 'plan', v_work_type, 0, 1, 'ready', v_job.priority, v_now);
         end if;
     end loop;
+    insert into stageflow.events (job_id, run, stage_number, generation, kind, status, at)
+    select p_job_id, v_job.run, n.number, 1, case when n.result is null then 'stage_opened' else 'stage_closed' end,
+        case when n.result is not null then 'skipped' end, stageflow.clock()
+    from unnest(p_numbers, p_skipped_results) as n (number, result)
+    order by n.number;
     return v_range_id;
 exception
     when unique_violation then

@@ -63,6 +63,7 @@ begin
             delete from stageflow.results t where t.stage_id = any (v_stage_ids);
             delete from stageflow.tasks t where t.stage_id = any (v_stage_ids);
             delete from stageflow.ranges r where r.stage_id = any (v_stage_ids);
+            delete from stageflow.events e where e.job_id = v_job.job_id;
             delete from stageflow.stages s where s.job_id = v_job.job_id;
             delete from stageflow.slots s where s.scope = v_job.job_id;
             delete from stageflow.limits l where l.scope = v_job.job_id;

@@ -56,6 +56,9 @@ begin
             update stageflow.ranges r set
                 state = v_state, closed_at = v_now, token = null, worker_id = null, lease_expires_at = null
             where r.range_id = v_range.range_id;
+            perform stageflow.note_stage_event(
+                v_range.stage_id, 'tasks_' || v_state, null, v_range.first, v_range.last, v_range.last - v_range.first, v_range.attempt,
+                v_range.worker_id);
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_failed := v_failed || 0;
             v_skipped := v_skipped || case when v_state = 'skipped' then v_range.last - v_range.first else 0 end;
@@ -74,6 +77,9 @@ begin
                     v_range.deaths + 1), 0, 0, v_now);
             delete from stageflow.checkpoints c where c.stage_id = v_range.stage_id and c.task_index = v_range.first;
             delete from stageflow.ranges r where r.range_id = v_range.range_id;
+            perform stageflow.note_stage_event(
+                v_range.stage_id, 'task_quarantined', 'failed', v_range.first, v_range.last, 1, v_range.attempt, v_range.worker_id,
+                format('workers that died while they ran it alone: %s', v_range.deaths + 1));
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_failed := v_failed || 1;
             v_skipped := v_skipped || 0;
@@ -86,6 +92,13 @@ begin
                 current_since = null, announced_at = null, suspect = r.suspect or r.kind = 'task',
                 deaths = r.deaths + case when r.last - r.first = 1 then 1 else 0 end
             where r.range_id = v_range.range_id;
+            perform stageflow.note_stage_event(
+                v_range.stage_id, case v_range.kind when 'task' then 'tasks' when 'plan' then 'planning' else 'advancing' end
+                    || '_recovered', null,
+                case when v_range.kind = 'task' then v_range.first end, case when v_range.kind = 'task' then v_range.last end,
+                case when v_range.kind = 'task' then v_range.last - v_range.first end, v_range.attempt, v_range.worker_id,
+                case when v_range.last - v_range.first = 1
+                    then format('workers that died while they ran it alone: %s', v_range.deaths + 1) end);
         end if;
     end loop;
     for v_stage in

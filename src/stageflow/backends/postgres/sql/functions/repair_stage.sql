@@ -107,6 +107,8 @@ begin
     order by i.first;
     get diagnostics v_done = row_count;
     update stageflow.stages s set range_count = v_done where s.stage_id = v_stage_id;
+    perform stageflow.note_stage_event(
+        v_stage_id, 'stage_repaired', 'processing', p_tasks[1], p_tasks[v_chosen] + 1, v_chosen);
     return true;
 end
 $$;

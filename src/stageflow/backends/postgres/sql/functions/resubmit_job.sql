@@ -43,6 +43,7 @@ begin
     where j.job_id = p_job_id;
     v_work_type := stageflow.control_work_type(v_job.job_type, v_job.workflow_version);
     perform stageflow.wake_workers(v_work_type);
+    perform stageflow.note_event(p_job_id, p_run + 1, 'job_resubmitted', 'queued', null, v_first);
     with opened as (
         insert into stageflow.stages (
             job_id, run, stage_number, name, task_type, status, fail_fast, minimum_success_rate, group_first, group_last,
@@ -52,7 +53,10 @@ begin
         from unnest(p_numbers, p_names, p_task_types, p_fail_fast, p_rates, p_group_firsts, p_group_lasts)
             as n (number, name, task_type, fail_fast, rate, group_first, group_last)
         order by n.number
-        returning stages.stage_id
+        returning stages.stage_id, stages.stage_number
+    ), noted as (
+        insert into stageflow.events (job_id, run, stage_number, generation, kind, at)
+        select p_job_id, p_run + 1, o.stage_number, 1, 'stage_opened', stageflow.clock() from opened o order by o.stage_number
     )
     insert into stageflow.ranges (stage_id, kind, work_type, first, last, state, priority, not_before, created_at)
     select o.stage_id, 'plan', v_work_type, 0, 1, case when v_job.not_before > v_now then 'waiting' else 'ready' end,

@@ -1,4 +1,5 @@
--- Promise: the queued ones among the reported tasks go back for another attempt; neighbours with one delay as one range.
+-- Promise: the queued ones among the reported tasks go back for another attempt; neighbours with one delay as one range. The
+-- history tells of them in one event, with the first error and the attempt that failed.
 -- Locks: the caller holds the range. Errors: none.
 create or replace function stageflow.retry_tasks(
     p_range stageflow.ranges, p_statuses text[], p_delays double precision[], p_errors text[]) returns void
@@ -24,5 +25,13 @@ begin
         where q.status = 'queued'
     ) t
     group by t.delay, t.island;
+    perform stageflow.note_stage_event(
+        p_range.stage_id, 'tasks_retried', null, min(f.index), max(f.index) + 1, count(*)::integer, p_range.attempt,
+        p_range.worker_id, (array_agg(f.error order by f.index))[1])
+    from (
+        select (p_range.first + q.place - 1)::integer as index, q.error
+        from unnest(p_statuses, p_errors) with ordinality as q (status, error, place)
+        where q.status = 'queued'
+    ) f;
 end
 $$;

@@ -23,6 +23,9 @@ begin
     select coalesce(sum(300 + coalesce(pg_column_size(s.stored_result), 0)), 0) into v_bytes
     from stageflow.stages s where s.job_id = p_job_id;
     o_bytes := o_bytes + v_bytes;
+    select coalesce(sum(150 + coalesce(pg_column_size(e.detail), 0)), 0) into v_bytes
+    from stageflow.events e where e.job_id = p_job_id;
+    o_bytes := o_bytes + v_bytes;
     select coalesce(sum(600 + pg_column_size(j.parameters) + pg_column_size(j.metadata)
         + coalesce(pg_column_size(j.result_data), 0) + coalesce(pg_column_size(j.error_details), 0)), 0) into v_bytes
     from stageflow.jobs j where j.job_id = p_job_id;
