@@ -72,7 +72,7 @@ def test_a_handlers_transaction_runs_through_a_pooler(pooled_dsn: str) -> None:
 
 def test_nothing_is_left_in_a_shared_session(pooled_dsn: str) -> None:
     """Other clients of the pooler find the settings of the server, no statement of ours, and nobody who listens."""
-    shown = "select name, setting from pg_settings where name = any(array['{}'])".format("', '".join(SETTINGS))
+    shown = "select " + ", ".join(f"current_setting('{name}')" for name in SETTINGS)
     before = _ask_all(pooled_dsn, shown)
     with _app(pooled_dsn) as app, app.worker(QUICK):
         app.wait(app.submit("hello_world", Hello(n=5)).job.job_id, timeout=60)

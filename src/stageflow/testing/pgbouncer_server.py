@@ -74,7 +74,7 @@ class PgBouncer:
     """
 
     USER: Final = "pooled"
-    PASSWORD: Final = "through-the-pooler"
+    PASSWORD: Final = "through-the-pooler"  # noqa: S105  of nobody but the tests
 
     def __init__(self, dsn: str, *, mode: str = "transaction", server_connections: int = 2) -> None:
         self._program: Final = find_pgbouncer()
