@@ -22,13 +22,15 @@ select pg_catalog.set_config('search_path', 'pg_catalog', $1), pg_catalog.set_co
 """Sequential scans and fresh plans would win on small tables and lose on large ones (a session warmed on small tables kept its
 plan: 29 ms a completion where 0.3 do)."""
 
-# No timeouts: those that a database has for its web requests would cut a migration, or a claim behind a lock, again and again.
+# No timeouts: those that a database has for its web requests would cut a migration, or a claim behind a lock, again and again;
+# and a session that listens is idle.
 _OWN: Final[LiteralString] = (
     _LOCAL
     + """,
     pg_catalog.set_config('client_encoding', 'UTF8', $1), pg_catalog.set_config('application_name', 'stageflow', $1),
     pg_catalog.set_config('default_transaction_isolation', 'read committed', $1),
-    pg_catalog.set_config('statement_timeout', '0', $1), pg_catalog.set_config('lock_timeout', '0', $1)"""
+    pg_catalog.set_config('statement_timeout', '0', $1), pg_catalog.set_config('lock_timeout', '0', $1),
+    pg_catalog.set_config('idle_session_timeout', '0', $1)"""
 )
 
 _CLOCK: Final[LiteralString] = "select pg_catalog.set_config('stageflow.clock_offset', $1, $2)"
