@@ -16,12 +16,12 @@ grant select on all tables in schema stageflow to stageflow_worker, stageflow_re
 -- A worker runs jobs. Deleting jobs and dead letters (`stageflow purge`), and the schema itself, stay with the owner.
 grant insert, update on
     stageflow.jobs, stageflow.stages, stageflow.tasks, stageflow.results, stageflow.partials, stageflow.checkpoints,
-    stageflow.ranges, stageflow.horizons, stageflow.workers, stageflow.dead_letters to stageflow_worker;
+    stageflow.ranges, stageflow.horizons, stageflow.workers, stageflow.dead_letters, stageflow.limits, stageflow.slots,
+    stageflow.schedules to stageflow_worker;
 grant insert on stageflow.events to stageflow_worker;
-grant insert, update on stageflow.limits, stageflow.slots, stageflow.schedules to stageflow_worker;
 grant delete on
     stageflow.stages, stageflow.tasks, stageflow.results, stageflow.partials, stageflow.checkpoints, stageflow.ranges,
-    stageflow.horizons, stageflow.workers to stageflow_worker;
+    stageflow.horizons, stageflow.workers, stageflow.schedules to stageflow_worker;
 grant usage on all sequences in schema stageflow to stageflow_worker;
 
 -- A submitter creates jobs and reads what became of them.

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from stageflow.testing.azurite_server import AzuriteServer, describe_azurite, find_node, install_azurite
 from stageflow.testing.child_process import ServerNotFoundError
+from stageflow.testing.pgbouncer_server import PgBouncer, describe_pgbouncer
 from stageflow.testing.postgres_binaries import find_postgres
 from stageflow.testing.postgres_server import PostgresDatabases, PostgresServer
 
@@ -41,7 +42,7 @@ class GivenAzurite:
 
 def pytest_report_header() -> list[str]:
     """Say which servers the tests will use."""
-    return [f"postgres: {_describe_postgres()}", f"azurite: {_describe_azurite()}"]
+    return [f"postgres: {_describe_postgres()}", f"azurite: {_describe_azurite()}", f"pgbouncer: {_describe_pgbouncer()}"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -94,6 +95,17 @@ def postgres_dsn(postgres_server: PostgresDatabases) -> Iterator[str]:
     postgres_server.drop_database(dsn)
 
 
+@pytest.fixture
+def pgbouncer(postgres_dsn: str) -> Iterator[PgBouncer]:
+    """Give a pooler in transaction mode in front of the test's own database, with two connections to it."""
+    try:
+        pooler = PgBouncer(postgres_dsn)
+    except ServerNotFoundError as error:
+        _give_up(error)
+    with pooler:
+        yield pooler
+
+
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[AzuriteServer | GivenAzurite]:
     """Give an Azurite that all tests share."""
@@ -123,6 +135,13 @@ def _describe_postgres() -> str:
     except (ServerNotFoundError, psycopg.Error, ValueError) as error:
         return f"MISSING: {error}"
     return f"{binaries.version} from {binaries.source}"
+
+
+def _describe_pgbouncer() -> str:
+    try:
+        return describe_pgbouncer()
+    except ServerNotFoundError as error:
+        return f"MISSING: {error}"
 
 
 def _postgres_folder() -> Path | None:

@@ -85,7 +85,7 @@ class Worker:
         self._wakeup = repositories.store.work_wakeup()
 
     def start(self) -> None:
-        """Start all threads and return."""
+        """Start all threads and return; a worker that a store refuses has nothing open any more."""
         heartbeat = Heartbeat(
             self._repositories,
             self._dispatcher,
@@ -94,8 +94,13 @@ class Worker:
             worker_id=self.worker_id,
             work_types=self._work_types,
         )
-        heartbeat.beat()
-        self._repositories.limits.declare_limits(self._limits)
+        try:
+            heartbeat.beat()
+            self._repositories.limits.declare_limits(self._limits)
+        except BaseException:
+            self._wakeup.close()
+            self._handlers.close()
+            raise
         source = self._source()
         recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready, self._registry)
         self._keep_up("heartbeat", lambda: heartbeat.run(self._leaving))

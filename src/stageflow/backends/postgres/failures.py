@@ -27,7 +27,8 @@ _OWN: Final[dict[str, type[StageflowError]]] = {
 """SQLSTATEs that the functions raise themselves, with a whole message."""
 
 _NO_SCHEMA: Final = frozenset({"3F000", "42P01", "42883", "42703", "42P02", "42704"})
-_ROLLED_BACK: Final = frozenset({"40001", "40P01", "55P03"})
+_ROLLED_BACK: Final = frozenset({"40001", "40P01", "55P03", "57014"})
+_READ_ONLY: Final = "25006"
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
 
 
@@ -57,6 +58,12 @@ def _meaning(error: psycopg.Error, state: str) -> tuple[type[StageflowError], st
             kind, text = (
                 StoreUnsuitableError,
                 "the user at {url} lacks a privilege ({reason}); grant it, or connect as the owner",
+            )
+        case _ if state == _READ_ONLY:
+            kind = StoreUnsuitableError
+            text = (
+                "the database at {url} takes no writes from this user ({reason}); "
+                "set default_transaction_read_only off for the database and the role, or connect to the primary"
             )
         case psycopg.IntegrityError():
             kind, text = StoreStateError, "a constraint at {url} refused the write ({reason}); run `stageflow verify`"

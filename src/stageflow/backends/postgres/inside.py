@@ -1,22 +1,14 @@
 """Statements of the store in a transaction that is not its own."""
 
 from collections.abc import Sequence
-from typing import Final, LiteralString
+from typing import LiteralString
 
 import psycopg
 from psycopg.rows import TupleRow, tuple_row
-from psycopg.types.numeric import Int8Dumper
 
-from stageflow.backends.postgres.arrays import Doubles, DoublesDumper
 from stageflow.backends.postgres.pool import Database
+from stageflow.backends.postgres.session import adapt, move_clock, settle_rest
 from stageflow.errors import InvalidValueError
-
-_SETTINGS: Final[LiteralString] = """
-select set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UTC', true),
-    set_config('enable_seqscan', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
-    set_config('jit', 'off', true)
-"""
-"""Those of the pool's connections, for the rest of the transaction."""
 
 
 def run_inside(
@@ -41,13 +33,12 @@ def run_inside(
         msg = f"connection must be a psycopg.Connection, got {got}; pass the one that your transaction is open on"
         raise InvalidValueError(msg)
     cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
-    cursor.adapters.register_dumper(int, Int8Dumper)
-    cursor.adapters.register_dumper(Doubles, DoublesDumper)
+    adapt(cursor)
     try:
         if database.clock_offset:
-            cursor.execute("select set_config('stageflow.clock_offset', $1, true)", (database.clock_offset,))
+            move_clock(cursor, database.clock_offset, in_transaction=True)
         if last:
-            cursor.execute(_SETTINGS)
+            settle_rest(cursor)
         return cursor.execute(statement, parameters, binary=True if last else None).fetchall()
     except psycopg.Error as error:
         raise database.connector.translated(error) from error

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from stageflow.backends.postgres.pool import Connection
+from stageflow.backends.postgres.session import Connection
 from stageflow.backends.postgres.sql_text import named_texts, query
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaState
 from stageflow.errors import SchemaVersionError

@@ -9,19 +9,25 @@ from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import ExecStatus
 from psycopg.rows import TupleRow, tuple_row
-from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
-from stageflow.backends.postgres.arrays import Doubles, DoublesDumper
 from stageflow.backends.postgres.failures import reason_of, translated, unreachable
+from stageflow.backends.postgres.session import (
+    SERVER,
+    Connection,
+    adapt,
+    is_shared,
+    move_clock,
+    rows_of,
+    settled,
+    take_session,
+)
 from stageflow.backends.postgres.sql_text import query
 from stageflow.errors import InvalidValueError, StageflowError, StoreError, StoreUnsuitableError
 
 ConnectionFactory = Callable[[], psycopg.Connection[Any]]
 """Returns a new connection that the store may keep; for credentials that expire, for instance."""
-Connection = psycopg.Connection[Any]
 Parameters = Sequence[object]
 
 _OLDEST_SERVER: Final = 150_000
@@ -29,26 +35,18 @@ _READ_TRIES: Final = 4
 _PATIENCE_SECONDS: Final = 15.0
 """How long a caller waits for a connection of the pool, a restart of the server included."""
 
-# One round trip a connection. Sequential scans and fresh plans would win on small tables and lose on large ones
-# (a session warmed on small tables kept its plan: 29 ms a completion where 0.3 do).
-_SETTINGS: Final[LiteralString] = """
-select current_setting('server_version_num')::int, current_setting('server_encoding'), pg_is_in_recovery(),
-    set_config('search_path', 'pg_catalog', false), set_config('TimeZone', 'UTC', false),
-    set_config('client_encoding', 'UTF8', false), set_config('application_name', 'stageflow', false),
-    set_config('default_transaction_isolation', 'read committed', false), set_config('enable_seqscan', 'off', false),
-    set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false)
-"""
-
 
 class Connector:
     """Opens connections that are fit for the store.
 
     Attributes:
         url: The server's address, without secrets.
+        is_shared: Whether a pooler that shares the server's sessions was seen there; see :func:`session.is_shared`.
     """
 
     def __init__(self, source: str | ConnectionFactory) -> None:
         self._source: Final = source
+        self.is_shared = False
         self._secret: str | None = None
         self.url = "postgresql://(connection factory)"
         self.last_failure: StageflowError | None = None
@@ -70,7 +68,7 @@ class Connector:
         Raises:
             StoreUnreachableError: The server does not answer or refuses the credentials.
         """
-        return self._opened(_pin_isolation)
+        return self._opened(self._pin_isolation)
 
     def _opened(self, prepare: Callable[[Connection], None]) -> Connection:
         try:
@@ -103,17 +101,20 @@ class Connector:
     def _prepare(self, connection: Connection) -> None:
         connection.autocommit = True
         connection.row_factory = tuple_row
-        # One size for all integers: psycopg's own choice by value would make a new prepared statement for each size.
-        connection.adapters.register_dumper(int, Int8Dumper)
-        connection.adapters.register_dumper(Doubles, DoublesDumper)
-        row = psycopg.RawCursor(connection).execute(_SETTINGS).fetchone()
-        version, encoding, replica, *_ = row or (0, "", False)
-        require_suitable(version=version, encoding=encoding, replica=replica, url=self.url)
+        adapt(connection)
+        row = psycopg.RawCursor(connection).execute(SERVER).fetchone()
+        replica, backend_pid = row or (False, 0)
+        info = connection.info
+        encoding = info.parameter_status("server_encoding") or ""
+        require_suitable(version=info.server_version, encoding=encoding, replica=replica, url=self.url)
+        take_session(connection, backend_pid)
+        self.is_shared = is_shared(connection)
 
-
-def _pin_isolation(connection: Connection) -> None:
-    connection.autocommit = True
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    def _pin_isolation(self, connection: Connection) -> None:
+        connection.autocommit = True
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        if self.is_shared:
+            connection.prepare_threshold = None
 
 
 def require_suitable(*, version: int, encoding: str, replica: bool, url: str) -> None:
@@ -209,13 +210,12 @@ class Database:
         connection = self._checked_out(pool)
         lost = False
         try:
+            if is_shared(connection):
+                with settled(connection, self.clock_offset):
+                    return rows_of(connection, statement, parameters)
             if self._offset or self._offsets:
                 self._set_clock(connection)
-            cursor = psycopg.RawCursor(connection)
-            cursor.execute(statement, parameters, prepare=True, binary=True)
-            result = cursor.pgresult
-            # Not cursor.description: it makes an object of every column, a fifth of a worker's time on small jobs.
-            return cursor.fetchall() if result is not None and result.status == ExecStatus.TUPLES_OK else []
+            return rows_of(connection, statement, parameters)
         except psycopg.Error as error:
             lost = connection.closed or (error.sqlstate or "").startswith("57P")
             if lost:
@@ -261,7 +261,7 @@ class Database:
 
     def _set_clock(self, connection: Connection) -> None:
         if self._offsets.get(connection) != self._offset:
-            connection.execute("select set_config('stageflow.clock_offset', %s, false)", (self.clock_offset,))
+            move_clock(psycopg.RawCursor(connection), self.clock_offset, in_transaction=False)
             self._offsets[connection] = self._offset
 
 

@@ -7,7 +7,7 @@ import psycopg
 
 from stageflow.backends.postgres.migrations import UNRECORDED, Applied, apply, read_applied
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.pool import Connection
+from stageflow.backends.postgres.session import Connection, settled
 from stageflow.backends.postgres.verify import UNCOMPARED, find_drifts, may_compare, recorded_drifts
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaReport, SchemaState
 from stageflow.errors import SchemaVersionError
@@ -65,7 +65,7 @@ class Schema(Part):
 
     def _on_own_connection(self, work: Callable[[Connection], T]) -> T:
         try:
-            with self._database.connector.open() as connection:
+            with self._database.connector.open() as connection, settled(connection):
                 return work(connection)
         except psycopg.Error as error:
             raise self._database.connector.translated(error) from error

@@ -11,11 +11,12 @@ from psycopg.pq import ConnStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.pool import Connection, Database
+from stageflow.backends.postgres.pool import Database
+from stageflow.backends.postgres.session import Connection
 from stageflow.errors import RetryableTaskError, TransactionMisuseError
 
-_MARK: Final = "select set_config('stageflow.handler', %s, true)"
-_MARKED: Final = "select current_setting('stageflow.handler', true)"
+_MARK: Final = "select pg_catalog.set_config('stageflow.handler', %s, true)"
+_MARKED: Final = "select pg_catalog.current_setting('stageflow.handler', true)"
 _STATEMENT_SECONDS: Final = 0.5
 """How long a handler that was left alone may take for the statement that it is at, before its connection is cut."""
 _CANCEL_SECONDS: Final = 2.0

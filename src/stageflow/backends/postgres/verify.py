@@ -8,7 +8,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from stageflow.backends.postgres.migrations import BOOKKEEPING, SCHEMA, UNRECORDED, Applied, functions, migrations
-from stageflow.backends.postgres.pool import Connection
+from stageflow.backends.postgres.session import Connection
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.schema import SchemaState
 

@@ -9,7 +9,8 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from stageflow.backends.postgres.pool import Connection, Connector
+from stageflow.backends.postgres.pool import Connector
+from stageflow.backends.postgres.session import Connection, is_shared
 from stageflow.errors import StoreError
 
 WORK_CHANNEL: Final = "stageflow_work"
@@ -17,6 +18,7 @@ JOB_CHANNEL: Final = "stageflow_jobs"
 
 _RECONNECT_SECONDS: Final = 1.0
 _IDLE_LISTENERS: Final = 2
+_SHARED: Final = "a pooler shares the server's sessions, so that LISTEN cannot be used; wait for the next poll"
 
 
 class Listeners:
@@ -30,9 +32,11 @@ class Listeners:
         """Return a connection that listens on a channel from now on.
 
         Raises:
-            StoreError: None can be opened.
+            StoreError: None can be opened, or a pooler shares the server's sessions: it would listen for another client.
             psycopg.Error: It was lost at once.
         """
+        if self._connector.is_shared:
+            raise StoreError(_SHARED)
         statement = sql.SQL("listen {}").format(sql.Identifier(channel))
         while self._idle:
             used = self._idle.pop()
@@ -43,6 +47,9 @@ class Listeners:
             else:
                 return used
         fresh = self._connector.open()
+        if is_shared(fresh):
+            fresh.close()
+            raise StoreError(_SHARED)
         try:
             fresh.execute(statement)
         except psycopg.Error:
