@@ -1,0 +1,7 @@
+"""Mutants of the embedded store's Python."""
+
+from typing import Final
+
+from tests.mutants.mutant import Mutant
+
+SQLITE: Final[list[Mutant]] = []
