@@ -53,6 +53,17 @@ RELEVANT: Final = {
     "lock_stages": ("retention",),
     "open_stages": ("advance", "ending"),
     "require_read_committed": _ALWAYS,
+    "barrier": (*_COMPLETION, "groups", "pausing", "resubmission", "job_status"),
+    "completion": _COMPLETION,
+    "closing": ("halting", "checkpoints", "resubmission", "repair"),
+    "leases": (*_CLAIMS, "deadlines"),
+    "ranges": (*_CLAIMS, "named_claims", "leases", "fencing", "outbox", "completion"),
+    "recovery": (*_LEASES, "halting", "pausing"),
+    "holding": (*_LEASES, "resubmission"),
+    "plan": ("plan", "fencing", "pausing", "resubmission", "completion"),
+    "advance": _ADVANCE,
+    "ending": (*_OPERATION, "advance", "fencing", "groups"),
+    "stages": (*_ADVANCE, "job_status"),
 }
 
 
