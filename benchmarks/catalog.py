@@ -21,6 +21,7 @@ BENCHMARKS: Final = {
     "fuzz": "benchmarks.fuzz.campaign",
     "peers": "benchmarks.peers.compare",
     "model": "benchmarks.model",
+    "mutants": "benchmarks.mutants",
     "report": "benchmarks.report",
 }
 """Each has one function ``measure(request)``; what it does is the first line of its docstring."""
