@@ -10,7 +10,7 @@ _CLAIMS: Final = ("claims", "pausing", "plan", "limits", "job_status", "halting"
 _LEASES: Final = ("leases", "recovery", "fencing", "checkpoints", "outbox")
 _ADVANCE: Final = ("advance", "plan", "groups", "ending", "pausing", "fencing", "resubmission")
 _OPERATION: Final = ("job_status", "ending", "halting", "resubmission", "repair", "pausing", "deadlines", "jobs", "retention")
-_ALWAYS: Final = ("test_postgres_locks", "test_postgres_isolation")
+_ALWAYS: Final = ("test_postgres_locks", "test_postgres_lock_order")
 
 RELEVANT: Final = {
     "complete_tasks": _COMPLETION,
@@ -52,7 +52,7 @@ RELEVANT: Final = {
     "create_jobs": ("jobs",),
     "lock_stages": ("retention",),
     "open_stages": ("advance", "ending"),
-    "require_read_committed": _ALWAYS,
+    "require_read_committed": ("test_postgres_isolation",),
     "barrier": (*_COMPLETION, "groups", "pausing", "resubmission", "job_status"),
     "completion": _COMPLETION,
     "closing": ("halting", "checkpoints", "resubmission", "repair"),

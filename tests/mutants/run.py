@@ -23,6 +23,7 @@ TESTS: Final = (
     "tests/conformance/test_postgres_store.py",
     "tests/conformance/test_sqlite_store.py",
     "tests/integration/test_postgres_isolation.py",
+    "tests/integration/test_postgres_lock_order.py",
     "tests/integration/test_postgres_locks.py",
     "tests/integration/test_postgres_rivals.py",
     "tests/integration/test_postgres_agreement.py",
