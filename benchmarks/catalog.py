@@ -22,6 +22,7 @@ BENCHMARKS: Final = {
     "chaos": "benchmarks.chaos.run",
     "peers": "benchmarks.peers.compare",
     "model": "benchmarks.model",
+    "mutants": "benchmarks.mutants",
     "report": "benchmarks.report",
 }
 """Each has one function ``measure(request)``; what it does is the first line of its docstring."""

@@ -11,6 +11,7 @@ from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.testing.conformance.builders import (
     BAD,
     OK,
+    Again,
     MovableStore,
     advance,
     all_types,
@@ -164,6 +165,26 @@ class GroupConformance(StoreScenarios):
         lease = claim_advance(store, _FOUR)
         assert lease.stage_number == 3
         assert advance(store, lease, new_stage(4), status=StageStatus.SKIPPED).outcome is AdvanceOutcome.GROUP_FAILED
+
+    def test_a_retry_in_a_sibling_that_was_halted_is_skipped_at_once(self, store: MovableStore) -> None:
+        """What ran when the siblings were halted gets no other attempt; if it was the last, its stage can be advanced."""
+        first, second = _open_group(store, count=1)
+        failed = complete_one(store, report(first, BAD)).advance
+        assert failed is not None
+        assert advance(store, failed, new_stage(4), status=StageStatus.FAILED).outcome is AdvanceOutcome.SIBLINGS_OPEN
+        last = complete_one(store, report(second, Again()))
+        assert (last.stage_halted, last.remaining_tasks, last.is_last_task_in_stage) == (True, 0, True)
+        assert get_statuses(store, _FOUR, 3) == [TaskStatus.SKIPPED]
+
+    def test_a_failure_beside_a_sibling_that_is_done_advances_it_once(self, store: MovableStore) -> None:
+        """Who is at the sibling's advancement stays the only one."""
+        first, second = _open_group(store)
+        done = _ended(store, first)
+        failed = complete_one(store, report(second, BAD, BAD)).advance
+        assert failed is not None
+        assert advance(store, failed, new_stage(4), status=StageStatus.FAILED).outcome is AdvanceOutcome.SIBLINGS_OPEN
+        assert ask(store, control_type(_FOUR)).leases == []
+        assert advance(store, done, new_stage(4)).outcome is AdvanceOutcome.GROUP_FAILED
 
     def test_the_stage_that_closes_last_may_be_the_failed_one(self, store: MovableStore) -> None:
         """A group fails whichever of its stages failed, in whatever order they close."""
