@@ -225,15 +225,21 @@ class StormConformance(StoreScenarios):
 
         def work(number: int) -> None:
             nonlocal most
+            mine: list[Lease] = []
             while len(ended) < 48:
-                for lease in ask(store, _TASKS, worker=str(number), max_tasks=1, max_leases=1).leases:
-                    with lock:
-                        running.add(lease.token)
-                        most = max(most, len(running))
+                fresh = ask(store, _TASKS, worker=str(number), max_tasks=1, max_leases=1).leases
+                with lock:
+                    running.update(lease.token for lease in fresh)
+                    most = max(most, len(running))
+                mine += fresh
+                if fresh:
+                    continue  # for more, while it holds these
+                for lease in mine:
                     with lock:
                         running.remove(lease.token)
                         ended.append(lease.first)
                     complete_one(store, complete_ok(lease))
+                mine.clear()
 
         crowd(4, work)
         assert sorted(ended) == list(range(48))
