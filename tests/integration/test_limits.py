@@ -225,6 +225,21 @@ def test_the_command_line_limits_pauses_and_lists(app: Stageflow, monkeypatch: p
     assert call("resume-type", TYPE) == f"{TYPE}: no limit\n"
 
 
+@pytest.mark.parametrize("command", ["submit", "run"])
+def test_the_command_line_limits_a_job(app: Stageflow, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """As in Python, it is stored with the job; out of range it is refused, and nothing is created."""
+    monkeypatch.setattr(f"{__name__}.cli_app", app, raising=False)
+    arguments = [command, "crawl", "--parameters", '{"count": 1}', "--app", f"{__name__}:cli_app"]
+    answer = CliRunner().invoke(main, [*arguments, "--max-running", "0"])
+    assert answer.exit_code == 2
+    assert "0 is not in the range 1<=x<=1000" in answer.output
+    assert app.repositories.jobs.list_jobs() == []
+    answer = CliRunner().invoke(main, [*arguments, "--max-running", "3", "--json"])
+    assert answer.exit_code == 0, answer.output
+    (job,) = app.repositories.jobs.list_jobs()
+    assert app.repositories.limits.get_job_limit(job.job_id) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

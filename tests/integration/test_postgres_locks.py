@@ -11,11 +11,13 @@ from psycopg import sql
 
 from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.job import JobUpdate
-from stageflow.contracts.lease import HeldLease
+from stageflow.contracts.lease import ClaimOutcome, HeldLease
+from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.status import JobStatus, TaskStatus
 from stageflow.errors import IsolationLevelError, StoreError
 from stageflow.testing.conformance.builders import (
+    TASK_TYPE,
     advance,
     all_types,
     ask,
@@ -26,6 +28,7 @@ from stageflow.testing.conformance.builders import (
     control_type,
     create,
     finish,
+    give_back,
     new_job,
     new_stage,
     pause,
@@ -37,6 +40,10 @@ from stageflow.testing.conformance.builders import (
 _JOB: Final = new_job(stages=2)
 _PATIENCE_SECONDS: Final = 30.0
 _ONE_WAITS: Final = "select count(*) = 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+def _limit(max_running: int, max_per_second: float | None = None) -> TaskTypeLimit:
+    return TaskTypeLimit(job_type=_JOB.job_type, task_type=TASK_TYPE, max_running=max_running, max_per_second=max_per_second)
 
 
 def _all_rows(table: LiteralString, lock: LiteralString) -> sql.Composed:
@@ -179,6 +186,62 @@ def test_a_claim_that_meets_a_pause_and_a_resume_leaves_nothing_held(
         rival.commit()
     (task, *_) = store.list_tasks(_JOB.job_id, 1, 1, first_index=0, limit=1)
     assert task.status is TaskStatus.PROCESSING
+
+
+@pytest.mark.parametrize("table", ["limits", "slots", "stages", "jobs"])
+def test_a_claim_of_limited_tasks_waits_for_nobody(
+    store: PostgresStore, rival: psycopg.Connection, table: LiteralString
+) -> None:
+    """Whoever holds a limit or its slots is passed over, and the answer says when to look again."""
+    start(store, _JOB, 3)
+    store.limit_task_type(_limit(2, 50.0))
+    rival.execute(_all_rows(table, "for update"))
+    answer = ask(store, tasks_type(_JOB), max_tasks=1)
+    if table in {"limits", "slots"}:
+        assert (answer.leases, answer.outcome) == ([], ClaimOutcome.EMPTY)
+        assert answer.next_due_seconds is not None
+        rival.rollback()
+    assert ask(store, tasks_type(_JOB), max_tasks=1).leases or answer.leases
+
+
+@pytest.mark.parametrize("table", ["limits", "slots"])
+def test_the_end_of_a_limited_lease_waits_for_nobody(
+    store: PostgresStore, rival: psycopg.Connection, table: LiteralString
+) -> None:
+    """A slot is free because its lease is gone, so that no completion, return or heartbeat touches it."""
+    start(store, _JOB, 4)
+    store.limit_task_type(_limit(3))
+    first, second, third = (claim_one(store, tasks_type(_JOB), max_tasks=1) for _ in range(3))
+    rival.execute(_all_rows(table, "for update"))
+    assert complete_one(store, complete_ok(first)).task_updated
+    assert store.return_ranges([give_back(second)]) == [True]
+    held = [HeldLease(range_id=third.range_id, token=third.token, current_index=third.first)]
+    assert store.extend_leases("ada", held, 30.0).held == [third.token]
+    assert store.recover(expired=store.list_leases(10), death_budget=3, limit=10).returned == 1
+
+
+def test_a_limit_is_set_without_a_wait_for_work_that_is_held(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Neither a claim nor a report that is under way holds an operator up; their leases are counted all the same."""
+    start(store, _JOB, 3)
+    claim_one(store, tasks_type(_JOB), max_tasks=1)
+    for table in ("ranges", "stages", "jobs"):
+        rival.execute(_all_rows(table, "for update"))
+    store.limit_task_type(_limit(1))
+    store.pause_task_type(_JOB.job_type, TASK_TYPE)
+    store.resume_task_type(_JOB.job_type, TASK_TYPE)
+    rival.rollback()
+    assert ask(store, tasks_type(_JOB), max_tasks=1).leases == []
+
+
+def test_a_limit_holds_its_scope_before_it_wants_the_slots(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """Scope first, then its slots, as a claim does; it holds no range, on which completions would wait."""
+    start(store, _JOB, 3)
+    store.limit_task_type(_limit(2))
+    with _Waiting(postgres_dsn, rival, "slots", lambda: store.limit_task_type(_limit(3))) as call:
+        assert call.holds("limits")
+        assert not call.holds("ranges")
 
 
 @pytest.mark.parametrize("table", ["ranges", "stages"])

@@ -169,6 +169,30 @@ def test_the_decorator_without_a_name_is_refused() -> None:
         task(one_parameter)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("limit", [0, -1, 10_001, True, 2.0, "2"])
+def test_a_most_running_that_cannot_be_is_refused_where_it_is_declared(limit: Any) -> None:
+    """A whole number from 1 on; to have none of it run is what a pause is for."""
+    with pytest.raises(WorkflowDefinitionError, match=r"max_running of task 'fetch' must be a whole number from 1 to 10000"):
+        task("fetch", max_running=limit)
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, 1e-9, 1e9, float("nan"), float("inf"), True, "2"])
+def test_a_rate_that_cannot_be_is_refused_where_it_is_declared(rate: Any) -> None:
+    """A number from one a day on."""
+    with pytest.raises(WorkflowDefinitionError, match=r"max_per_second of task 'fetch' must be a number from 1/86400"):
+        task("fetch", max_per_second=rate)
+
+
+def test_limits_at_their_bounds_are_carried_by_the_task() -> None:
+    """What is declared is what a worker writes to the store."""
+
+    @task("fetch", max_running=10_000, max_per_second=1 / 86_400)
+    def fetch(parameters: Number, context: TaskExecutionContext) -> None:
+        """Return nothing."""
+
+    assert (fetch.max_running, fetch.max_per_second) == (10_000, 1 / 86_400)
+
+
 def test_a_cpu_bound_handler_must_be_a_plain_function_at_module_level() -> None:
     """Another process must be able to import it and to run it to its end."""
 

@@ -1,6 +1,8 @@
 """The test kit that users get: a run in memory, contexts, a clock, and a fixture."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import cast
@@ -14,7 +16,14 @@ from stageflow.contracts.results import StageResults
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.stage import FailurePolicy, StageResultContract
 from stageflow.contracts.status import JobStatus, StageStatus
-from stageflow.errors import InvalidValueError, TaskCancelledError, TaskFailedError, UnknownWorkflowError, WaitTimeoutError
+from stageflow.errors import (
+    HostMissingError,
+    InvalidValueError,
+    TaskCancelledError,
+    TaskFailedError,
+    UnknownWorkflowError,
+    WaitTimeoutError,
+)
 from stageflow.testing import drain_work, job_context, move_clock, run_workflow, stage_results, task_context
 from stageflow.testing.plugin import AppFactory, stageflow_app
 from stageflow.workflow.authoring import stage, task, workflow
@@ -57,6 +66,13 @@ def square(parameters: Square, context: TaskExecutionContext) -> Square:
         msg = "not yet"
         raise OSError(msg)
     return Square(value=parameters.value**2)
+
+
+@task("book")
+def book(parameters: Square, context: TaskExecutionContext) -> Square:
+    """Write a row in the transaction that completes the task."""
+    context.transaction().execute("insert into ledger (number) values (?)", (parameters.value,))
+    return parameters
 
 
 @task("add", cpu_bound=True)
@@ -200,6 +216,24 @@ def test_a_handler_can_be_told_to_stop() -> None:
     with pytest.raises(TaskCancelledError):
         add(Total(total=1), task_context(cancelled=True))
     assert not task_context().cancelled
+
+
+def test_a_handler_writes_on_the_connection_that_the_test_gives() -> None:
+    """What it wrote is for the test to look at, before anybody commits."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(connection):
+        connection.execute("create table ledger (number integer)")
+        connection.execute("begin")
+        assert book(Square(value=3), task_context(connection=connection)) == Square(value=3)
+        assert connection.execute("select number from ledger").fetchall() == [(3,)]
+        connection.execute("rollback")
+        assert connection.execute("select number from ledger").fetchall() == []
+
+
+def test_a_handler_without_a_connection_is_told_how_to_get_one() -> None:
+    """A context that was made without one says what to pass."""
+    with pytest.raises(HostMissingError, match=r"pass a connection of your own to task_context\(connection=…\)"):
+        book(Square(value=3), task_context())
 
 
 def test_a_planner_is_called_like_a_method() -> None:

@@ -35,6 +35,7 @@ def submitting(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--timeout", "timeout_seconds", type=float, help="Fail if not ended so many seconds after its start."),
         click.option("--deadline", type=click.DateTime(), help="Fail if not ended by then (UTC)."),
         click.option("--not-before", type=click.DateTime(), help="Start no earlier (UTC)."),
+        click.option("--max-running", type=click.IntRange(1, 1000), help="The most of its tasks that run at once."),
         click.option("--priority", type=click.IntRange(-1000, 1000), default=0, show_default=True),
         click.option("--new-run", is_flag=True, help="Make a job of its own in any case."),
         click.option("--idempotency-key", default="", help="The same key means the same job."),
@@ -259,6 +260,7 @@ def _submit(
     not_before: datetime | None,
     deadline: datetime | None,
     timeout_seconds: float | None,
+    max_running: int | None,
 ) -> Submission:
     model = app.registry.find(job_type).parameters_model
     return app.submit(
@@ -270,6 +272,7 @@ def _submit(
         not_before=None if not_before is None else not_before.replace(tzinfo=UTC),
         deadline=None if deadline is None else deadline.replace(tzinfo=UTC),
         timeout_seconds=timeout_seconds,
+        max_running=max_running,
     )
 
 

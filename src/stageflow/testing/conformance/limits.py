@@ -7,7 +7,7 @@ from stageflow.contracts.lease import ClaimOutcome, Lease, WorkKind
 from stageflow.contracts.limits import TaskTypeLimit, TaskTypeState
 from stageflow.contracts.plan import FirstLease
 from stageflow.contracts.retention import PurgeBatch
-from stageflow.contracts.status import JobStatus
+from stageflow.contracts.status import JobStatus, TaskStatus
 from stageflow.testing.conformance.builders import (
     TASK_TYPE,
     Again,
@@ -120,6 +120,39 @@ class RunningLimitConformance(StoreScenarios):
         store.limit_task_type(_limited(5))
         assert len(_claim_singly(store, 9)) == 3
         store.limit_task_type(_limited(1))
+        assert _claim_singly(store, 1) == []
+
+    def test_a_cancelled_job_keeps_its_slots_as_long_as_its_handlers_run(self, store: MovableStore) -> None:
+        """A handler that has yet to notice the cancel still calls what the limit protects; when it ends, others go on."""
+        start(store, _JOB, 4)
+        start(store, _OTHER, 1)
+        store.limit_task_type(_limited(1))
+        lease = claim_one(store, _TASKS, max_tasks=1)
+        cancel(store, _JOB)
+        assert _claim_singly(store, 1) == []
+        complete_one(store, complete_ok(lease))
+        assert [each.job_id for each in _claim_singly(store, 2)] == [_OTHER.job_id]
+
+    def test_the_recovery_of_a_cancelled_job_frees_its_slots(self, store: MovableStore) -> None:
+        """Also where the handler's worker died before it noticed."""
+        start(store, _JOB, 4)
+        start(store, _OTHER, 1)
+        store.limit_task_type(_limited(1))
+        claim_one(store, _TASKS, max_tasks=1)
+        cancel(store, _JOB)
+        let_leases_expire(store)
+        assert [each.job_id for each in _claim_singly(store, 2)] == [_OTHER.job_id]
+
+    def test_a_task_that_an_operator_takes_from_its_holder_frees_the_slot(self, store: MovableStore) -> None:
+        """Ended or requeued by hand: the lease is gone; one that keeps earlier tasks keeps its slot."""
+        start(store, _JOB, 6)
+        store.limit_task_type(_limited(1))
+        for index, status in enumerate((TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.QUEUED)):
+            (lease,) = _claim_singly(store, 2)
+            assert lease.first == index
+            assert store.close_task(_JOB.job_id, 1, lease.first, status, "by hand")
+        lease = claim_one(store, _TASKS, max_tasks=2)
+        assert store.close_task(_JOB.job_id, 1, lease.first + 1, TaskStatus.FAILED, "by hand")
         assert _claim_singly(store, 1) == []
 
     def test_other_types_and_planning_are_not_held_up(self, store: MovableStore) -> None:

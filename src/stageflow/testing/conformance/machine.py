@@ -6,6 +6,7 @@ another took it over, so that stale holders try everything at every moment.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from itertools import count
 from random import Random
 from typing import Final
@@ -428,13 +429,13 @@ class StoreMachine(RuleBasedStateMachine):
 
 def run_schedules(store: MovableStore, *, schedules: int, steps: int, repeatable: bool = True) -> None:
     """Run generated schedules against a store, each on a job of its own; the same ones every time where repeatable."""
+    run_machine(lambda: StoreMachine(store), schedules=schedules, steps=steps, repeatable=repeatable)
 
-    class BoundMachine(StoreMachine):
-        def __init__(self) -> None:
-            super().__init__(store)
 
+def run_machine(make: Callable[[], StoreMachine], *, schedules: int, steps: int, repeatable: bool) -> None:
+    """Run generated schedules, each on a machine of its own; the same ones every time where repeatable."""
     run_state_machine_as_test(
-        BoundMachine,
+        make,
         settings=settings(
             max_examples=schedules,
             stateful_step_count=steps,

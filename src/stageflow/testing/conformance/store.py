@@ -18,6 +18,7 @@ from stageflow.testing.conformance.insights import OpenWorkConformance
 from stageflow.testing.conformance.job_status import EndJobConformance, JobStatusConformance
 from stageflow.testing.conformance.jobs import JobConformance
 from stageflow.testing.conformance.leases import HeartbeatConformance, ReturnConformance
+from stageflow.testing.conformance.limited_machine import LimitedScheduleConformance
 from stageflow.testing.conformance.limits import (
     DeclaredLimitConformance,
     JobLimitConformance,
@@ -113,6 +114,7 @@ class StoreConformance(
     ClockConformance,
     WakeupConformance,
     ScheduleConformance,
+    LimitedScheduleConformance,
 ):
     """Everything a store must do, told as scenarios against a store that a subclass gives.
 

@@ -6,10 +6,12 @@ The scenarios do not say who wins. That the partition holds and that every job c
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from threading import Lock
 from typing import Final
 
 from stageflow.contracts.job import JobEnding, NewJob
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, TaskCompletionResult, WorkKind
+from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus, TaskStatus
@@ -17,6 +19,7 @@ from stageflow.errors import IdempotencyConflictError
 from stageflow.testing.conformance.builders import (
     BAD,
     OK,
+    TASK_TYPE,
     MovableStore,
     advance,
     all_types,
@@ -201,6 +204,46 @@ class StormConformance(StoreScenarios):
         recorded = [answer.outcome for mine in answers for answer in _results(mine)].count(CompletionOutcome.RECORDED)
         assert recorded + sum(closed) == 24
         assert Counter(get_statuses(store, _JOB)) == Counter({OK: recorded, TaskStatus.SKIPPED: 24 - recorded})
+
+    def test_rivals_for_the_last_slots_get_no_more_than_there_are(self, store: MovableStore) -> None:
+        """Of many claims at once no more leases come than the limit, and what one of them ends goes to the next."""
+        store.limit_task_type(TaskTypeLimit(job_type=_JOB.job_type, task_type=TASK_TYPE, max_running=2))
+        start(store, _JOB, 4 * _ROUNDS, range_count=4 * _ROUNDS)
+        ended = 0
+        while ended < 4 * _ROUNDS:
+            answers = crowd(6, lambda _: ask(store, _TASKS, max_tasks=1, max_leases=2).leases)
+            leases = [lease for answer in answers for lease in answer]
+            assert len(leases) <= 2
+            ended += len(_report_each(store, leases))
+
+    def test_claims_amid_ends_keep_to_the_limit(self, store: MovableStore) -> None:
+        """A slot that is freed at the moment of a claim is given out once."""
+        store.limit_task_type(TaskTypeLimit(job_type=_JOB.job_type, task_type=TASK_TYPE, max_running=2))
+        start(store, _JOB, 48, range_count=48)
+        lock, running, most = Lock(), set[int](), 0
+        ended: list[int] = []
+
+        def work(number: int) -> None:
+            nonlocal most
+            mine: list[Lease] = []
+            while len(ended) < 48:
+                fresh = ask(store, _TASKS, worker=str(number), max_tasks=1, max_leases=1).leases
+                with lock:
+                    running.update(lease.token for lease in fresh)
+                    most = max(most, len(running))
+                mine += fresh
+                if fresh:
+                    continue  # for more, while it holds these
+                for lease in mine:
+                    with lock:
+                        running.remove(lease.token)
+                        ended.append(lease.first)
+                    complete_one(store, complete_ok(lease))
+                mine.clear()
+
+        crowd(4, work)
+        assert sorted(ended) == list(range(48))
+        assert most <= 2
 
     def test_an_advancement_amid_a_cancel_is_one_or_the_other(self, store: MovableStore) -> None:
         """Either the next stage was opened and then closed by the cancel, or it never was; the job is cancelled."""
