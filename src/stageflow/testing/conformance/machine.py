@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import count
 from random import Random
-from typing import Final
+from typing import Final, cast
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -435,7 +435,7 @@ def run_schedules(store: MovableStore, *, schedules: int, steps: int, repeatable
 def run_machine(make: Callable[[], StoreMachine], *, schedules: int, steps: int, repeatable: bool) -> None:
     """Run generated schedules, each on a machine of its own; the same ones every time where repeatable."""
     run_state_machine_as_test(
-        make,
+        cast("type[RuleBasedStateMachine]", make),  # it is called and no more
         settings=settings(
             max_examples=schedules,
             stateful_step_count=steps,
