@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 from stageflow.app import Stageflow
-from stageflow.app.stageflow import WorkflowRef
+from stageflow.app.connected import WorkflowRef
 from stageflow.contracts.base import Contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.results import PAGE_SIZE, StageResults

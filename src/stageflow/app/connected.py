@@ -1,0 +1,24 @@
+"""What an app is connected to."""
+
+from typing import Any, Final
+
+from stageflow.ports import Queue
+from stageflow.repositories import Repositories
+from stageflow.telemetry import Telemetry
+from stageflow.worker import WorkerOptions
+from stageflow.workflow.controller import BaseController
+from stageflow.workflow.registry import JobRegistry
+
+WorkflowRef = type[BaseController[Any]] | str
+"""A controller class, or the job type under which it is registered."""
+
+
+class Connected:
+    """Registered workflows, a store and, if there is one, an external queue."""
+
+    def __init__(self, registry: JobRegistry, repositories: Repositories, queue: Queue | None, options: WorkerOptions) -> None:
+        self.registry: Final = registry
+        self.repositories: Final = repositories
+        self.queue: Final = queue
+        self.options: Final = options
+        self.telemetry: Final = Telemetry()
