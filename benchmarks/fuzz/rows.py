@@ -55,7 +55,8 @@ def _job(time: Any, check: Callable[[Any], Any]) -> list[Column]:
         ("parameters", '{"n": 3}', json_object), ("metadata", "{}", json_object), ("result_data", None, optional(json_object)),
         ("error_details", None, optional(text)), ("idempotency_key", "", text),
         ("priority", 0, lambda value: judges.whole(value, -1000, 1000)), ("not_before", None, optional(check)),
-        ("created_at", time, check), ("updated_at", time, check),
+        ("created_at", time, check), ("updated_at", time, check), ("deadline", None, optional(check)),
+        ("timeout_seconds", None, optional(lambda value: judges.whole(value, 1, 31_536_000))),
     ]  # fmt: skip
 
 
@@ -67,7 +68,7 @@ def _stage(time: Any, check: Callable[[Any], Any], *, halted: Any) -> list[Colum
         ("successful_tasks", 5, at_least(0)), ("failed_tasks", 0, at_least(0)), ("skipped_tasks", 0, at_least(0)),
         ("cancelled_tasks", 0, at_least(0)), ("halted", halted, bool), ("plan_digest", "", text),
         ("group_first", 2, at_least(1)), ("group_last", 2, at_least(1)), ("stored_result", None, optional(text)),
-        ("created_at", time, check), ("updated_at", time, check),
+        ("created_at", time, check), ("updated_at", time, check), ("deadline", None, optional(check)),
     ]  # fmt: skip
 
 

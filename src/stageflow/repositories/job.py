@@ -106,6 +106,8 @@ class JobRepository:
             idempotency_key=job.idempotency_key,
             priority=job.priority,
             not_before=job.not_before,
+            deadline=job.deadline,
+            timeout_seconds=job.timeout_seconds,
             first_stage=first_stage,
         )
         return self._store.create_jobs([new_job]).created[0]
