@@ -153,6 +153,41 @@ def test_claim_and_completion_stay_on_their_indexes(watched: _Watched) -> None:
     assert _offences(watched.plans_of(lambda: ask(store, "unknown/1/type"))) == []
 
 
+def test_success_writes_no_history_and_failure_one_statement(watched: _Watched) -> None:
+    """A claim and a report of successes never touch the events; a report in which tasks failed adds to them once."""
+    store = watched.store
+    claim = watched.plans_of(lambda: ask(store, tasks_type(_WIDE), max_tasks=2, max_leases=1))
+    lease = claim_one(store, tasks_type(_WIDE), max_tasks=2)
+    success = watched.plans_of(lambda: complete_one(store, complete_ok(lease)))
+    assert any("Insert on results" in plan for plan in success), "the plans were not seen"
+    assert not any("events" in plan for plan in [*claim, *success])
+    failing = claim_one(store, tasks_type(_WIDE), max_tasks=2)
+    failure = watched.plans_of(lambda: complete_one(store, report(failing, BAD, BAD)))
+    assert sum("Insert on events" in plan for plan in failure) == 1
+    assert _offences(failure) == []
+
+
+def test_a_history_is_read_along_its_index(watched: _Watched, postgres_dsn: str) -> None:
+    """A page of the history of a job reads that page, however long it is and however many events there are."""
+    store = watched.store
+    with psycopg.connect(postgres_dsn) as connection:
+        connection.execute(
+            """
+            insert into stageflow.events (job_id, run, kind, at)
+            select j.job_id, 1, 'job_paused', now() from stageflow.jobs j where j.job_type = 'grown'
+            union all
+            select %s, 1, 'job_paused', now() from generate_series(1, 10000)
+            """,
+            (_WIDE.job_id,),
+        )
+    first = store.list_events(_WIDE.job_id, after=-2, limit=20)
+    assert len(first) == 20
+    for after in (-2, first[-1].event_id):
+        page = watched.plans_of(partial(store.list_events, _WIDE.job_id, after=after, limit=20))
+        assert any("events_of_a_job" in plan for plan in page), "the plan was not seen"
+        assert _offences(page) == []
+
+
 def test_checkpoints_stay_on_their_index(watched: _Watched) -> None:
     """Storing, reading and forgetting one reads no other, however many there are."""
     store = watched.store

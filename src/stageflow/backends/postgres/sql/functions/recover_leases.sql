@@ -57,8 +57,7 @@ begin
                 state = v_state, closed_at = v_now, token = null, worker_id = null, lease_expires_at = null
             where r.range_id = v_range.range_id;
             perform stageflow.note_stage_event(
-                v_range.stage_id, 'tasks_' || v_state, null, v_range.first, v_range.last, v_range.last - v_range.first, v_range.attempt,
-                v_range.worker_id);
+                v_range.stage_id, 'tasks_' || v_state, null, v_range.first, v_range.last, v_range.last - v_range.first);
             v_stage_ids := v_stage_ids || v_range.stage_id;
             v_failed := v_failed || 0;
             v_skipped := v_skipped || case when v_state = 'skipped' then v_range.last - v_range.first else 0 end;
