@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Thread
+from typing import Any
 
 import psycopg
 import pytest
@@ -212,6 +213,11 @@ _IDLE = (
 )
 
 
+def _idle_sessions(watcher: psycopg.Connection[Any]) -> dict[int, bool]:
+    """Return the store's sessions, each with whether it was idle for long."""
+    return {row[0]: row[1] for row in watcher.execute(_IDLE)}
+
+
 def test_an_idle_session_is_not_ended(postgres_dsn: str, alter: Alter) -> None:
     """Sessions that wait for the next statement, or for news, outlive what the database allows others."""
     alter("idle_session_timeout", "'200ms'")
@@ -221,9 +227,9 @@ def test_an_idle_session_is_not_ended(postgres_dsn: str, alter: Alter) -> None:
     store.now()
     with psycopg.connect(postgres_dsn, autocommit=True) as watcher:
         watcher.execute("set idle_session_timeout = 0")
-        before = dict(watcher.execute(_IDLE).fetchall())
+        before = _idle_sessions(watcher)
         assert len(before) >= 2
-        while not all((now := dict(watcher.execute(_IDLE).fetchall())).values()):
+        while not all((now := _idle_sessions(watcher)).values()):
             assert before.keys() <= now.keys()
     assert before.keys() <= now.keys()
     wakeup.close()
