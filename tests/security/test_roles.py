@@ -72,12 +72,10 @@ def test_limits_and_schedules_need_no_more(roles: Callable[[str], str]) -> None:
         app.resume_task_type("hello_world", "hello_world_reply")
         app.schedule("hourly", "hello_world", Hello(n=1), cron="0 * * * *")
         move_clock(app, 3700)
-        app.maintain()
+        assert app.maintain().scheduled == 1
         drain_work(app)
         app.unschedule("hourly")
         assert app.job(job_id).status is JobStatus.COMPLETED
-    listed = json.loads(_call("jobs", "--store", roles("reader"), "--json").stdout)
-    assert len(listed) >= 2
     for command in (["types"], ["schedules", "list"]):
         assert _call(*command, "--store", roles("reader"), "--app", APP).exit_code == 0
 
