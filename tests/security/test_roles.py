@@ -70,11 +70,12 @@ def test_limits_and_schedules_need_no_more(roles: Callable[[str], str]) -> None:
         app.limit_task_type("hello_world", "hello_world_greeting", max_running=2)
         app.pause_task_type("hello_world", "hello_world_reply")
         app.resume_task_type("hello_world", "hello_world_reply")
-        app.schedule("hourly", "hello_world", Hello(n=1), cron="0 * * * *")
-        move_clock(app, 3700)
+        first = app.schedule("minutely", "hello_world", Hello(n=1), cron="* * * * *").next_fire_at
+        assert first is not None
+        move_clock(app, (first - app.repositories.store.now()).total_seconds() + 1)
         assert app.maintain().scheduled == 1
         drain_work(app)
-        app.unschedule("hourly")
+        app.unschedule("minutely")
         assert app.job(job_id).status is JobStatus.COMPLETED
     for command in (["types"], ["schedules", "list"]):
         assert _call(*command, "--store", roles("reader"), "--app", APP).exit_code == 0
