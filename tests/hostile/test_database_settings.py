@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Thread
+from typing import Any
 
 import psycopg
 import pytest
@@ -203,4 +204,33 @@ def test_a_statement_that_an_administrator_cancels_is_told_to_be_rolled_back(add
     assert type(error) is StoreError
     assert "rolled the transaction back" in str(error)
     assert "nothing was written, call again" in str(error)
+    store.close()
+
+
+_IDLE = (
+    "select pid, clock_timestamp() - state_change > interval '1 second' from pg_stat_activity"
+    " where datname = current_database() and application_name = 'stageflow'"
+)
+
+
+def _idle_sessions(watcher: psycopg.Connection[Any]) -> dict[int, bool]:
+    """Return the store's sessions, each with whether it was idle for long."""
+    return {row[0]: row[1] for row in watcher.execute(_IDLE)}
+
+
+def test_an_idle_session_is_not_ended(postgres_dsn: str, alter: Alter) -> None:
+    """Sessions that wait for the next statement, or for news, outlive what the database allows others."""
+    alter("idle_session_timeout", "'200ms'")
+    store = PostgresStore(postgres_dsn)
+    store.migrate()
+    wakeup = store.work_wakeup()
+    store.now()
+    with psycopg.connect(postgres_dsn, autocommit=True) as watcher:
+        watcher.execute("set idle_session_timeout = 0")
+        before = _idle_sessions(watcher)
+        assert len(before) >= 2
+        while not all((now := _idle_sessions(watcher)).values()):
+            assert before.keys() <= now.keys()
+    assert before.keys() <= now.keys()
+    wakeup.close()
     store.close()

@@ -11,7 +11,7 @@ from stageflow import JobStatus, Stageflow
 from stageflow.cli import main
 from stageflow.cli.hello_world import Hello, demo_registry
 from stageflow.errors import StageflowError, StoreUnsuitableError
-from stageflow.testing import drain_work
+from stageflow.testing import drain_work, move_clock
 
 APP = "stageflow.cli.hello_world:demo_registry"
 
@@ -60,6 +60,25 @@ def test_a_worker_retries_recovers_and_repairs(roles: Callable[[str], str]) -> N
         app.resubmit(second)
         drain_work(app)
         assert {app.job(job).status for job in (first, second)} == {JobStatus.COMPLETED}
+
+
+def test_limits_and_schedules_need_no_more(roles: Callable[[str], str]) -> None:
+    """A submitter limits its job, a worker keeps to it; a worker's schedule creates jobs, and goes."""
+    with Stageflow(roles("submitter"), registry=demo_registry) as app:
+        job_id = app.submit("hello_world", Hello(n=3), max_running=1).job.job_id
+    with Stageflow(roles("worker"), registry=demo_registry) as app:
+        app.limit_task_type("hello_world", "hello_world_greeting", max_running=2)
+        app.pause_task_type("hello_world", "hello_world_reply")
+        app.resume_task_type("hello_world", "hello_world_reply")
+        first = app.schedule("minutely", "hello_world", Hello(n=1), cron="* * * * *").next_fire_at
+        assert first is not None
+        move_clock(app, (first - app.repositories.store.now()).total_seconds() + 1)
+        assert app.maintain().scheduled == 1
+        drain_work(app)
+        app.unschedule("minutely")
+        assert app.job(job_id).status is JobStatus.COMPLETED
+    for command in (["types"], ["schedules", "list"]):
+        assert _call(*command, "--store", roles("reader"), "--app", APP).exit_code == 0
 
 
 def test_a_reader_changes_nothing(roles: Callable[[str], str]) -> None:
