@@ -18,7 +18,7 @@ def share_one_database(base: str) -> Callable[[], None]:
     """Let every copy of a migrated database be the same one; returns what drops it in the end.
 
     Args:
-        base: The DSN of a migrated database, of which every new one is a copy: a migration then replaces the mutated function only.
+        base: The DSN of a migrated database, of which every new one is a copy: a migration replaces the mutated function only.
     """
     create, drop = PostgresDatabases.create_database, PostgresDatabases.drop_database
     kept: list[tuple[PostgresDatabases, str]] = []
