@@ -40,8 +40,8 @@ def share_one_database(base: str) -> Callable[[], None]:
         for databases, dsn in kept:
             drop(databases, dsn)
 
-    PostgresDatabases.create_database = create_or_empty  # type: ignore[method-assign]
-    PostgresDatabases.drop_database = keep_or_drop  # type: ignore[method-assign]
+    PostgresDatabases.create_database = create_or_empty  # type: ignore[assignment, method-assign]
+    PostgresDatabases.drop_database = keep_or_drop  # type: ignore[assignment, method-assign]
     return finish
 
 
