@@ -24,7 +24,7 @@ class MutantsRequest(Request):
 
     uses_store: ClassVar[bool] = False
 
-    only: str = Field(default="", description="mutants whose title has this in it, such as 'count_down:'; several with ';'; all when left out")
+    only: str = Field(default="", description="parts of titles, between semicolons, such as 'count_down:'; all if left out")
     backend: str = Field(default="", description="postgres or sqlite; both when left out")
     narrow: bool = Field(default=False, description="stop at the tests that look at the function, which is quicker")
 
@@ -38,11 +38,9 @@ def measure(request: MutantsRequest) -> Iterator[Measurement]:
 
 
 def _chosen(request: MutantsRequest, backend: str) -> list[Mutant]:
-    return [
-        mutant
-        for title, mutant in MUTANTS.items()
-        if any(part.strip() in title for part in request.only.split(";")) and mutant.file.startswith(f"backends/{backend}/") and not mutant.equivalent
-    ]
+    parts = [part.strip() for part in request.only.split(";")]
+    mutants = [mutant for title, mutant in MUTANTS.items() if any(part in title for part in parts)]
+    return [mutant for mutant in mutants if mutant.file.startswith(f"backends/{backend}/") and not mutant.equivalent]
 
 
 def _measure(request: MutantsRequest, backend: str, mutants: list[Mutant]) -> Measurement:

@@ -9,10 +9,10 @@ from psycopg import sql
 
 from stageflow.backends.postgres import PostgresStore
 from stageflow.backends.postgres.migrations import functions
+from stageflow.testing.postgres_server import PostgresDatabases
 
-_REFUSING: Final = sorted(
-    name for name, text in functions().items() if "SF001" in text.partition("create or replace")[0] and not name.startswith("require_")
-)
+_HEADERS: Final = {name: text.partition("create or replace")[0] for name, text in functions().items()}
+_REFUSING: Final = sorted(name for name, header in _HEADERS.items() if "SF001" in header and not name.startswith("require_"))
 _ARGUMENTS: Final = """
 select array(select format_type(a.type, null) from unnest(p.proargtypes) with ordinality as a (type, place) order by a.place)
 from pg_proc p where p.pronamespace = 'stageflow'::regnamespace and p.proname = %s
@@ -20,15 +20,15 @@ from pg_proc p where p.pronamespace = 'stageflow'::regnamespace and p.proname = 
 
 
 @pytest.fixture(scope="module")
-def connection(postgres_server: object) -> Iterator[psycopg.Connection]:
+def connection(postgres_server: PostgresDatabases) -> Iterator[psycopg.Connection]:
     """Give an application's connection to a migrated database."""
-    dsn = postgres_server.create_database()  # type: ignore[attr-defined]
+    dsn = postgres_server.create_database()
     store = PostgresStore(dsn)
     store.migrate()
     store.close()
     with psycopg.connect(dsn) as connection:
         yield connection
-    postgres_server.drop_database(dsn)  # type: ignore[attr-defined]
+    postgres_server.drop_database(dsn)
 
 
 @pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])

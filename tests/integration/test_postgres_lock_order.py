@@ -49,7 +49,9 @@ def store(postgres_dsn: str) -> Iterator[PostgresStore]:
 
 
 @contextmanager
-def _waiting(dsn: str, lock: LiteralString, row: int | str, call: Callable[[], object]) -> Iterator[Callable[[int | str], bool]]:
+def _waiting(
+    dsn: str, lock: LiteralString, row: int | str, call: Callable[[], object]
+) -> Iterator[Callable[[int | str], bool]]:
     """Let a call wait for a row that somebody else holds; gives what tells whether another row is free meanwhile."""
     with psycopg.connect(dsn) as rival, psycopg.connect(dsn, autocommit=True) as watcher, ThreadPoolExecutor(1) as threads:
         rival.execute(lock, (row,))

@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from types import CodeType, FunctionType, ModuleType
-from typing import LiteralString, cast
 
 from stageflow.backends.postgres import sql_text
 from tests.mutants.mutant import SOURCE, Mutant, MutantError
@@ -22,9 +21,9 @@ def install(mutant: Mutant) -> None:
 def _change_sql(mutant: Mutant) -> None:
     original = sql_text._read  # noqa: SLF001  the one place through which SQL files are read
 
-    def read(folder: str, name: str) -> LiteralString:
+    def read(folder: str, name: str) -> str:
         text = original(folder, name)
-        return cast("LiteralString", mutant.mutated(text)) if mutant.file.endswith(f"sql/{folder}/{name}") else text
+        return mutant.mutated(text) if mutant.file.endswith(f"sql/{folder}/{name}") else text
 
     sql_text._read = read  # noqa: SLF001
     sql_text.named_texts.cache_clear()

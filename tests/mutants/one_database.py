@@ -18,7 +18,7 @@ def share_one_database(base: str) -> Callable[[], None]:
     """Let every copy of a migrated database be the same one; returns what drops it in the end.
 
     Args:
-        base: The DSN of a migrated database, of which every new one is a copy: a migration then replaces the mutated function only.
+        base: The DSN of a migrated database, of which every new one is a copy: a migration replaces the mutated function only.
     """
     create, drop = PostgresDatabases.create_database, PostgresDatabases.drop_database
     kept: list[tuple[PostgresDatabases, str]] = []
@@ -40,8 +40,8 @@ def share_one_database(base: str) -> Callable[[], None]:
         for databases, dsn in kept:
             drop(databases, dsn)
 
-    PostgresDatabases.create_database = create_or_empty  # type: ignore[method-assign]
-    PostgresDatabases.drop_database = keep_or_drop  # type: ignore[method-assign]
+    PostgresDatabases.create_database = create_or_empty  # type: ignore[assignment, method-assign]
+    PostgresDatabases.drop_database = keep_or_drop  # type: ignore[assignment, method-assign]
     return finish
 
 

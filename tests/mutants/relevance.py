@@ -5,7 +5,18 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
-_COMPLETION: Final = ("completion", "fencing", "halting", "partials", "checkpoints", "results", "retries")
+_COMPLETION: Final = (
+    "completion",
+    "fencing",
+    "halting",
+    "partials",
+    "checkpoints",
+    "results",
+    "job_status",
+    "groups",
+    "recovery",
+    "pausing",
+)
 _CLAIMS: Final = ("claims", "pausing", "plan", "limits", "job_status", "halting", "recovery")
 _LEASES: Final = ("leases", "recovery", "fencing", "checkpoints", "outbox")
 _ADVANCE: Final = ("advance", "plan", "groups", "ending", "pausing", "fencing", "resubmission")

@@ -128,6 +128,6 @@ def _is_wanted(item: pytest.Item, mutant: Mutant, *, wide: bool) -> bool:
     embedded = mutant.file.endswith(".py")
     if item.path.name == "test_stores.py":
         return wide and ("memory" if embedded else "postgres") in item.name
-    if embedded != ("TestSqliteMemory" in item.nodeid) or "Sqlite" in item.nodeid and not embedded:
+    if embedded != ("TestSqliteMemory" in item.nodeid) or ("Sqlite" in item.nodeid and not embedded):
         return False
     return (item.function.__module__.rpartition(".")[2] in modules_for(mutant)) is not wide

@@ -38,7 +38,7 @@ def test_each_mutant_has_a_title_of_its_own() -> None:
 
 def test_a_mutant_of_another_source_is_refused() -> None:
     """The error says what to do."""
-    with pytest.raises(MutantError, match="occurs 0 times.*write the mutant anew"):
+    with pytest.raises(MutantError, match=r"occurs 0 times.*write the mutant anew"):
         Mutant("gone", "errors.py", "this text is nowhere").check()
 
 

@@ -18,10 +18,12 @@ from stageflow.testing.conformance.builders import (
     ask,
     claim_all,
     claim_one,
+    claim_plan,
     complete,
     complete_ok,
     complete_one,
     control_type,
+    create,
     finish,
     give_back,
     let_leases_expire,
@@ -221,6 +223,15 @@ class RetryConformance(StoreScenarios):
         (task,) = get_tasks(store, _JOB)
         assert (task.status, task.attempt, task.error_details) == (OK, 3, None)
         assert get_rows(store, get_stage(store, _JOB))[0].attempt == 3
+
+    def test_a_plan_lease_reports_no_tasks(self, store: MovableStore) -> None:
+        """A control lease is no task's; the report is refused and the counters stay."""
+        create(store, _JOB)
+        plan = claim_plan(store, _JOB)
+        with pytest.raises(StoreStateError, match="report a prefix of what was leased"):
+            complete_one(store, complete_ok(plan))
+        stage = get_stage(store, _JOB)
+        assert (stage.remaining, stage.successful_tasks) == (0, 0)
 
     def test_a_stage_whose_last_task_is_retried_stays_open(self, store: MovableStore) -> None:
         """A retry is not an end."""

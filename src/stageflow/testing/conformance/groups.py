@@ -186,6 +186,20 @@ class GroupConformance(StoreScenarios):
         assert ask(store, control_type(_FOUR)).leases == []
         assert advance(store, done, new_stage(4)).outcome is AdvanceOutcome.GROUP_FAILED
 
+    def test_a_sibling_that_was_halted_before_its_planning_is_still_planned(self, store: MovableStore) -> None:
+        """A halt closes tasks and no control work: the stage is planned to its end, and only then advanced."""
+        answer = advance(store, _first_stage_end(store, _FOUR), new_stage(2, group=(2, 3)), new_stage(3, group=(2, 3)))
+        assert answer.plan is not None
+        store.add_tasks(chunk(answer.plan, 1))
+        failed = complete_one(store, report(claim_one(store, _TASKS), BAD)).advance
+        assert failed is not None
+        assert advance(store, failed, new_stage(4), status=StageStatus.FAILED).outcome is AdvanceOutcome.SIBLINGS_OPEN
+        plan = claim_one(store, control_type(_FOUR))
+        assert (plan.kind, plan.stage_number) == (WorkKind.PLAN, 3)
+        assert ask(store, control_type(_FOUR)).leases == []
+        store.add_tasks(chunk(plan, 0))
+        assert claim_advance(store, _FOUR).stage_number == 3
+
     def test_the_stage_that_closes_last_may_be_the_failed_one(self, store: MovableStore) -> None:
         """A group fails whichever of its stages failed, in whatever order they close."""
         first, last = _open_group(store)

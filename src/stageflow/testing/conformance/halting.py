@@ -11,8 +11,12 @@ from stageflow.testing.conformance.builders import (
     OK,
     Again,
     MovableStore,
+    ask,
+    cancel,
+    chunk,
     claim_all,
     claim_one,
+    claim_plan,
     complete,
     complete_ok,
     complete_one,
@@ -78,6 +82,27 @@ class PolicyConformance(StoreScenarios):
         assert [answer.stage_halted for answer in answers] == [False, False, False, True]
         assert get_statuses(store, job)[5:] == [TaskStatus.SKIPPED] * 5
         assert complete_one(store, complete_ok(leases[4])).is_last_task_in_stage
+
+    @pytest.mark.parametrize("status", [TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED])
+    def test_whatever_is_no_success_counts_against_a_rate(self, store: MovableStore, status: TaskStatus) -> None:
+        """Skipped and cancelled tasks make the rate as unreachable as failed ones do."""
+        job = new_job(first_stage=new_stage(1, minimum_success_rate=70.0))
+        start(store, job, 4, range_count=4)
+        for index in range(2):
+            assert not get_stage(store, job).halted
+            assert store.close_task(job.job_id, 1, index, status, None)
+        assert get_stage(store, job).halted
+
+    def test_a_rate_is_asked_of_the_whole_stage(self, store: MovableStore) -> None:
+        """While the stage is being planned nobody knows yet of how many tasks it is the rate."""
+        create(store, job := new_job(first_stage=new_stage(1, minimum_success_rate=70.0)))
+        plan = claim_plan(store, job)
+        first = chunk(plan, 2, final=False)
+        store.add_tasks(first)
+        assert not complete_one(store, report(claim_one(store, _TASKS), BAD, OK)).stage_halted
+        store.add_tasks(chunk(plan, 8, first_index=2, digest_before=first.digest))
+        assert complete_one(store, complete_ok(claim_one(store, _TASKS))).is_last_task_in_stage
+        assert get_stage(store, job).successful_tasks == 9
 
     def test_a_stage_without_policy_never_halts(self, store: MovableStore) -> None:
         """Failures are collected unless the stage says otherwise."""
@@ -186,6 +211,24 @@ class CloseTaskConformance(StoreScenarios):
         assert store.close_task(_JOB.job_id, 1, 0, TaskStatus.SKIPPED, "enough")
         assert claim_one(store, control_type(_JOB)).kind is WorkKind.ADVANCE
         assert get_tasks(store, _JOB)[0].attempt == 2
+
+    def test_the_neighbours_of_a_delayed_task_keep_their_delay(self, store: MovableStore) -> None:
+        """Ending one task of those that wait makes none of the others ready."""
+        start(store, _JOB, 3)
+        complete_one(store, report(claim_one(store, _TASKS), Again(600.0), Again(600.0), Again(600.0)))
+        assert store.close_task(_JOB.job_id, 1, 1, TaskStatus.SKIPPED, None)
+        assert ask(store, _TASKS).leases == []
+        store.move_clock(601)
+        assert sorted((lease.first, lease.last) for lease in claim_all(store, _TASKS)) == [(0, 1), (2, 3)]
+
+    def test_a_task_of_an_ended_job_is_not_requeued(self, store: MovableStore) -> None:
+        """Who runs it keeps its lease, and its report is recorded."""
+        start(store, _JOB, 1)
+        lease = claim_one(store, _TASKS)
+        cancel(store, _JOB)
+        assert not store.close_task(_JOB.job_id, 1, 0, TaskStatus.QUEUED, None)
+        assert complete_one(store, complete_ok(lease)).task_updated
+        assert get_statuses(store, _JOB) == [OK]
 
     @pytest.mark.parametrize("status", [TaskStatus.QUEUED, TaskStatus.FAILED, TaskStatus.SKIPPED, TaskStatus.CANCELLED])
     def test_a_report_across_a_taken_task_is_recorded_up_to_it(self, store: MovableStore, status: TaskStatus) -> None:

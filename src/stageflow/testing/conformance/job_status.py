@@ -176,6 +176,14 @@ class EndJobConformance(StoreScenarios):
         assert ask(store, *all_types(_JOB)).outcome is ClaimOutcome.EMPTY
 
     @pytest.mark.parametrize("status", _ENDS)
+    def test_an_ended_job_leaves_nothing_to_announce(self, store: MovableStore, status: JobStatus) -> None:
+        """Closing its last tasks opens no advancement, of which a queue would be told."""
+        start(store, _JOB, 4, range_count=2)
+        assert len(store.list_unannounced(older_than_seconds=None, limit=10)) == 2
+        set_status(store, _JOB, status)
+        assert store.list_unannounced(older_than_seconds=None, limit=10) == []
+
+    @pytest.mark.parametrize("status", _ENDS)
     def test_changing_the_status_ends_a_job_as_end_job_does(self, store: MovableStore, status: JobStatus) -> None:
         """There is one way to end a job, under two names."""
         start(store, _JOB, 4, range_count=2)

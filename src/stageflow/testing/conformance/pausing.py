@@ -57,6 +57,16 @@ class PauseConformance(StoreScenarios):
         resume(store, _JOB)
         assert sum(lease.last - lease.first for lease in claim_all(store, tasks_type(_JOB))) == 4
 
+    def test_the_advancement_of_a_paused_job_is_announced_when_it_is_resumed(self, store: MovableStore) -> None:
+        """The last report opens it on hold, so that no queue is told of work that nobody may do."""
+        start(store, _JOB, 2)
+        lease = claim_one(store, tasks_type(_JOB))
+        pause(store, _JOB)
+        assert complete_one(store, complete_ok(lease)).is_last_task_in_stage
+        assert store.list_unannounced(older_than_seconds=None, limit=10) == []
+        resume(store, _JOB)
+        assert len(store.list_unannounced(older_than_seconds=None, limit=10)) == 1
+
     def test_a_job_paused_while_queued_returns_to_queued(self, store: MovableStore) -> None:
         """A job that had not started is paused and resumed without having started."""
         create(store, _JOB)

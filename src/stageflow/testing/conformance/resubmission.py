@@ -226,6 +226,15 @@ class FormerRunConformance(StoreScenarios):
         assert get_statuses(store, _JOB) == [TaskStatus.QUEUED] * 3
         assert finish(store, run_all(store, _JOB)).job_updated
 
+    def test_an_operator_ends_no_task_of_the_former_run(self, store: MovableStore) -> None:
+        """The hand on a task is on the present run's; where that has no such task yet, there is none."""
+        start(store, _JOB, 1)
+        lease = claim_one(store, tasks_type(_JOB))
+        cancel(store, _JOB)
+        resubmit(store, _JOB)
+        assert not store.close_task(_JOB.job_id, 1, 0, TaskStatus.FAILED, None)
+        assert complete_one(store, complete_ok(lease)).outcome is CompletionOutcome.RECORDED
+
     def test_holders_of_the_former_run_are_told_to_stop(self, store: MovableStore) -> None:
         """A heartbeat keeps the lease, as it does under a cancelled job, and says that the work is not wanted any more."""
         start(store, _JOB, 2)
