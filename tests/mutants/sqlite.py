@@ -56,6 +56,7 @@ SQLITE: Final = [
         "a former run",
         "case when run = ? then status else 'cancelled' end",
         "case when run >= ? then status else 'cancelled' end",
+        equivalent="only a job that has ended gets another run, and its stages were closed when it ended",
     ),
     _of(
         "barrier",
