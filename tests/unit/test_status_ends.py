@@ -5,7 +5,8 @@ import pytest
 from stageflow.contracts.status import JobStatus, StageStatus, StatusValidator, TaskStatus
 from stageflow.errors import InvalidTransitionError
 
-_OPEN = {
+_Status = JobStatus | StageStatus | TaskStatus
+_OPEN: dict[type[_Status], set[_Status]] = {
     JobStatus: {JobStatus.QUEUED, JobStatus.PROCESSING, JobStatus.PAUSED},
     StageStatus: {StageStatus.PENDING, StageStatus.PLANNING, StageStatus.PROCESSING},
     TaskStatus: {TaskStatus.QUEUED, TaskStatus.PROCESSING},
@@ -15,7 +16,7 @@ _OPEN = {
 @pytest.mark.parametrize(
     "status", [*JobStatus, *StageStatus, *TaskStatus], ids=lambda status: f"{type(status).__name__}-{status}"
 )
-def test_a_status_is_an_end_or_is_not(status: JobStatus | StageStatus | TaskStatus) -> None:
+def test_a_status_is_an_end_or_is_not(status: _Status) -> None:
     """An ended job may be repaired, and has ended all the same."""
     assert StatusValidator.is_terminal(status) is (status not in _OPEN[type(status)])
 

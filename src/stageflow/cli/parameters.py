@@ -26,11 +26,14 @@ def decode_parameters(model: type[C], text: str) -> C:
     try:
         parameters = model.from_json(text)
     except ValidationError as error:
-        problems = "; ".join(_problem(each["loc"], each["type"], each["msg"], each["input"]) for each in error.errors())
-        msg = f"--parameters are no {model.__name__}: {problems}. Give a JSON object with {_fields_of(model)}."
-        raise InvalidValueError(msg) from error
-    require_storable(text, _NAME)
-    return parameters
+        refused = error
+    else:
+        require_storable(text, _NAME)
+        return parameters
+    # Out here, where nothing is being handled: pydantic's error quotes what may be a secret.
+    problems = "; ".join(_problem(each["loc"], each["type"], each["msg"], each["input"]) for each in refused.errors())
+    msg = f"--parameters are no {model.__name__}: {problems}. Give a JSON object with {_fields_of(model)}."
+    raise InvalidValueError(msg)
 
 
 def _problem(place: tuple[int | str, ...], kind: str, said: str, came: object) -> str:
