@@ -20,7 +20,13 @@ from stageflow.contracts.dead_letter import DeadLetterState
 from stageflow.contracts.lease import Retry, WorkKind
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaState
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, JobStatus, StageStatus
-from stageflow.errors import SchemaVersionError, StoreStateError, StoreUnreachableError, StoreUnsuitableError
+from stageflow.errors import (
+    IdempotencyConflictError,
+    SchemaVersionError,
+    StoreStateError,
+    StoreUnreachableError,
+    StoreUnsuitableError,
+)
 from stageflow.testing.conformance.builders import claim_all, complete, complete_ok, new_job, start, tasks_type
 from stageflow.testing.conformance.looking import check_partition
 
@@ -263,8 +269,9 @@ def test_a_refused_batch_leaves_the_application_transaction_open(path: Path, sto
         raw.execute("create table mine (id integer)")
         raw.execute("begin immediate")
         raw.execute("insert into mine values (1)")
-        with pytest.raises(StoreStateError):
-            store.create_jobs([new_job(stages=1).model_copy(update={"total_stages": 0})], connection=raw)
+        rivals = [new_job(name).model_copy(update={"idempotency_key": "one"}) for name in ("first", "second")]
+        with pytest.raises(IdempotencyConflictError):
+            store.create_jobs(rivals, connection=raw)
         raw.execute("commit")
         assert raw.execute("select count(*) from mine").fetchone() == (1,)
         assert raw.execute("select count(*) from stageflow_jobs").fetchone() == (0,)

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from stageflow import JobStatus, Stageflow, TaskRecord, TaskStatus, WorkerOptions
+from stageflow import JobStatus, PayloadOptions, Stageflow, TaskRecord, TaskStatus, WorkerOptions
 from stageflow.backends.postgres.transactions import PostgresTransaction
 from stageflow.contracts.lease import ClaimRequest, RangeCompletion
 from stageflow.errors import StoreUnreachableError
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def opened(url: str, work: ModuleType) -> Iterator[Stageflow]:
     """Give an app with tables of its user's beside the store, of which one refuses at the commit."""
-    with Stageflow(url, registry=work.registry, options=OPTIONS) as made:
+    with Stageflow(url, registry=work.registry, options=OPTIONS, payloads=PayloadOptions(max_bytes=1_048_576)) as made:
         made.migrate()
         transaction = made.repositories.store.begin_transaction()
         transaction.connection.execute("create table ledger (number integer)")
