@@ -24,7 +24,7 @@ RIGHT = "hunter2Zx9right"
 WRONG = "swordfish7Qwrong"
 ROLE = "ada"
 sys.path.insert(0, str(Path(__file__).parent))
-child_work: Any = importlib.import_module("child_work")
+waiting_work: Any = importlib.import_module("waiting_work")
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +102,11 @@ def test_no_process_of_a_worker_shows_its_password(addresses: tuple[str, str], t
     right, _ = addresses
     os.mkfifo(tmp_path / "pid")
     os.mkfifo(tmp_path / "end")
-    environment = os.environ | {"STAGEFLOW_STORE": right, "STAGEFLOW_APP": "child_work:registry"}
+    environment = os.environ | {"STAGEFLOW_STORE": right, "STAGEFLOW_APP": "waiting_work:registry"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     words = [sys.executable, "-m", "stageflow", "worker"]
-    with Stageflow(right, registry=child_work.registry) as app:
-        job_id = app.submit("waiting", child_work.Place(folder=str(tmp_path))).job.job_id
+    with Stageflow(right, registry=waiting_work.registry) as app:
+        job_id = app.submit("waiting", waiting_work.Place(folder=str(tmp_path))).job.job_id
         with subprocess.Popen(  # noqa: S603  our own command
             words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
         ) as worker:
