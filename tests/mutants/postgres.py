@@ -139,7 +139,7 @@ _COMPLETION: Final = [
     _of("close_ranges", "unleased ranges alone", "('ready', 'waiting', 'held')", "('ready', 'waiting', 'held', 'leased')"),
     _of("close_ranges", "ranges that wait", "('ready', 'waiting', 'held')", "('ready', 'held')"),
     _of("close_ranges", "ranges that are held", "('ready', 'waiting', 'held')", "('ready', 'waiting')"),
-    _of("halt_stages", "mark of the halt", "update stageflow.stages s set halted = true where s.stage_id = v_stage_id;"),
+    _of("halt_stages", "mark of the halt", "s set halted = true where", "s set halted = s.halted where"),
     _of("halt_stages", "the stage is counted", "perform stageflow.count_down(v_stage_id, 0, 0, 0, 0, null, 0);"),
     _of("open_advance", "an ended job is left alone", "o_open := not stageflow.is_ended_job(v_job.status);", "o_open := true;"),
     _of(
@@ -171,7 +171,7 @@ _COMPLETION: Final = [
     ),
     _of("retry_tasks", "delay", "case when t.delay > 0 then 'waiting' else 'ready' end", "'ready'"),
     _of("retry_tasks", "neighbours alone", "group by t.delay, t.island", "group by t.delay"),
-    _of("retry_tasks", "the queued alone", "        where q.status = 'queued'\n"),
+    _of("retry_tasks", "the queued alone", "        where q.status = 'queued'\n    ) t", "    ) t"),
     _of("was_cut", "a result of the operator's", "(t.token = 0 or t.attempt > p_range.attempt)", "t.attempt > p_range.attempt"),
     _of("was_cut", "a result of a later attempt", "(t.token = 0 or t.attempt > p_range.attempt)", "t.token = 0"),
     _of("was_cut", "a range of a later attempt", "\n        and r.attempt > p_range.attempt;", ";"),
@@ -393,8 +393,8 @@ _LEASES: Final = [
     _of(
         "recover_leases",
         "the quarantined are gone",
-        "delete from stageflow.ranges r where r.range_id = v_range.range_id;\n            v_stage_ids",
-        "v_stage_ids",
+        "delete from stageflow.ranges r where r.range_id = v_range.range_id;\n            perform stageflow.note_stage_event(",
+        "perform stageflow.note_stage_event(",
     ),
     _of("recover_leases", "the quarantined are counted", "v_failed := v_failed || 1;", "v_failed := v_failed || 0;"),
     _of("recover_leases", "token", "state = 'ready', token = null, ", "state = 'ready', "),
@@ -441,7 +441,7 @@ _LEASES: Final = [
     _of("return_ranges", "only who is held is answered", "continue when not found;\n        return next", "return next"),
     _of("return_ranges", "counters", "if v_back.o_skipped + v_back.o_cancelled > 0 then", "if false then"),
     _of("free_range", "attempt", "p_range.attempt + 1", "p_range.attempt"),
-    _of("free_range", "no attempt was made", "if p_delay is not null then", "if true then"),
+    _of("free_range", "no attempt was made", "if p_delay is not null then\n        v_tail", "if true then\n        v_tail"),
     _of("free_range", "delay", "v_tail.state := 'waiting';", "v_tail.state := 'ready';"),
     _of("free_range", "token", "token = null, "),
     _of("free_range", "announced again", ", announced_at = null"),
@@ -523,8 +523,8 @@ _ADVANCE: Final = [
     _of(
         "add_tasks",
         "end of the plan",
-        "    if p_final then\n        delete from stageflow.ranges r where r.range_id = p_range_id;",
-        "    if p_final then",
+        "        delete from stageflow.ranges r where r.range_id = p_range_id;\n        update stageflow.ranges r set state = 'ready'",
+        "        update stageflow.ranges r set state = 'ready'",
     ),
     _of(
         "add_tasks",
@@ -658,8 +658,8 @@ _ADVANCE: Final = [
     _of(
         "check_job_completion",
         "end of the advancement",
-        "        delete from stageflow.ranges r where r.range_id = p_range_id;\n        perform pg_notify",
-        "        perform pg_notify",
+        "        delete from stageflow.ranges r where r.range_id = p_range_id;\n        perform stageflow.note_event",
+        "        perform stageflow.note_event",
     ),
 ]
 
