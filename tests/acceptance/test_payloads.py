@@ -274,12 +274,12 @@ def test_a_planner_yields_tasks_with_large_parameters(place: Place) -> None:
 
 
 def test_a_large_stage_result_is_read_by_what_follows(place: Place) -> None:
-    """Metadata of 2 MiB reaches the hooks of later stages and the job's record."""
+    """Metadata of 9 MiB reaches the hooks of later stages and the job's record."""
     app = place.app()
-    job_id = run(app, Order(noted=2 * MIB))
+    job_id = run(app, Order(noted=9 * MIB))
     job = app.job(job_id)
     assert job.status is JobStatus.COMPLETED, job.error_details
-    assert [len(str(job.stage_results[key].metadata["note"])) for key in ("1", "2")] == [2 * MIB] * 2
+    assert [len(str(job.stage_results[key].metadata["note"])) for key in ("1", "2")] == [9 * MIB] * 2
     assert place.longest("stages", "stored_result") < 300
 
 

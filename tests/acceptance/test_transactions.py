@@ -1,9 +1,12 @@
 """Handlers that write in the transaction of their task, on each store: with the completion, or not at all."""
 
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import psycopg
 import pytest
 
 from stageflow import (
@@ -42,6 +45,22 @@ class Items(Contract):
     actions: list[str]
 
 
+def meddle(connection: Any, parameters: Item) -> None:
+    """Do to the connection what a handler may think is its own."""
+    match parameters.action:
+        case "revive":
+            with suppress(sqlite3.Error, psycopg.Error):
+                connection.execute(f"insert or rollback into ledger (number) values ({parameters.number})")  # noqa: S608  a number
+            connection.execute("insert into ledger (number) values (98)")
+        case "pragma":
+            connection.execute("pragma query_only = on")
+        case "factories":
+            connection.row_factory = lambda *_: None
+            connection.text_factory = bytes
+        case _:
+            pass
+
+
 def write(parameters: Item, context: TaskExecutionContext) -> Any:
     """Write a row, then do as told."""
     connection = context.transaction()
@@ -66,7 +85,7 @@ def write(parameters: Item, context: TaskExecutionContext) -> Any:
             except BaseException as error:  # noqa: BLE001  it is the test's to judge
                 late.append(error)
         case _:
-            pass
+            meddle(connection, parameters)
     return parameters
 
 
@@ -113,7 +132,7 @@ def app(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Stageflow]:
     with Stageflow(url, registry=WORKFLOWS, options=OPTIONS) as made:
         made.migrate()
         transaction = made.repositories.store.begin_transaction()
-        transaction.connection.execute("create table ledger (number integer)")
+        transaction.connection.execute("create table ledger (number integer primary key)")
         transaction.commit()
         yield made
         release.set()
@@ -123,11 +142,24 @@ def app(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Stageflow]:
 
 def test_the_rows_are_those_of_the_tasks_that_completed(app: Stageflow) -> None:
     """Whoever raises, returns the wrong thing, is too late or ends the transaction leaves no row, and no later one either."""
-    actions = ["pass", "raise", "pass", "wrong", "commit", "bare", "checkpoint", "hang", "pass"]
+    actions = [
+        "pass",
+        "raise",
+        "pass",
+        "wrong",
+        "commit",
+        "bare",
+        "checkpoint",
+        "hang",
+        "pass",
+        "revive",
+        "pragma",
+        "factories",
+    ]
     result = app.run(Writes, Items(actions=actions), timeout=60)
     rows = result.stage_results["1"].task_results
     completed = [row.task_index for row in rows if row.status == "completed"]
-    assert completed == [0, 2, 8]
+    assert completed == [0, 2, 8, 11]
     assert "is async" in str(result.stage_results["2"].task_results[0].error_details)
     release.set()
     for thread in threading.enumerate():

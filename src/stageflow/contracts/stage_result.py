@@ -207,14 +207,22 @@ class StageResultsFormatter:
         return checked_json(text)
 
     @staticmethod
-    def from_stored(stage_number: int, text: str, task_results: list[TaskResult] | None) -> StageResultContract:
+    def from_stored(
+        stage_number: int, text: str, task_results: list[TaskResult] | None, *, most_bytes: int = JSON_BYTES
+    ) -> StageResultContract:
         """Validate the stored text and the task results of one stage; the result is paged where none are given.
+
+        Args:
+            stage_number: The stage.
+            text: What is stored.
+            task_results: The results of its tasks, where they are read with it.
+            most_bytes: A longer text is refused before it is parsed; what came from the blob store has a bound of its own.
 
         Raises:
             StageResultsInvalidError: The text or the results are not a stage result; the message names the field.
         """
         try:
-            require_size(text, JSON_BYTES, f"the stored result of stage {stage_number}")
+            require_size(text, most_bytes, f"the stored result of stage {stage_number}")
             shell = _StoredStageResult.model_validate_json(text)
             result = StageResultContract(**dict(shell), task_results=task_results or [], results_paged=task_results is None)
             require_storable(text, f"the stored result of stage {stage_number}")

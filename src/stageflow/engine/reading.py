@@ -109,7 +109,7 @@ class JobReading:
             for each in self.repositories.stages.list_task_results(stage.stage_id, 0, HYDRATED_RESULTS)
         ]
         text = StageResultsFormatter.to_stored(result)
-        return StageResultsFormatter.from_stored(result.stage_number, text, rows)
+        return StageResultsFormatter.from_stored(result.stage_number, text, rows, most_bytes=payloads.options.max_bytes)
 
     def _hydrating(self, result: StageResultContract) -> Callable[[], StageResultContract]:
         return partial(self.hydrated, result)
@@ -146,6 +146,7 @@ def read_job(repositories: Repositories, workflow: Workflow, job_id: str) -> Job
             stage.stage_number,
             repositories.payloads.load(stage.stored_result, f"the result of stage {stage.stage_number}", patient=True),
             None,
+            most_bytes=repositories.payloads.options.max_bytes,
         )
         for stage in state.stages
         if stage.stored_result is not None

@@ -256,7 +256,7 @@ class JobRepository:
         number, wide = stage.stage_number, stage.task_count > HYDRATED_RESULTS
         stored = self._payloads.load(text, f"the result of stage {number} of job {job.job_id}")
         rows = self._store.list_task_results(stage.stage_id, first_index=0, limit=HYDRATED_RESULTS) if not wide else None
-        return StageResultsFormatter.from_stored(number, stored, rows)
+        return StageResultsFormatter.from_stored(number, stored, rows, most_bytes=self._payloads.options.max_bytes)
 
 
 _page_limit = 1000

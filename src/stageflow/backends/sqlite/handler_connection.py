@@ -12,6 +12,13 @@ from stageflow.errors import TransactionMisuseError
 _AUTHORIZED_TRANSACTION: Final = 22
 """SQLite's action code of BEGIN, COMMIT and ROLLBACK; the driver of Python 3.11 has no name for it."""
 _INTERRUPT_SECONDS: Final = 0.05
+_ASKING: Final = ("_info", "_list", "_check")
+"""How pragmas end that have an argument and set nothing."""
+
+ROLLED_BACK: Final = (
+    "the transaction of context.transaction() is no longer open: SQLite rolled it back after a failed statement "
+    "(`on conflict rollback`, a full disk); let the error of that statement pass"
+)
 
 
 class HandlerConnection(sqlite3.Connection):
@@ -64,11 +71,13 @@ class HandlerConnection(sqlite3.Connection):
             if self._ended:
                 msg = "the task whose transaction this was is over, and nothing can be written in it; end the thread"
                 raise TransactionMisuseError(msg)
+            if self._in_hand and not self.in_transaction:
+                raise TransactionMisuseError(ROLLED_BACK)
             try:
                 yield
             except sqlite3.DatabaseError as error:
                 if primary_code(error) == sqlite3.SQLITE_AUTH:
-                    _refuse("a statement that begins or ends a transaction")
+                    _refuse("a pragma that sets something, or a statement that begins or ends a transaction,")
                 raise
 
     def cursor(self, factory: object = None) -> "HandlerCursor":  # type: ignore[override]
@@ -122,8 +131,15 @@ class HandlerConnection(sqlite3.Connection):
         """Refuse, because the driver would commit at the end of the block."""
         _refuse("`with connection`")
 
-    def _authorize(self, action: int, *_: object) -> int:
-        return sqlite3.SQLITE_DENY if self._in_hand and action == _AUTHORIZED_TRANSACTION else sqlite3.SQLITE_OK
+    def take_back(self) -> None:
+        """Let the engine find the rows of its own statements as it knows them, whatever the handler made of its own."""
+        self.row_factory = None
+        self.text_factory = str
+
+    def _authorize(self, action: int, name: str | None, value: str | None, *_: object) -> int:
+        ends = action == _AUTHORIZED_TRANSACTION
+        sets = action == sqlite3.SQLITE_PRAGMA and value is not None and not str(name).endswith(_ASKING)
+        return sqlite3.SQLITE_DENY if self._in_hand and (ends or sets) else sqlite3.SQLITE_OK
 
 
 class HandlerCursor(sqlite3.Cursor):

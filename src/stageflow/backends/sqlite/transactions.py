@@ -6,6 +6,7 @@ from typing import Final
 
 from stageflow.backends.sqlite.connection import Database
 from stageflow.backends.sqlite.failure import is_busy, primary_code, translate
+from stageflow.backends.sqlite.handler_connection import ROLLED_BACK
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.errors import TransactionMisuseError
 
@@ -32,11 +33,8 @@ class SqliteTransaction:
     def require_open(self) -> None:
         """Do nothing if the transaction is open: nobody but this object can end it, SQLite itself excepted."""
         if not self.connection.in_transaction:
-            msg = (
-                "the transaction of context.transaction() is no longer open: SQLite rolled it back after a failed statement "
-                "(`on conflict rollback`, a full disk); let the error of that statement pass"
-            )
-            raise TransactionMisuseError(msg)
+            raise TransactionMisuseError(ROLLED_BACK)
+        self.connection.take_back()
 
     def commit(self) -> None:
         """Commit, and close the connection.
