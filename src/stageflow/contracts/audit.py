@@ -2,14 +2,14 @@
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.lease import WorkKind
 from stageflow.contracts.open_work import OpenRange
 from stageflow.contracts.stage_record import StageRecord
 
 
-class StageAudit(Contract):
+class StageAudit(LateContract):
     """An open stage, and what its rows add up to, as seen at one moment.
 
     Attributes:
@@ -60,7 +60,7 @@ class StageAudit(Contract):
         ) == (self.unended_tasks, self.completed_tasks, self.failed_tasks, self.skipped_tasks, self.cancelled_tasks)
 
 
-class LateRange(Contract):
+class LateRange(LateContract):
     """An open range of which something is overdue."""
 
     job_id: JobId
@@ -68,7 +68,7 @@ class LateRange(Contract):
     range: OpenRange
 
 
-class OldSnapshot(Contract):
+class OldSnapshot(LateContract):
     """A transaction of the database that keeps vacuum from removing dead rows.
 
     Attributes:

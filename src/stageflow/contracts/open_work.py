@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 from stageflow.contracts.lease import WorkKind
 
 
@@ -17,7 +17,7 @@ class OpenState(StrEnum):
     HELD = "held"
 
 
-class OpenRange(Contract):
+class OpenRange(LateContract):
     """One range that has not ended.
 
     Attributes:
@@ -63,7 +63,7 @@ class OpenRange(Contract):
         return self.created_at if self.renewed_at is None else max(self.created_at, self.renewed_at)
 
 
-class OpenGroup(Contract):
+class OpenGroup(LateContract):
     """The open ranges of a stage that are of one kind and in one state.
 
     Attributes:

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from stageflow.contracts.base import INLINE_BYTES, Contract, JsonObject, LateContract
+from stageflow.contracts.base import INLINE_BYTES, JsonObject, LateContract
 from stageflow.contracts.blob import validate_container_name
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.json_text import read_json_object
@@ -68,7 +68,7 @@ class PayloadReference(LateContract):
         return {"stageflow-payload": f"{self.size} in the blob store, {self.name}"}
 
 
-class PayloadOptions(Contract):
+class PayloadOptions(LateContract):
     """How an app keeps payloads that are too large for a row.
 
     Attributes:

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract
+from stageflow.contracts.base import LateContract
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.stage import NewStage, StageRecord
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, JobStatus, StageStatus, StatusValidator
@@ -50,7 +50,7 @@ def list_repairable(stages: Sequence[StageRecord]) -> list[int]:
     ]
 
 
-class StageRepair(Contract):
+class StageRepair(LateContract):
     """A repair to be begun.
 
     Attributes:
@@ -75,7 +75,7 @@ class StageRepair(Contract):
         return self
 
 
-class Repair(Contract):
+class Repair(LateContract):
     """The answer to ``repair``: what happened, or what would happen.
 
     Attributes:

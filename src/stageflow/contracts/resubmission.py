@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.job import MOST_TIMEOUT_SECONDS
 from stageflow.contracts.stage import NewStage
@@ -28,7 +28,7 @@ def require_resubmittable(job_id: str, status: JobStatus) -> None:
         raise InvalidTransitionError(msg)
 
 
-class NewRun(Contract):
+class NewRun(LateContract):
     """A run to be opened for a job that failed or was cancelled.
 
     Attributes:
@@ -59,7 +59,7 @@ class NewRun(Contract):
         return self
 
 
-class Resubmission(Contract):
+class Resubmission(LateContract):
     """The answer to ``resubmit``: what happened, or what would happen.
 
     Attributes:

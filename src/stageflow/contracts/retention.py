@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, LateContract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.status import JobStatus
 
@@ -55,7 +55,7 @@ class PurgedLetters(LateContract):
     size_bytes: int = Field(ge=0)
 
 
-class Purge(Contract):
+class Purge(LateContract):
     """The answer to ``purge``: what was deleted, or what would be.
 
     Attributes:

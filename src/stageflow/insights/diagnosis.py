@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 from stageflow.contracts.ids import JobId
 
 
@@ -28,7 +28,7 @@ class AilmentKind(StrEnum):
     PAYLOADS_UNREACHABLE = "payloads_unreachable"
 
 
-class Ailment(Contract):
+class Ailment(LateContract):
     """One thing that is wrong.
 
     Attributes:
@@ -49,7 +49,7 @@ class Ailment(Contract):
     mended: bool = False
 
 
-class Diagnosis(Contract):
+class Diagnosis(LateContract):
     """The answer of ``doctor``.
 
     Attributes:

@@ -5,7 +5,7 @@ from typing import Final
 
 from pydantic import Field
 
-from stageflow.contracts.base import Contract, UtcDatetime
+from stageflow.contracts.base import LateContract, UtcDatetime
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.status import JobStatus
 from stageflow.insights.words import clock_time
@@ -45,7 +45,7 @@ class FindingKind(StrEnum):
     STUCK = "stuck"
 
 
-class Finding(Contract):
+class Finding(LateContract):
     """One sentence of an explanation.
 
     Attributes:
@@ -68,7 +68,7 @@ class Finding(Contract):
     advice: str = ""
 
 
-class Explanation(Contract):
+class Explanation(LateContract):
     """Why a job is not moving, that it is, or how it ended.
 
     Attributes:
