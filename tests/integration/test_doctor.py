@@ -337,10 +337,11 @@ def test_an_open_transaction_is_named_with_its_process(postgres_dsn: str) -> Non
     store.migrate()
     with psycopg.connect(postgres_dsn, application_name="forgotten") as connection:
         connection.execute("select pg_current_xact_id()")
-        (snapshot,) = store.list_old_snapshots(0)
-        assert snapshot.holder == f"process {connection.info.backend_pid} (forgotten, idle in transaction)"
+        holder = f"process {connection.info.backend_pid} (forgotten, idle in transaction)"
+        # The server's own vacuum may hold another one for a moment.
+        assert holder in [snapshot.holder for snapshot in store.list_old_snapshots(0)]
         assert store.list_old_snapshots(300) == []
-    assert store.list_old_snapshots(0) == []
+    assert holder not in [snapshot.holder for snapshot in store.list_old_snapshots(0)]
     store.close()
 
 
