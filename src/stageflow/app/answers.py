@@ -38,19 +38,17 @@ def wait_until_ended(repositories: Repositories, job_id: str, timeout: float | N
         msg = f"timeout must be 0 to {_LONGEST_WAIT_SECONDS} seconds, got {timeout}; leave it out to wait for ever"
         raise InvalidValueError(msg)
     deadline = None if timeout is None else time.monotonic() + timeout
-    if not repositories.jobs.require_job_state(job_id).job.is_terminal:
-        wakeup = repositories.store.job_wakeup(job_id)
-        try:
-            while not (job := repositories.jobs.require_job_state(job_id).job).is_terminal:
-                patience = _LOOK_AGAIN_SECONDS if deadline is None else min(_LOOK_AGAIN_SECONDS, deadline - time.monotonic())
-                if patience <= 0:
-                    msg = (
-                        f"job {job_id} is {job.status} at stage {job.stage} after {timeout} s; is a worker running? wait longer"
-                    )
-                    raise WaitTimeoutError(msg)
-                wakeup.wait(patience)
-        finally:
-            wakeup.close()
+    wakeup = repositories.store.job_wakeup(job_id)
+    try:
+        # Listening comes before looking, so that no end falls between the two.
+        while not (job := repositories.jobs.require_job_state(job_id).job).is_terminal:
+            patience = _LOOK_AGAIN_SECONDS if deadline is None else min(_LOOK_AGAIN_SECONDS, deadline - time.monotonic())
+            if patience <= 0:
+                msg = f"job {job_id} is {job.status} at stage {job.stage} after {timeout} s; is a worker running? wait longer"
+                raise WaitTimeoutError(msg)
+            wakeup.wait(patience)
+    finally:
+        wakeup.close()
 
 
 def to_job_result(job: JobRecord) -> JobResult:

@@ -80,8 +80,10 @@ begin
     where s.stage_id = p_stage_id
     returning s.* into v_stage;
     if p_final then
-        perform stageflow.note_stage_event(
-            p_stage_id, 'stage_planned', null, 0, v_stage.task_count, v_stage.task_count, null, v_worker_id);
+        insert into stageflow.events (job_id, run, stage_number, generation, kind, first, last, tasks, worker_id, at)
+        values (
+            v_stage.job_id, v_stage.run, v_stage.stage_number, v_stage.generation, 'stage_planned', 0, v_stage.task_count,
+            v_stage.task_count, v_worker_id, v_now);
         delete from stageflow.ranges r where r.range_id = p_range_id;
         update stageflow.ranges r set state = 'ready', announced_at = null
         where r.stage_id = p_stage_id and r.kind = 'task' and r.state = any (v_held);

@@ -8,10 +8,12 @@ begin
             'stage %s was to be closed as %s; close it as completed, completed_with_errors, failed, skipped or cancelled.',
             p_stage_id, coalesce(p_status, 'nothing'));
     end if;
-    update stageflow.stages s set status = p_status, stored_result = p_result, updated_at = stageflow.clock()
-    where s.stage_id = p_stage_id and not stageflow.is_closed_stage(s.status);
-    if found then
-        perform stageflow.note_stage_event(p_stage_id, 'stage_closed', p_status);
-    end if;
+    with closed as (
+        update stageflow.stages s set status = p_status, stored_result = p_result, updated_at = stageflow.clock()
+        where s.stage_id = p_stage_id and not stageflow.is_closed_stage(s.status)
+        returning s.*
+    )
+    insert into stageflow.events (job_id, run, stage_number, generation, kind, status, at)
+    select c.job_id, c.run, c.stage_number, c.generation, 'stage_closed', p_status, c.updated_at from closed c;
 end
 $$;
