@@ -5,6 +5,7 @@ opens nothing, reads no environment, and loads neither psycopg nor the Azure SDK
 """
 
 from stageflow.app import RepositoryFactory, RepositoryRegistry, Stageflow
+from stageflow.contracts.advancement import StageAdvancementResult
 from stageflow.contracts.base import Contract, UtcDatetime
 from stageflow.contracts.blob import BlobProperties
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
@@ -31,14 +32,7 @@ from stageflow.contracts.results import StageResults
 from stageflow.contracts.retention import Purge
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.contracts.schedule import CatchUp, ScheduleRecord, ScheduleState
-from stageflow.contracts.stage import (
-    FailurePolicy,
-    StageAdvancementResult,
-    StageAggregate,
-    StageDefinition,
-    StageResultContract,
-    StageResultsFormatter,
-)
+from stageflow.contracts.stage import FailurePolicy, StageAggregate, StageDefinition, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus, StatusValidator, TaskStatus
 from stageflow.contracts.submission import Submission, SubmitOutcome
 from stageflow.contracts.task import TaskDefinition, TaskRecord, TaskResult

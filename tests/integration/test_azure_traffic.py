@@ -32,12 +32,13 @@ from stageflow.contracts.message import TaskQueueMessage
 from stageflow.contracts.queue import ReceivedMessage
 from stageflow.contracts.worker import WorkerRecord
 from stageflow.errors import MessagesUnsentError
+from stageflow.testing import move_clock
 from stageflow.testing.conformance.queue import receive, task_message
 from stageflow.worker.dispatch import Dispatcher
 from stageflow.worker.handlers import HandlerRunner
 from stageflow.worker.inbox import Inbox
 from stageflow.worker.messages import MessageProcessor
-from stageflow.worker.relay import Relay
+from stageflow.worker.relay import REANNOUNCE_SECONDS, Relay
 from stageflow.worker.signal import WorkSignal
 
 registry = JobRegistry()
@@ -233,6 +234,18 @@ def test_a_new_job_falls_to_one_worker(queue: Witness) -> None:
         owner = int(job_id[:8], 16) % 2
         assert relays[1 - owner].relay_once() == 0
         assert relays[owner].relay_once() == 1
+
+
+def test_a_worker_that_has_just_begun_announces_again_what_was_lost(queue: Witness) -> None:
+    """Where no worker lives for a minute, a lost message must not wait for one that does."""
+    with Stageflow("sqlite::memory:", registry=registry, queue=queue) as app:
+        app.submit(TrafficController, Number(number=1))
+        assert make_relay(app, queue, "first").relay_once() == 1
+        lost = receive(queue)
+        assert make_relay(app, queue, "first").relay_once() == 0, "it may still be on its way"
+        move_clock(app, REANNOUNCE_SECONDS + 1)
+        assert make_relay(app, queue, "first").relay_once() == 1
+        assert [message.body for message in receive(queue)] == [message.body for message in lost]
 
 
 def make_relay(app: Stageflow, queue: Witness, worker_id: str) -> Relay:

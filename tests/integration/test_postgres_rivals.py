@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from stageflow.backends.postgres import PostgresStore
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobUpdate, NewJob
 from stageflow.contracts.lease import (
     ClaimOutcome,
@@ -20,7 +21,6 @@ from stageflow.contracts.lease import (
     TaskCompletionResult,
     WorkKind,
 )
-from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus, TaskStatus
 from stageflow.errors import InvalidTransitionError
 from stageflow.testing.conformance.builders import (

@@ -29,10 +29,11 @@ from stageflow import (
     TaskStatus,
     TaskUpdate,
 )
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.ids import control_work_type, make_task_id, task_work_type
 from stageflow.contracts.lease import ClaimOutcome, ClaimRequest, CompletionOutcome, Lease
 from stageflow.contracts.plan import PlanChunk, PlanOutcome
-from stageflow.contracts.stage import AdvanceOutcome, StageResultContract
+from stageflow.contracts.stage import StageResultContract
 from stageflow.repositories import Repositories
 
 NOBODY = "0" * 64

@@ -5,6 +5,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple, Protocol
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import (
     ClaimOutcome,
@@ -19,7 +20,7 @@ from stageflow.contracts.lease import (
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.repair import StageRepair
 from stageflow.contracts.resubmission import NewRun
-from stageflow.contracts.stage import AdvanceOutcome, NewStage
+from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.errors import InvalidTransitionError
 from stageflow.testing.conformance.builders import (

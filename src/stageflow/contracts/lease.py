@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from stageflow.contracts.base import LateContract, TypeName
 from stageflow.contracts.ids import JobId
+from stageflow.contracts.job_state import JobState
 from stageflow.contracts.partial import Partial
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, TaskStatus
 
@@ -69,6 +70,8 @@ class Lease(LateContract):
         deaths: How many workers died on this very range.
         suspect: The range was recovered from a dead worker: flush its tasks singly.
         tasks: Parameters of the tasks in index order, as JSON text; empty for control work.
+        state: The job as it was when its planning or advancing was leased, where the store sends it along; ``None`` where its
+            holder has to ask.
     """
 
     range_id: int
@@ -88,6 +91,7 @@ class Lease(LateContract):
     deaths: int = Field(ge=0)
     suspect: bool
     tasks: list[str]
+    state: JobState | None = None
 
 
 class ClaimOutcome(StrEnum):

@@ -6,7 +6,6 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from stageflow.contracts.base import Contract, LateContract, TypeName, checked_text
-from stageflow.contracts.lease import Lease
 from stageflow.contracts.retry import NO_RETRY, RetryPolicy
 from stageflow.contracts.stage_record import StageRecord
 from stageflow.contracts.stage_result import (
@@ -19,11 +18,9 @@ from stageflow.contracts.stage_result import (
 
 __all__ = [
     "HYDRATED_RESULTS",
-    "AdvanceOutcome",
     "FailureMode",
     "FailurePolicy",
     "NewStage",
-    "StageAdvancementResult",
     "StageAggregate",
     "StageDefinition",
     "StageRecord",
@@ -144,39 +141,3 @@ class NewStage(LateContract):
     group_first: int = Field(ge=1)
     group_last: int = Field(ge=1)
     skipped: bool = False
-
-
-class AdvanceOutcome(StrEnum):
-    """What the store did with a stage's result.
-
-    ``SIBLINGS_OPEN``: stored, other stages of the parallel group still run. ``GROUP_CLOSED``: stored, and the group's
-    last; the caller keeps the lease and ends the job. ``GROUP_FAILED``: as that, but a sibling's verdict was failed.
-    ``PAUSED``: nothing written, the work waits for resume. ``JOB_ENDED``: nothing written, the job is terminal.
-    ``STALE``: nothing written, another worker holds the lease. ``ALREADY_ADVANCED``: nothing written, it was done before.
-    """
-
-    ADVANCED = "advanced"
-    SIBLINGS_OPEN = "siblings_open"
-    GROUP_CLOSED = "group_closed"
-    GROUP_FAILED = "group_failed"
-    PAUSED = "paused"
-    JOB_ENDED = "job_ended"
-    STALE = "stale"
-    ALREADY_ADVANCED = "already_advanced"
-
-
-class StageAdvancementResult(LateContract):
-    """The answer of ``advance_job_stage``.
-
-    Attributes:
-        job_updated: Whether the job's current stage moved.
-        new_stage: The job's current stage afterwards.
-        is_final_stage: Whether that is the job's last.
-        plan: Lease on planning the first of the opened stages, already handed to the caller.
-    """
-
-    outcome: AdvanceOutcome
-    job_updated: bool
-    new_stage: int = Field(ge=1)
-    is_final_stage: bool
-    plan: Lease | None = None

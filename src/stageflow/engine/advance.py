@@ -3,23 +3,17 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import StageExecutionContext
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import Lease
 from stageflow.contracts.preview import redact
 from stageflow.contracts.results import ResultRow
-from stageflow.contracts.stage import (
-    AdvanceOutcome,
-    NewStage,
-    StageAggregate,
-    StageRecord,
-    StageResultContract,
-    StageResultsFormatter,
-)
+from stageflow.contracts.stage import NewStage, StageAggregate, StageRecord, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus
 from stageflow.engine.hooks import RetryPlanningError, call_hook
-from stageflow.engine.reading import JobReading, read_job, results_of
+from stageflow.engine.reading import JobReading, read_job, read_leased_job, results_of
 from stageflow.engine.route import EndJob, OpenStages, Route, choose_route, why_failed
 from stageflow.engine.unreachable import give_back_unreachable
 from stageflow.errors import (
@@ -78,7 +72,7 @@ def advance_stage(
     and the second try finds what the first one stored.
     """
     try:
-        reading = read_job(repositories, workflow, lease.job_id)
+        reading = read_leased_job(repositories, workflow, lease)
         if reading.state.job.run != lease.run:
             return _refused_as_former(lease, telemetry)
         stage = reading.stage(lease.stage_id)

@@ -19,7 +19,7 @@ from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskDefinition
 from stageflow.engine.hooks import RetryPlanningError, read_plan
-from stageflow.engine.reading import JobReading, read_job
+from stageflow.engine.reading import JobReading, read_leased_job
 from stageflow.engine.unreachable import give_back_unreachable
 from stageflow.errors import (
     HookError,
@@ -129,7 +129,7 @@ def plan_stage(
     after a crash runs the planner again and goes on after what is there. What a hook raises fails the job.
     """
     try:
-        reading = read_job(repositories, workflow, lease.job_id)
+        reading = read_leased_job(repositories, workflow, lease)
         if reading.state.job.run != lease.run:
             telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=PlanOutcome.JOB_ENDED)
             return PlanEnd(Planned.REFUSED)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext
 from stageflow.contracts.job_state import JobState
+from stageflow.contracts.lease import Lease
 from stageflow.contracts.orchestration import OrchestrationDataContract
 from stageflow.contracts.results import Combination, StageResults
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageRecord, StageResultContract, StageResultsFormatter
@@ -131,6 +132,17 @@ def results_of(repositories: Repositories, workflow: Workflow, stage: StageRecor
     )
 
 
+def read_leased_job(repositories: Repositories, workflow: Workflow, lease: Lease) -> JobReading:
+    """Read the job of a lease on its planning or advancing, as it was when that was leased or later.
+
+    Raises:
+        StageflowError: As :func:`read_job`.
+    """
+    if lease.state is None:
+        return read_job(repositories, workflow, lease.job_id)
+    return _reading(repositories, workflow, lease.state)
+
+
 def read_job(repositories: Repositories, workflow: Workflow, job_id: str) -> JobReading:
     """Read a job and its stages in one go.
 
@@ -140,7 +152,10 @@ def read_job(repositories: Repositories, workflow: Workflow, job_id: str) -> Job
         PayloadUnreadableError: One lies in the blob store, and is missing or altered there.
         PayloadsUnreachableError: The blob store does not answer.
     """
-    state = repositories.jobs.require_job_state(job_id)
+    return _reading(repositories, workflow, repositories.jobs.require_job_state(job_id))
+
+
+def _reading(repositories: Repositories, workflow: Workflow, state: JobState) -> JobReading:
     closed = {
         stage.stage_number: StageResultsFormatter.from_stored(
             stage.stage_number,

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from stageflow.contracts.advancement import StageAdvancementResult
 from stageflow.contracts.job import JobCompletionResult
 from stageflow.contracts.lease import RangeCompletion, TaskCompletionResult
-from stageflow.contracts.stage import NewStage, StageAdvancementResult
+from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import TaskStatus
 
 

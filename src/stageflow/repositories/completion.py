@@ -1,11 +1,12 @@
 """Fan-in: the three atomic operations. They store and answer; what happens next is decided above."""
 
+from stageflow.contracts.advancement import StageAdvancementResult
 from stageflow.contracts.base import json_object_text
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import validate_job_id
 from stageflow.contracts.job import JobCompletionResult
 from stageflow.contracts.lease import Lease, RangeCompletion, TaskCompletionResult
-from stageflow.contracts.stage import NewStage, StageAdvancementResult, StageResultContract, StageResultsFormatter
+from stageflow.contracts.stage import NewStage, StageResultContract, StageResultsFormatter
 from stageflow.contracts.task import TaskResult
 from stageflow.ports import Store
 from stageflow.repositories.payloads import PayloadShelf

@@ -17,6 +17,9 @@ from stageflow.worker.pace import Pace
 from stageflow.worker.signal import WorkSignal
 
 REANNOUNCE_SECONDS: Final = 60.0
+"""How long a message may be on its way before it counts as lost, and is sent again."""
+LOST_LOOK_SECONDS: Final = 10.0
+"""How often to look for such ones; at the start too, because a worker may not live that long."""
 COURTESY_SECONDS: Final = 0.25
 """How long work of others is left to them."""
 _EACH_SECONDS: Final = 0.01
@@ -59,7 +62,7 @@ class Relay:
         self._first_seen: dict[int, float] = {}
         self._workers: list[str] = []
         self._workers_at = -_FRESH_SECONDS
-        self._again_at = time.monotonic() + REANNOUNCE_SECONDS
+        self._again_at = time.monotonic()
 
     def hurry(self, job_id: str) -> None:
         """Say that this process has just made work of a job ready."""
@@ -107,7 +110,7 @@ class Relay:
             self._telemetry.emit("relay_failed", error=error_text(error))
             return 0
         if again:
-            self._again_at = time.monotonic() + REANNOUNCE_SECONDS
+            self._again_at = time.monotonic() + LOST_LOOK_SECONDS
         return count
 
     def _choose(self, waiting: list[Announcement], own: set[str]) -> list[Announcement]:

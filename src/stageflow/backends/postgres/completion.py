@@ -1,22 +1,20 @@
 """Fan-in: the three atomic operations, and the operator's hand on one task."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+from psycopg.rows import TupleRow
 
 from stageflow.backends.postgres.arrays import Doubles, dense_array, number_array, packed
 from stageflow.backends.postgres.inside import run_inside
-from stageflow.backends.postgres.rows import lease_from_row
+from stageflow.backends.postgres.rows import lease_from_rows, lease_without_state
 from stageflow.backends.postgres.sql_text import query
 from stageflow.backends.postgres.tasks import Tasks
+from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
 from stageflow.contracts.job import JobCompletionResult
-from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCompletionResult
-from stageflow.contracts.stage import (
-    HYDRATED_RESULTS,
-    AdvanceOutcome,
-    NewStage,
-    StageAdvancementResult,
-    StageResultContract,
-    StageResultsFormatter,
-)
+from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, TaskCompletionResult
+from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.errors import JobNotFoundError
 
@@ -43,19 +41,9 @@ class Completions(Tasks):
             rows = self._database.write(query("complete_tasks"), parameters)
         else:
             rows = run_inside(self._database, connection, query("complete_tasks"), parameters, last=True)
-        return [
-            TaskCompletionResult(
-                outcome=CompletionOutcome(row[0]),
-                task_updated=row[0] == CompletionOutcome.RECORDED,
-                is_last_task_in_stage=row[1],
-                job_id=row[2],
-                stage_number=row[3],
-                remaining_tasks=row[4],
-                stage_halted=row[5],
-                advance=None if row[6] is None else lease_from_row(row[6:]),
-            )
-            for row in rows
-        ]
+        # The job that comes with an advancement is not looked at before the commit: it must not fail for what stands there.
+        lease_of = lease_from_rows if connection is None else lease_without_state
+        return [_answer([row[1:] for row in group], lease_of) for _, group in groupby(rows, key=itemgetter(0))]
 
     def close_task(
         self, job_id: str, stage_number: int, task_index: int, status: TaskStatus, error_details: str | None
@@ -80,16 +68,17 @@ class Completions(Tasks):
     ) -> StageAdvancementResult:
         """Store a stage's result and open what follows it; compare-and-set on the current stage and on processing."""
         opened = self._openings(next_stages)
-        ((outcome, new_stage, is_final, *plan),) = self._database.write(
+        rows = self._database.write(
             query("advance_job_stage"),
             (range_id, token, stage_id, stage_status, stage_result, *opened, worker_id, lease_seconds),
         )
+        outcome, new_stage, is_final, plan_range_id, *_ = rows[0]
         return StageAdvancementResult(
             outcome=AdvanceOutcome(outcome),
             job_updated=outcome == AdvanceOutcome.ADVANCED,
             new_stage=new_stage,
             is_final_stage=is_final,
-            plan=None if plan[0] is None else lease_from_row(tuple(plan)),
+            plan=None if plan_range_id is None else lease_from_rows([row[3:] for row in rows]),
         )
 
     def check_job_completion(
@@ -152,6 +141,20 @@ class Completions(Tasks):
                 completed_at=self._database.now(),
             )
         )
+
+
+def _answer(rows: list[TupleRow], lease_of: Callable[[Sequence[TupleRow]], Lease]) -> TaskCompletionResult:
+    outcome, is_last, job_id, stage_number, remaining, halted, advance_range_id, *_ = rows[0]
+    return TaskCompletionResult(
+        outcome=CompletionOutcome(outcome),
+        task_updated=outcome == CompletionOutcome.RECORDED,
+        is_last_task_in_stage=is_last,
+        job_id=job_id,
+        stage_number=stage_number,
+        remaining_tasks=remaining,
+        stage_halted=halted,
+        advance=None if advance_range_id is None else lease_of([row[6:] for row in rows]),
+    )
 
 
 def _reports(completions: Sequence[RangeCompletion]) -> list[object]:

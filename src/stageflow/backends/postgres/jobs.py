@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from stageflow.backends.postgres.arrays import dense_array, flag_array, number_array, packed
 from stageflow.backends.postgres.inside import run_inside
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.rows import job_from_row, seen_job_from_row, stage_from_row, task_result_from_row
+from stageflow.backends.postgres.rows import job_from_row, seen_job_from_row, state_from_rows, task_result_from_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.base import JsonObject, checked_json
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
@@ -73,7 +73,7 @@ class Jobs(Part):
     def get_job_states(self, job_ids: Sequence[str]) -> list[JobState]:
         """Return those jobs that exist, in the order asked, each with the stages of its present run."""
         rows = self._database.read(query("get_job_states"), (list(dict.fromkeys(job_ids)),))
-        return [_state(list(group)) for _, group in groupby(rows, key=lambda row: row[0])]
+        return [state_from_rows(list(group)) for _, group in groupby(rows, key=lambda row: row[0])]
 
     def list_jobs(
         self,
@@ -128,15 +128,6 @@ class Jobs(Part):
             ),
         )
         return bool(ended)
-
-
-def _state(rows: list[TupleRow]) -> JobState:
-    job, now = rows[0], rows[0][-1]
-    return JobState(
-        job=job_from_row(job[:_JOB_COLUMNS], {}),
-        stages=[stage_from_row(row[_JOB_COLUMNS:-1]) for row in rows],
-        now=now,
-    )
 
 
 def creation(jobs: Sequence[NewJob]) -> list[object]:

@@ -1,16 +1,21 @@
 """Claims and leases, and the recovery of those whose holder died."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+
+from psycopg.rows import TupleRow
 
 from stageflow.backends.postgres.arrays import dense_array, number_array, packed
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.rows import lease_from_row, worker_from_row
+from stageflow.backends.postgres.rows import lease_from_rows, worker_from_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.lease import (
     ClaimAnswer,
     ClaimOutcome,
     ClaimRequest,
     HeldLease,
+    Lease,
     LeaseExtension,
     NamedClaim,
     RangeReturn,
@@ -61,7 +66,7 @@ class Leases(Part):
         rows = self._database.write(query(name), parameters)
         outcome = ClaimOutcome(rows[0][0])
         if outcome is ClaimOutcome.WORK:
-            return ClaimAnswer(outcome=outcome, leases=[lease_from_row(row[2:]) for row in rows])
+            return ClaimAnswer(outcome=outcome, leases=_leases([row[2:] for row in rows]))
         return ClaimAnswer(outcome=outcome, next_due_seconds=rows[0][1])
 
     def extend_leases(self, worker_id: str, leases: Sequence[HeldLease], lease_seconds: float) -> LeaseExtension:  # noqa: ARG002  the token alone proves who holds a lease
@@ -148,3 +153,7 @@ class Leases(Part):
     def list_workers(self, seen_within_seconds: float) -> list[WorkerRecord]:
         """Return the workers that were seen lately."""
         return [worker_from_row(row) for row in self._database.read(query("list_workers"), (seen_within_seconds,))]
+
+
+def _leases(rows: Sequence[TupleRow]) -> list[Lease]:
+    return [lease_from_rows(list(group)) for _, group in groupby(rows, key=itemgetter(0))]

@@ -1,6 +1,6 @@
 """Rows as contracts: text becomes an enum, a datetime or an object here, or fails and says which row."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -11,6 +11,7 @@ from stageflow.contracts.base import JsonObject
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.ids import make_task_id
 from stageflow.contracts.job import JobRecord
+from stageflow.contracts.job_state import JobState
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
@@ -51,12 +52,37 @@ def read_row(noun: str, key: object, build: Callable[[], T]) -> T:
         raise MalformedRowError(msg) from error
 
 
-def lease_from_row(row: tuple[Any, ...]) -> Lease:
+_LEASE_COLUMNS: Final = 17
+_JOB_COLUMNS: Final = 18
+
+
+def lease_from_row(row: TupleRow, state: JobState | None = None) -> Lease:
     """Read the columns of ``stageflow.read_lease``."""
-    return read_row("range", row[0], lambda: _lease(row))
+    return read_row("range", row[0], lambda: _lease(row, state))
 
 
-def _lease(row: tuple[Any, ...]) -> Lease:
+def lease_from_rows(rows: Sequence[TupleRow]) -> Lease:
+    """Read the columns of ``stageflow.read_lease``, and those of ``stageflow.read_job_state`` beside them, one row a stage."""
+    states = [row[_LEASE_COLUMNS:] for row in rows]
+    return lease_from_row(rows[0], None if states[0][0] is None else state_from_rows(states))
+
+
+def lease_without_state(rows: Sequence[TupleRow]) -> Lease:
+    """Read these columns, but not the job."""
+    return lease_from_row(rows[0])
+
+
+def state_from_rows(rows: Sequence[TupleRow]) -> JobState:
+    """Read the columns of ``stageflow.read_job_state``, one row a stage."""
+    job, now = rows[0], rows[0][-1]
+    return JobState(
+        job=job_from_row(job[:_JOB_COLUMNS], {}),
+        stages=[stage_from_row(row[_JOB_COLUMNS:-1]) for row in rows],
+        now=now,
+    )
+
+
+def _lease(row: TupleRow, state: JobState | None) -> Lease:
     return Lease(
         range_id=row[0],
         token=row[1],
@@ -75,6 +101,7 @@ def _lease(row: tuple[Any, ...]) -> Lease:
         deaths=row[14],
         suspect=row[15],
         tasks=row[16],
+        state=state,
     )
 
 

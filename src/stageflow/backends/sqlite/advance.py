@@ -10,9 +10,10 @@ from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_leased, get_work, hold_range, lease_range
 from stageflow.backends.sqlite.stages import open_stages, store_stage_result
+from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
 from stageflow.contracts.event import EventKind
 from stageflow.contracts.lease import Lease, WorkKind
-from stageflow.contracts.stage import AdvanceOutcome, NewStage, StageAdvancementResult
+from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, StageStatus, TaskStatus
 from stageflow.errors import StoreStateError
 

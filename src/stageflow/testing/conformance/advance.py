@@ -2,10 +2,10 @@
 
 from typing import Final
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus, StageStatus
 from stageflow.testing.conformance.builders import (
     MovableStore,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from stageflow.contracts.advancement import StageAdvancementResult
 from stageflow.contracts.ids import control_work_type, task_work_type
 from stageflow.contracts.job import JobCompletionResult, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.lease import (
@@ -26,13 +27,7 @@ from stageflow.contracts.lease import (
     WorkKind,
 )
 from stageflow.contracts.plan import PlanChunk, PlanOutcome
-from stageflow.contracts.stage import (
-    HYDRATED_RESULTS,
-    NewStage,
-    StageAdvancementResult,
-    StageResultContract,
-    StageResultsFormatter,
-)
+from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.ports import Store
 

@@ -4,9 +4,9 @@ from collections import Counter
 from itertools import pairwise
 from typing import Final
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.lease import ClaimOutcome, ClaimRequest, Lease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import TaskStatus
 from stageflow.testing.conformance.builders import (
     BAD,

@@ -4,8 +4,8 @@ from typing import Final
 
 import pytest
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.lease import Lease
-from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.errors import StoreStateError
 from stageflow.testing.conformance.builders import (

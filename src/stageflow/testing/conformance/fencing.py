@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import (
     CompletionOutcome,
@@ -10,7 +11,6 @@ from stageflow.contracts.lease import (
 )
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus
 from stageflow.testing.conformance.builders import (
     LEASE_SECONDS,

@@ -4,9 +4,9 @@ from typing import Final
 
 import pytest
 
+from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import Lease, WorkKind
-from stageflow.contracts.stage import AdvanceOutcome, StageAdvancementResult
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.testing.conformance.builders import (
     BAD,

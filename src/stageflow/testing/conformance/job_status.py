@@ -4,10 +4,10 @@ from typing import Final
 
 import pytest
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import (
     JOB_TRANSITIONS,
     TERMINAL_JOB_STATUSES,

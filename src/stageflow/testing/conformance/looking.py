@@ -3,12 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.ids import task_work_type
 from stageflow.contracts.job import JobEnding, JobRecord, NewJob
 from stageflow.contracts.lease import ClaimRequest, Lease, SeenLease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.results import ResultRow
-from stageflow.contracts.stage import AdvanceOutcome, StageRecord
+from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import TERMINAL_TASK_STATUSES, JobStatus, TaskStatus
 from stageflow.contracts.task import TaskRecord
 from stageflow.insights.audit import judge_stage

@@ -21,13 +21,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.event import BEFORE_ALL, MOST_EVENTS, EventKind, JobEvent
 from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
 from stageflow.contracts.lease import CompletionOutcome, HeldLease, Lease, SeenLease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.repair import StageRepair, list_repairable
 from stageflow.contracts.resubmission import NewRun
-from stageflow.contracts.stage import AdvanceOutcome, NewStage, StageRecord
+from stageflow.contracts.stage import NewStage, StageRecord
 from stageflow.contracts.status import (
     TERMINAL_JOB_STATUSES,
     TERMINAL_TASK_STATUSES,

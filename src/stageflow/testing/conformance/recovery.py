@@ -4,9 +4,9 @@ from typing import Final
 
 import pytest
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.lease import CompletionOutcome, HeldLease, Recovery, SeenLease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.testing.conformance.builders import (
     BAD,

@@ -8,11 +8,12 @@ from typing import Final
 
 import pytest
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobEnding, JobRecord, NewJob
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, HeldLease, Lease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.resubmission import NewRun
-from stageflow.contracts.stage import AdvanceOutcome, NewStage
+from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.errors import InvalidTransitionError, StoreStateError
 from stageflow.testing.conformance.builders import (

@@ -9,11 +9,11 @@ from functools import partial
 from threading import Lock
 from typing import Final
 
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobEnding, NewJob
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, TaskCompletionResult, WorkKind
 from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus, TaskStatus
 from stageflow.errors import IdempotencyConflictError
 from stageflow.testing.conformance.builders import (

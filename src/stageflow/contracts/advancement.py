@@ -1,0 +1,44 @@
+"""The answer to closing a stage."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from stageflow.contracts.base import LateContract
+from stageflow.contracts.lease import Lease
+
+
+class AdvanceOutcome(StrEnum):
+    """What the store did with a stage's result.
+
+    ``SIBLINGS_OPEN``: stored, other stages of the parallel group still run. ``GROUP_CLOSED``: stored, and the group's
+    last; the caller keeps the lease and ends the job. ``GROUP_FAILED``: as that, but a sibling's verdict was failed.
+    ``PAUSED``: nothing written, the work waits for resume. ``JOB_ENDED``: nothing written, the job is terminal.
+    ``STALE``: nothing written, another worker holds the lease. ``ALREADY_ADVANCED``: nothing written, it was done before.
+    """
+
+    ADVANCED = "advanced"
+    SIBLINGS_OPEN = "siblings_open"
+    GROUP_CLOSED = "group_closed"
+    GROUP_FAILED = "group_failed"
+    PAUSED = "paused"
+    JOB_ENDED = "job_ended"
+    STALE = "stale"
+    ALREADY_ADVANCED = "already_advanced"
+
+
+class StageAdvancementResult(LateContract):
+    """The answer of ``advance_job_stage``.
+
+    Attributes:
+        job_updated: Whether the job's current stage moved.
+        new_stage: The job's current stage afterwards.
+        is_final_stage: Whether that is the job's last.
+        plan: Lease on planning the first of the opened stages, already handed to the caller.
+    """
+
+    outcome: AdvanceOutcome
+    job_updated: bool
+    new_stage: int = Field(ge=1)
+    is_final_stage: bool
+    plan: Lease | None = None
