@@ -34,4 +34,6 @@ def test_old_completed_jobs_are_deleted_with_all_that_is_theirs(postgres_dsn: st
         for table, rows in {"stages": 3, "tasks": 6, "results": 3, "ranges": 2}.items():
             counted = connection.execute(sql.SQL("select count(*) from stageflow.{}").format(sql.Identifier(table)))
             assert counted.fetchall() == [(rows,)]
+        events = connection.execute("select 1 from stageflow.events where job_id = %s", (old.job_id,)).fetchall()
+        assert events == []
     store.close()

@@ -256,7 +256,7 @@ def test_a_paused_job_says_so_and_what_still_runs(store: MovableStore) -> None:
     assert ask(store, tasks_type(JOB)).leases == []
     explanation = explain(store)
     assert explanation.kinds[0] is FindingKind.JOB_PAUSED
-    assert explanation.findings[0].advice == "resume the job"
+    assert explanation.findings[0].advice == "`stageflow resume` the job"
     assert the(explanation, FindingKind.HELD).text == "3 tasks are held until the job is resumed"
     assert FindingKind.RUNNING in explanation.kinds
 

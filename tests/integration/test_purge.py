@@ -169,7 +169,7 @@ def test_the_command_line_purges_only_when_told(app: Stageflow, monkeypatch: pyt
     let_pass(app, MONTH)
     told = call("--older-than", "1w", "--status", "completed")
     assert (told.exit_code, told.output.splitlines()[-1]) == (0, "nothing was deleted; add --yes to delete")
-    assert "would delete 1 jobs with 2 tasks and 0 dead letters" in told.output
+    assert "would delete 1 job with 2 tasks and 0 dead letters" in told.output
     assert app.job(job_id)
     document = json.loads(call("--older-than", "24h", "--yes", "--json").output)
     assert (document["jobs"], document["tasks"], document["dry_run"], document["complete"]) == (1, 2, False, True)

@@ -169,6 +169,19 @@ def test_the_decorator_without_a_name_is_refused() -> None:
         task(one_parameter)  # type: ignore[arg-type]
 
 
+def test_the_decorator_of_a_workflow_without_a_name_is_refused() -> None:
+    """``@workflow`` without parentheses would turn the controller into a function that nothing has registered."""
+    with pytest.raises(WorkflowDefinitionError, match=rf'at {HERE}:\d+ must be text.*write @workflow\("a_name"\) above the'):
+        workflow(BaseController)  # type: ignore[arg-type]
+
+
+def test_the_picture_of_a_long_task_type_is_short() -> None:
+    """What is wrong with it is said, not all of it."""
+    with pytest.raises(WorkflowDefinitionError) as refused:
+        task("x" * 5000)
+    assert len(str(refused.value)) < 500
+
+
 @pytest.mark.parametrize("limit", [0, -1, 10_001, True, 2.0, "2"])
 def test_a_most_running_that_cannot_be_is_refused_where_it_is_declared(limit: Any) -> None:
     """A whole number from 1 on; to have none of it run is what a pause is for."""

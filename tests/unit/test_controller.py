@@ -466,7 +466,10 @@ def yielding_hook(self: Any, parameters: Letters) -> Iterator[Letters]:  # noqa:
 @pytest.mark.parametrize(
     ("hook", "complaint"),
     [
-        (hook_with_other_names, r"takes \(self: .*extra: int = 0\).* takes \(self, parameters\); give yours the same"),
+        (
+            hook_with_other_names,
+            r"takes \(self: .*extra: int = 0\).* takes \(self, parameters\); give yours the same parameters, by the same names",
+        ),
         (hook_with_keyword, r"takes \(self: Any, \*, parameters.* takes \(self, parameters\)"),
         (async_hook, "must not be async"),
         (async_generator_hook, "must not be async"),

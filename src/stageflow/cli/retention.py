@@ -12,6 +12,7 @@ from stageflow.cli.options import as_json, connecting
 from stageflow.cli.output import dump, print_json
 from stageflow.contracts.retention import Purge
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, JobStatus
+from stageflow.insights.words import counted
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -68,9 +69,10 @@ def purge(
 
 def _tell(answer: Purge) -> None:
     verb = "would delete" if answer.dry_run else "deleted"
+    letters = counted(answer.letters, "dead letter")
     click.echo(
-        f"{verb} {answer.jobs} jobs with {answer.tasks} tasks and {answer.letters} dead letters, about {answer.size_bytes} "
-        f"bytes, last changed before {answer.before:%Y-%m-%d %H:%M:%S} UTC"
+        f"{verb} {counted(answer.jobs, 'job')} with {counted(answer.tasks)} and {letters}, about "
+        f"{counted(answer.size_bytes, 'byte')}, last changed before {answer.before:%Y-%m-%d %H:%M:%S} UTC"
     )
     if answer.payloads:
         click.echo(f"with them {answer.payloads} blobs of payloads that were too large for a row")

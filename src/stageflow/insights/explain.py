@@ -71,16 +71,16 @@ def _explain_job(case: Case) -> Finding:
             with_errors = f" though {counted(failed)} failed, which its policy allows" if failed else ""
             return _about(job, FindingKind.JOB_COMPLETED, f"the job completed at {ended}{with_errors}")
         case JobStatus.FAILED:
-            advice = "correct the cause, then submit the work as another job (new_run)"
+            advice = "correct the cause, then `stageflow resubmit` the job, or `stageflow repair` chosen tasks of it"
             reason = last_line(job.error_details)
             return _about(job, FindingKind.JOB_FAILED, f"the job failed at {ended}: {reason}", advice)
         case JobStatus.CANCELLED:
-            advice = "nothing; to do the work after all, submit it as another job (new_run)"
+            advice = "nothing; to do the work after all, `stageflow resubmit` it"
             reason = last_line(job.error_details)
             return _about(job, FindingKind.JOB_CANCELLED, f"the job was cancelled at {ended}: {reason}", advice)
         case JobStatus.PAUSED:
             text = f"the job was paused at {ended} ({duration(case.now - job.updated_at)} ago); nothing of it starts"
-            return Finding(kind=FindingKind.JOB_PAUSED, text=text, since=job.updated_at, advice="resume the job")
+            return Finding(kind=FindingKind.JOB_PAUSED, text=text, since=job.updated_at, advice="`stageflow resume` the job")
         case JobStatus.QUEUED | JobStatus.PROCESSING:
             begun = "has not started" if job.status is JobStatus.QUEUED else f"is at stage {job.stage} of {job.total_stages}"
             text = f"the job was submitted at {clock_time(job.created_at, case.now)} and {begun}"

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from stageflow.contracts.preview import preview
+from stageflow.errors import WorkflowDefinitionError
+from stageflow.workflow.annotations import place_of_caller
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
 from stageflow.workflow.stage import FreelyPlannedStage, Keyed, PlannedStage, Stage, stage
@@ -33,8 +36,15 @@ def workflow(job_type: str, *, version: int = 1, registry: JobRegistry | None = 
         registry: Where to register; the default registry if left out.
 
     Raises:
-        WorkflowDefinitionError: At the class: the workflow cannot work, or the name is taken.
+        WorkflowDefinitionError: The job type is no text, as under ``@workflow`` without parentheses; or, at the class: the
+            workflow cannot work, or the name is taken.
     """
+    if type(job_type) is not str:
+        msg = (
+            f"the job type at {place_of_caller()} must be text, but is {preview(job_type)}; "
+            'write @workflow("a_name") above the controller'
+        )
+        raise WorkflowDefinitionError(msg)
 
     def decorate(controller_class: type[C]) -> type[C]:
         (registry or JobRegistry.instance()).register(controller_class, job_type, version)

@@ -63,6 +63,6 @@ def _check_hook(controller_class: type, name: str, value: object, original: Call
     if written != expected or kinds != {inspect.Parameter.POSITIONAL_OR_KEYWORD}:
         msg = (
             f"the hook {place_of(value)} takes {inspect.signature(value)}, but {place_of(original)} takes "
-            f"({', '.join(expected)}); give yours the same parameters"
+            f"({', '.join(expected)}); give yours the same parameters, by the same names"
         )
         raise WorkflowDefinitionError(msg)

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 from stageflow.contracts.base import Contract, type_name_pattern
 from stageflow.contracts.context import TaskExecutionContext
 from stageflow.contracts.limits import FASTEST_RATE, MOST_RUNNING, SLOWEST_RATE
+from stageflow.contracts.preview import preview
 from stageflow.contracts.retry import RetryPolicy
 from stageflow.errors import WorkflowDefinitionError
 from stageflow.workflow.annotations import (
@@ -182,7 +183,7 @@ def task(
     if type(task_type) is not str or _type_name.fullmatch(task_type) is None:
         msg = (
             f"the task type at {place_of_caller()} must be a lower-case letter, then at most 99 of a-z 0-9 _ . - , "
-            f'but is {task_type!r}; write @task("a_name") above the handler'
+            f'but is {preview(task_type)}; write @task("a_name") above the handler'
         )
         raise WorkflowDefinitionError(msg)
     if timeout_seconds is not None:
