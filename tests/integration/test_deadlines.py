@@ -37,6 +37,7 @@ class Plan(Contract):
 
     tasks: int = 1
     waits: bool = False
+    takes_minutes: int = 0
 
 
 class Item(Contract):
@@ -44,6 +45,7 @@ class Item(Contract):
 
     index: int
     waits: bool
+    takes_minutes: int = 0
 
 
 @task("timed_item")
@@ -54,6 +56,7 @@ def item(parameters: Item, context: TaskExecutionContext) -> Item:
         while not context.cancelled:
             told.wait(0.01)
         told.set()
+    move_clock(_apps[-1], 60 * parameters.takes_minutes)
     return parameters
 
 
@@ -67,7 +70,8 @@ class TimedController(BaseController[Plan]):
     @first.plan
     def plan_first(self, job: JobExecutionContext[Plan]) -> Iterator[Item]:
         """Plan as many tasks as are wanted."""
-        yield from (Item(index=index, waits=job.parameters.waits) for index in range(job.parameters.tasks))
+        asked = job.parameters
+        yield from (Item(index=index, waits=asked.waits, takes_minutes=asked.takes_minutes) for index in range(asked.tasks))
 
     @second.plan
     def plan_second(self, job: JobExecutionContext[Plan]) -> Iterator[Item]:
@@ -108,6 +112,29 @@ def test_maintenance_fails_a_late_job_and_says_what_was_unfinished(app: Stageflo
     assert "unfinished: stage 1 (first) pending; stage 2 not begun" in (job.error_details or "")
     assert drain_work(app) == 0
     assert "deadline" in app.explain(job_id).text
+
+
+def test_a_job_that_is_late_when_a_worker_comes_does_not_begin(app: Stageflow) -> None:
+    """Before any round of recovery: its planner is not called, no task is planned, and it fails as late."""
+    deadline = app.repositories.store.now() + timedelta(minutes=1)
+    job_id = app.submit(TimedController, Plan(), deadline=deadline).job.job_id
+    move_clock(app, 61)
+    drain_work(app)
+    job = app.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert "had not ended by its deadline" in (job.error_details or "")
+    assert [stage.task_count for stage in app.repositories.stages.list_stages(job_id, 1)] == [0]
+
+
+def test_a_job_that_becomes_late_in_a_stage_does_not_go_on(app: Stageflow) -> None:
+    """What its last task returned is kept; the stage does not advance."""
+    deadline = app.repositories.store.now() + timedelta(minutes=1)
+    job_id = app.submit(TimedController, Plan(takes_minutes=2), deadline=deadline).job.job_id
+    drain_work(app)
+    job = app.job(job_id)
+    assert job.status is JobStatus.FAILED
+    assert "stage 1 (first) processing, 0 of 1 tasks without a result; stage 2 not begun" in (job.error_details or "")
+    assert [task.status for task in app.repositories.tasks.list_tasks_for_job(job_id, 1)] == [TaskStatus.COMPLETED]
 
 
 def test_a_late_job_runs_again_with_a_new_deadline(app: Stageflow) -> None:

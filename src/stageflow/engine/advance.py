@@ -12,6 +12,7 @@ from stageflow.contracts.preview import redact
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import NewStage, StageAggregate, StageRecord, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus
+from stageflow.engine.deadlines import end_if_overdue
 from stageflow.engine.hooks import RetryPlanningError, call_hook
 from stageflow.engine.reading import JobReading, read_job, read_leased_job, results_of
 from stageflow.engine.route import EndJob, OpenStages, Route, choose_route, why_failed
@@ -75,6 +76,8 @@ def advance_stage(
         reading = read_leased_job(repositories, workflow, lease)
         if reading.state.job.run != lease.run:
             return _refused_as_former(lease, telemetry)
+        if end_if_overdue(reading.state, repositories, telemetry):
+            return Advanced(stage_closed=False, job_ended=True)
         stage = reading.stage(lease.stage_id)
         closing = _Closing(
             lease=lease,

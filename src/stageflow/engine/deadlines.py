@@ -24,10 +24,33 @@ def end_overdue(repositories: Repositories, telemetry: Telemetry) -> int:
             state = repositories.jobs.require_job_state(late.job_id)
         except JobNotFoundError:
             continue  # purged meanwhile
-        error = _error_of(late, state)
-        if repositories.deadlines.end_overdue(OverdueEnding(job_id=late.job_id, run=late.run, error_details=error)):
-            telemetry.emit("job_overdue", late.job_id, stage=late.stage_number, error=error)
-            ended += 1
+        ended += _end(late, state, repositories, telemetry)
+    return ended
+
+
+def end_if_overdue(state: JobState, repositories: Repositories, telemetry: Telemetry) -> bool:
+    """Fail a job that was late when it was read, and return whether this call did; nothing of it is to begin any more."""
+    late = _lateness(state)
+    return late is not None and _end(late, state, repositories, telemetry)
+
+
+def _lateness(state: JobState) -> Overdue | None:
+    job = state.job
+    if job.is_terminal:
+        return None
+    open_stages = [stage for stage in state.stages if stage.status not in TERMINAL_STAGE_STATUSES]
+    deadlines = [(job.deadline, None), *((stage.deadline, stage.stage_number) for stage in open_stages)]
+    for deadline, stage_number in deadlines:
+        if deadline is not None and deadline <= state.now:
+            return Overdue(job_id=job.job_id, run=job.run, stage_number=stage_number, deadline=deadline)
+    return None
+
+
+def _end(late: Overdue, state: JobState, repositories: Repositories, telemetry: Telemetry) -> bool:
+    error = _error_of(late, state)
+    ended = repositories.deadlines.end_overdue(OverdueEnding(job_id=late.job_id, run=late.run, error_details=error))
+    if ended:
+        telemetry.emit("job_overdue", late.job_id, stage=late.stage_number, error=error)
     return ended
 
 

@@ -18,6 +18,7 @@ from stageflow.contracts.preview import redact
 from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskDefinition
+from stageflow.engine.deadlines import end_if_overdue
 from stageflow.engine.hooks import RetryPlanningError, read_plan
 from stageflow.engine.reading import JobReading, read_leased_job
 from stageflow.engine.unreachable import give_back_unreachable
@@ -133,6 +134,8 @@ def plan_stage(
         if reading.state.job.run != lease.run:
             telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=PlanOutcome.JOB_ENDED)
             return PlanEnd(Planned.REFUSED)
+        if end_if_overdue(reading.state, repositories, telemetry):
+            return PlanEnd(Planned.JOB_FAILED)
         seconds = workflow.definition.stage(lease.stage_number).timeout_seconds
         if seconds is not None:
             repositories.deadlines.start_stage_clock(lease, seconds)
