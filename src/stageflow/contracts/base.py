@@ -224,6 +224,9 @@ def _refuse_nul(value: Any) -> None:
             pass
 
 
+_canonical: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(model: BaseModel) -> str:
     """Return the one JSON text of a model: keys sorted, no spaces, UTF-8, no NaN or infinity.
 
@@ -233,10 +236,10 @@ def canonical_json(model: BaseModel) -> str:
         InvalidValueError: The model holds NUL, NaN, infinity or text that UTF-8 cannot express.
     """
     try:
-        refuse_surrogates(model.model_dump())
-        value = model.model_dump(mode="json")
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = _canonical.encode(model.model_dump(mode="json"))
         text.encode()
+        if "\ufffd" in text:
+            refuse_surrogates(model.model_dump())
     except InvalidValueError:
         raise
     except (ValueError, RecursionError) as error:
