@@ -201,7 +201,7 @@ def test_f21_jobs_that_do_not_fit_are_not_created(disk: Disk) -> None:
     with Stageflow(disk.url, registry=registry, options=OPTIONS) as app:
         app.migrate()
         with full(disk, 3 * MIB):
-            with pytest.raises(StoreError, match="disk|File too large"):
+            with pytest.raises(StoreError, match=r"disk|File too large"):
                 app.submit_many(BulkController, orders)
             assert app.repositories.jobs.list_jobs() == []
             assert app.submit(BulkController, orders[0]).outcome == "created"
