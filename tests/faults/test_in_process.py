@@ -178,6 +178,28 @@ def test_f10_a_handler_that_outlives_its_lease_is_refused(app: Stageflow) -> Non
     assert Meddler.calls.count(1) == 3  # twice in the first stage, once in the second
 
 
+def test_f19_a_handler_that_outlives_the_grace_is_left_and_run_again(app: Stageflow) -> None:
+    """The worker stops without it; its lease expires, another worker runs its task, and what it returns at last is refused."""
+    entered, ending = threading.Event(), threading.Event()
+
+    def outlive(_: TaskExecutionContext) -> None:
+        entered.set()
+        assert ending.wait(PATIENCE)
+
+    Meddler.amid = outlive
+    job_id = app.submit(Faulty, Order()).job.job_id
+    leaving = app.worker(OPTIONS.model_copy(update={"grace_seconds": 0.2}))
+    leaving.start()
+    assert entered.wait(PATIENCE)
+    assert leaving.stop() is False
+    with app.worker(OPTIONS.model_copy(update={"lease_seconds": 1.0})):
+        assert app.result(job_id, timeout=PATIENCE) == Total(total=6)
+    ending.set()
+    assert app.telemetry.wait_for("stale_write_refused", timeout_seconds=PATIENCE)
+    assert sorted(Meddler.calls) == [0, 0, 1, 1, 1, 2, 2, 3, 3]
+    assert app.telemetry.counts["stage_advanced"] == 2
+
+
 def test_f12_a_handler_that_exhausts_its_memory_fails_its_task_only(app: Stageflow) -> None:
     """The error is recorded as any other's, and its siblings' results are kept."""
     result = drained(app, Order(fault="memory"))
