@@ -40,6 +40,7 @@ from stageflow.cli import main
 from stageflow.contracts.blob import BlobProperties
 from stageflow.errors import BlobNotFoundError, BlobStoreUnreachableError
 from stageflow.insights.diagnosis import AilmentKind
+from stageflow.telemetry import Event
 from stageflow.testing.drain import drain_work, move_clock
 
 MIB: Final = 1024 * 1024
@@ -332,7 +333,7 @@ def test_a_lost_result_fails_the_job_that_needs_it(place: Place) -> None:
     job_id = app.submit(LargeController, Order(made=2 * MIB)).job.job_id
     blobs.losing = True
     drain_work(app)
-    state = app.repositories.jobs.require_job_state(job_id).job
+    state = app.job(job_id)
     assert state.status is JobStatus.FAILED
     assert f"result_data of task {job_id}-1-0 is not in the blob store" in str(state.error_details)
     blobs.losing = False
@@ -351,9 +352,10 @@ def test_a_planner_that_reads_a_lost_result_fails_the_job(place: Place) -> None:
     job_id = app.submit(PlainController, Order(made=2 * MIB)).job.job_id
     blobs.losing = True
     drain_work(app)
-    job = app.repositories.jobs.require_job_state(job_id).job
+    job = app.wait(job_id, timeout=0)
     assert job.status is JobStatus.FAILED
     assert "PayloadUnreadableError: stored result of task 0 of stage 1" in str(job.error_details)
+    assert f"result_data of task {job_id}-1-0 is not in the blob store" in str(job.damage)
     blobs.losing = False
     app.resubmit(job_id, from_stage=2)
     drain_work(app)
@@ -371,20 +373,60 @@ def test_a_planner_that_cannot_reach_a_result_waits(place: Place) -> None:
     assert app.job(job_id).status is JobStatus.COMPLETED
 
 
-def test_lost_parameters_of_a_job_fail_it(place: Place) -> None:
-    """Its planner cannot even be asked; cancelling and listing such a job works, and says what is wrong."""
+@pytest.mark.parametrize("damage", [tamper_length, Path.unlink], ids=["altered", "missing"])
+def test_a_job_whose_parameters_cannot_be_read_says_how_it_is(place: Place, damage: Callable[[Path], object]) -> None:
+    """Its planner cannot even be asked: the job fails, and whoever asks about it learns that, before and after."""
     app = place.app()
     lost, cancelled = (app.submit(LargeController, Order(text=letter * 2 * MIB)).job.job_id for letter in "ab")
     for name in place.names():
-        (place.folder / CONTAINER / name).unlink()
+        damage(place.folder / CONTAINER / name)
+    waiting = app.job(lost)
+    assert (waiting.status, list(waiting.parameters)) == (JobStatus.QUEUED, ["stageflow-payload"])
+    assert f"parameters of job {lost}" in str(waiting.damage)
     job = app.cancel(cancelled)
     assert job.status is JobStatus.CANCELLED
-    assert "is not in the blob store" in str(job.damage)
+    assert f"parameters of job {cancelled}" in str(job.damage)
     drain_work(app)
-    state = app.repositories.jobs.require_job_state(lost).job
-    assert state.status is JobStatus.FAILED
-    assert "the parameters of the job is not in the blob store" in str(state.error_details)
-    assert len(app.repositories.jobs.list_jobs()) == 2
+    failed, ended = app.job(lost), app.wait(lost, timeout=0)
+    assert failed.status is ended.status is JobStatus.FAILED
+    assert "Planning stage 1 failed: the parameters of the job " in str(failed.error_details)
+    assert ended.error_details == failed.error_details
+    assert failed.damage == ended.damage == waiting.damage
+    with pytest.raises(JobFailedError, match="the parameters of the job"):
+        app.result(lost, timeout=0)
+    assert {each.status for each in app.repositories.jobs.list_jobs()} == {JobStatus.FAILED, JobStatus.CANCELLED}
+    shown = CliRunner().invoke(main, ["status", lost, "--store", place.url, "--blobs", f"file:{place.folder}"])
+    assert (shown.exit_code, "failed" in shown.stdout) == (1, True)
+    assert "the parameters of the job" in shown.stdout
+    assert f"the job is damaged: {failed.damage}" in shown.stderr
+
+
+def test_a_cancelled_job_shows_what_is_left_of_its_results(place: Place) -> None:
+    """A result of a task or a stage that was lost is named and left out, or a preview; what can be read is read."""
+    app = place.app()
+    job_id = app.submit(LargeController, Order(tasks=2, made=2 * MIB, noted=2 * MIB)).job.job_id
+
+    def cancel(event: Event) -> None:
+        if event.name == "stage_advanced":
+            app.cancel(job_id)
+
+    with app.telemetry.listening(cancel):
+        drain_work(app)
+    whole = app.job(job_id)
+    assert (whole.status, whole.damage, list(whole.stage_results)) == (JobStatus.CANCELLED, None, ["1"])
+    texts = [str(each.result_data) for each in whole.stage_results["1"].task_results]
+    for name in place.names():
+        path = place.folder / CONTAINER / name
+        content = path.read_bytes()
+        path.unlink()
+        seen = app.wait(job_id, timeout=0)
+        assert (seen.status, name in str(seen.damage)) == (JobStatus.CANCELLED, True)
+        if seen.stage_results:
+            shown = [str(each.result_data) for each in seen.stage_results["1"].task_results]
+            assert sum(one != other for one, other in zip(shown, texts, strict=True)) == 1
+            assert "in the blob store" in " ".join(shown)
+        path.write_bytes(content)
+    assert app.job(job_id) == whole
 
 
 def test_a_blob_store_that_is_away_while_a_result_is_written_costs_nothing(place: Place) -> None:
@@ -507,8 +549,7 @@ def test_a_process_without_the_blob_store_cannot_read_and_harms_nothing(postgres
         app.migrate()
         job_id = app.submit(LargeController, Order(text="x" * 2 * MIB)).job.job_id
         with Stageflow(postgres_dsn, registry=registry) as without:
-            with pytest.raises(PayloadsUnreachableError, match="STAGEFLOW_BLOBS"):
-                without.job(job_id)
+            assert "STAGEFLOW_BLOBS" in str(without.job(job_id).damage)
             (job,) = without.repositories.jobs.list_jobs()
             assert job.parameters.keys() == {"stageflow-payload"}
             controller = registry.find(LargeController).controller
@@ -573,7 +614,7 @@ def test_the_command_line_takes_a_blob_store(place: Place, monkeypatch: pytest.M
     assert listed["parameters"] == {"stageflow-payload": f"2.0 MiB in the blob store, {name}"}
     place.blobs.delete(CONTAINER, name)
     lost = call("status", job_id, *app)
-    assert lost.exit_code == 1
+    assert (lost.exit_code, "completed" in lost.stdout) == (0, True)
     assert "is not in the blob store" in lost.stderr
     refused = call("status", job_id, *app, "--blobs", "s3:bucket")
     assert refused.exit_code == 2

@@ -29,6 +29,7 @@ BOUNDARIES = [
     JobRepository.create_job,
     JobRepository.create_jobs,
     JobRepository.create_job_from_params,
+    JobRepository.require_seen_job,
     JobRepository.require_job_state,
     JobRepository.list_jobs,
     JobRepository.update_job,

@@ -26,17 +26,27 @@ def crash(store: str, point: str) -> None:
     assert died.returncode == -signal.SIGKILL
 
 
-def crash_and_go_on(work: ModuleType, store: str, point: str, ledger: Path) -> None:
+def crash_and_go_on(work: ModuleType, store: str, point: str, ledger: Path, count: int = 5, planner_dies_at: int = -1) -> None:
     """Run a job of which one worker dies at a point, and another does the rest; each result is there once."""
     with work.make_app(store) as app:
         app.migrate()
-        job_id = app.submit(work.BatchController, work.Batch(count=5, seconds=0.0, ledger=str(ledger))).job.job_id
+        batch = work.Batch(count=count, seconds=0.0, ledger=str(ledger), planner_dies_at=planner_dies_at)
+        job_id = app.submit(work.BatchController, batch).job.job_id
         crash(store, point)
         assert not app.job(job_id).is_terminal
         with app.worker():
-            assert app.result(job_id, timeout=60) == work.Total(total=10)
+            assert app.result(job_id, timeout=60) == work.Total(total=sum(range(count)))
         results = app.job(job_id).stage_results
-        assert [(result.task_count, result.successful_tasks) for result in results.values()] == [(5, 5), (5, 5)]
+        assert [(result.task_count, result.successful_tasks) for result in results.values()] == [(count, count)] * 2
+        assert app.doctor().ailments == []
+
+
+def test_f01_crash_amid_the_planning(work: ModuleType, store_url: str, tmp_path: Path) -> None:
+    """The planner dies when its first chunk is committed: the stage is not over, and another plans the rest of it."""
+    ledger = tmp_path / "ledger"
+    crash_and_go_on(work, store_url, "amid_the_planning", ledger, count=1500, planner_dies_at=1200)
+    assert Path(f"{ledger}.died").exists()
+    assert {int(index) for index in ledger.read_text().split()} == set(range(1500))
 
 
 def test_f02_crash_between_claim_and_handler(work: ModuleType, store_url: str, tmp_path: Path) -> None:
@@ -58,3 +68,11 @@ def test_f03_crash_after_the_advance(work: ModuleType, store_url: str, tmp_path:
     ledger = tmp_path / "ledger"
     crash_and_go_on(work, store_url, "after_the_advance", ledger)
     assert sorted(ledger.read_text().split()) == ["0", "1", "2", "3", "4"]
+
+
+def test_every_crash_point_is_driven(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A point that no test names would be a crash that nobody has seen."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    points = importlib.import_module("crashing_process").POINTS
+    text = Path(__file__).read_text()
+    assert [point for point in points if f'"{point}"' not in text] == []

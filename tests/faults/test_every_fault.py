@@ -1,7 +1,4 @@
-"""The list of faults is whole: each has a test that is named after it, here or beside what it is about.
-
-F11 has the timeout of a task; the timeouts of a stage and of a job belong beside it, as ``test_f11_…``, once there are any.
-"""
+"""The list of faults is whole: each has a test that is named after it, here or beside what it is about."""
 
 import re
 from pathlib import Path

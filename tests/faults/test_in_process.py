@@ -27,6 +27,7 @@ from stageflow import (
 )
 from stageflow.testing import drain_work, move_clock
 from stageflow.testing.azurite_server import AzuriteServer
+from stageflow.worker.recoverer import Recoverer
 from stageflow.workflow.authoring import Keyed
 
 pytestmark = pytest.mark.faults
@@ -60,7 +61,7 @@ class Meddler:
     """What a test does while a handler runs."""
 
     calls: ClassVar[list[int]] = []
-    amid: ClassVar[Callable[[], None] | None] = None
+    amid: ClassVar[Callable[[TaskExecutionContext], None] | None] = None
 
 
 def _exhaust_memory() -> None:
@@ -81,7 +82,7 @@ def do_item(parameters: Item, context: TaskExecutionContext) -> Item:
         _exhaust_memory()
     if Meddler.amid is not None and context.task_index == 1 and context.stage_number == 1:
         amid, Meddler.amid = Meddler.amid, None
-        amid()
+        amid(context)
     if parameters.fault == "late" and context.stage_number == 2:
         msg = "the last stage fails"
         raise ValueError(msg)
@@ -163,7 +164,7 @@ def test_f09_a_constraint_violation_fails_its_job_and_no_other(app: Stageflow) -
 def test_f10_a_handler_that_outlives_its_lease_is_refused(app: Stageflow) -> None:
     """Another worker does its task meanwhile; what it returns then changes nothing, and is counted."""
 
-    def others_take_over() -> None:
+    def others_take_over(_: TaskExecutionContext) -> None:
         move_clock(app, 1000)
         app.maintain()
         drain_work(app)
@@ -177,6 +178,28 @@ def test_f10_a_handler_that_outlives_its_lease_is_refused(app: Stageflow) -> Non
     assert Meddler.calls.count(1) == 3  # twice in the first stage, once in the second
 
 
+def test_f19_a_handler_that_outlives_the_grace_is_left_and_run_again(app: Stageflow) -> None:
+    """The worker stops without it; its lease expires, another worker runs its task, and what it returns at last is refused."""
+    entered, ending = threading.Event(), threading.Event()
+
+    def outlive(_: TaskExecutionContext) -> None:
+        entered.set()
+        assert ending.wait(PATIENCE)
+
+    Meddler.amid = outlive
+    job_id = app.submit(Faulty, Order()).job.job_id
+    leaving = app.worker(OPTIONS.model_copy(update={"grace_seconds": 0.2}))
+    leaving.start()
+    assert entered.wait(PATIENCE)
+    assert leaving.stop() is False
+    with app.worker(OPTIONS.model_copy(update={"lease_seconds": 1.0})):
+        assert app.result(job_id, timeout=PATIENCE) == Total(total=6)
+    ending.set()
+    assert app.telemetry.wait_for("stale_write_refused", timeout_seconds=PATIENCE)
+    assert sorted(Meddler.calls) == [0, 0, 1, 1, 1, 2, 2, 3, 3]
+    assert app.telemetry.counts["stage_advanced"] == 2
+
+
 def test_f12_a_handler_that_exhausts_its_memory_fails_its_task_only(app: Stageflow) -> None:
     """The error is recorded as any other's, and its siblings' results are kept."""
     result = drained(app, Order(fault="memory"))
@@ -188,10 +211,16 @@ def test_f12_a_handler_that_exhausts_its_memory_fails_its_task_only(app: Stagefl
 @pytest.mark.parametrize("seconds", [86_400.0, -86_400.0])
 def test_f18_a_clock_that_jumps_makes_nobody_work_twice(app: Stageflow, seconds: float) -> None:
     """While a handler runs, the store's clock jumps by a day: its lease holds, by its heartbeat, and its result counts."""
+    rival = Recoverer(app.repositories, app.telemetry, OPTIONS, lambda: None, registry)
 
-    def jump() -> None:
+    def jump(context: TaskExecutionContext) -> None:
+        rival.recover_once()
         move_clock(app, seconds)
-        time.sleep(1.5)  # several rounds of recovery look at the lease
+        for beat in range(1, 5):
+            rival.recover_once()
+            # Progress is told after the beat that took it along has prolonged the lease.
+            context.progress(beat, 5)
+            assert app.telemetry.wait_for("task_progress", count=beat, timeout_seconds=PATIENCE)
 
     Meddler.amid = jump
     job_id = app.submit(Faulty, Order()).job.job_id
@@ -237,7 +266,7 @@ def test_f07_connection_lost_in_mid_transaction(postgres_app: Stageflow, postgre
 
     holder = threading.Thread(target=hold_the_stage)
 
-    def begin() -> None:
+    def begin(_: TaskExecutionContext) -> None:
         holder.start()
         assert held.wait(PATIENCE)
 

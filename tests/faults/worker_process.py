@@ -31,6 +31,7 @@ class Batch(Contract):
     seconds: float
     ledger: str
     killer: int = -1
+    planner_dies_at: int = -1
 
 
 class Item(Contract):
@@ -71,6 +72,13 @@ def check(parameters: Done, context: TaskExecutionContext) -> Done:  # noqa: ARG
     return parameters
 
 
+def die_once(mark: Path) -> None:
+    """Kill this process, unless another one died so before."""
+    if not mark.exists():
+        mark.touch()
+        signal.raise_signal(signal.SIGKILL)
+
+
 @workflow("batch", registry=registry)
 class BatchController(BaseController[Batch]):
     """Two stages; the answer is the sum over the second."""
@@ -83,6 +91,8 @@ class BatchController(BaseController[Batch]):
         """One task per index."""
         batch = job.parameters
         for index in range(batch.count):
+            if index == batch.planner_dies_at:
+                die_once(Path(f"{batch.ledger}.died"))
             yield Item(index=index, seconds=batch.seconds, ledger=batch.ledger, kills=index == batch.killer)
 
     @checks.plan

@@ -23,7 +23,7 @@ _LONGEST_WAIT_SECONDS: Final = 31_536_000
 def wait_for_end(repositories: Repositories, job_id: str, timeout: float | None) -> JobResult:
     """Return how a job ended, as soon as it has; otherwise as :func:`wait_until_ended`."""
     wait_until_ended(repositories, job_id, timeout)
-    return to_job_result(repositories.jobs.require_job(job_id))
+    return to_job_result(repositories.jobs.require_seen_job(job_id))
 
 
 def wait_until_ended(repositories: Repositories, job_id: str, timeout: float | None) -> None:
@@ -66,6 +66,7 @@ def to_job_result(job: JobRecord) -> JobResult:
         stage_results=job.stage_results,
         result_data=job.result_data,
         error_details=job.error_details,
+        damage=job.damage,
         created_at=job.created_at,
         completed_at=job.updated_at,
     )

@@ -18,12 +18,14 @@ class JobQuestions(Connected):
 
     @enforce_contract
     def job(self, job_id: str) -> JobRecord:
-        """Return a job with its stage results.
+        """Return a job with its stage results; its ``damage`` names what of it cannot be read from the blob store.
 
         Raises:
             JobNotFoundError: There is none with this id.
+            PayloadUnreadableError: It succeeded, and a result of it is missing from the blob store, or altered.
+            PayloadsUnreachableError: A result of it is in the blob store, which does not answer; try again.
         """
-        return self.repositories.jobs.require_job(job_id)
+        return self.repositories.jobs.require_seen_job(job_id)
 
     @enforce_contract
     def progress(self, job_id: str) -> JobProgress:
@@ -64,6 +66,8 @@ class JobQuestions(Connected):
 
         Raises:
             WaitTimeoutError: It had not ended by then.
+            PayloadUnreadableError: It succeeded, and a result of it is missing from the blob store, or altered.
+            PayloadsUnreachableError: A result of it is in the blob store, which does not answer; ask again.
         """
         return wait_for_end(self.repositories, job_id, timeout)
 

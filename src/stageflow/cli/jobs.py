@@ -121,6 +121,8 @@ def status(job_id: str, app_name: str | None, store: str | None, queue: str | No
                 click.echo(f"must end by {job.deadline:%Y-%m-%d %H:%M:%S} UTC")
             if job.error_details:
                 click.echo(job.error_details)
+            if job.damage is not None:
+                click.echo(f"the job is damaged: {job.damage}", err=True)
     return FAILED if job.status is JobStatus.FAILED else DONE
 
 

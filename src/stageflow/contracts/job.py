@@ -72,8 +72,9 @@ class JobRecord(LateContract):
         deadline: When the present run ends as failed if it has not ended before, by the store's clock.
         timeout_seconds: How long a run may take, from its start on; with the start its end becomes the deadline.
         priority: Higher is claimed first.
-        damage: What of the row cannot be read and is left empty here, as a sentence. Only where jobs are listed or their status
-            is changed, which somebody must be able to do with a damaged job; whoever works from a job's contents is refused.
+        damage: What of the job cannot be read, as a sentence: of its row, which is left empty here, where jobs are listed or
+            their status is changed; of the blob store, a preview here, where one asks how a job is. Whoever works from a job's
+            contents is refused.
         shelved: References to what of it lies in the blob store and was not loaded; previews stand here in its place. Not
             part of the record's JSON.
     """
@@ -213,7 +214,11 @@ class JobEnding(LateContract):
 
 
 class JobResult(LateContract):
-    """The answer of a job that has ended."""
+    """The answer of a job that has ended.
+
+    Attributes:
+        damage: What of the job cannot be read from the blob store, as a sentence; a job that succeeded has its results.
+    """
 
     job_id: JobId
     job_type: TypeName
@@ -226,6 +231,7 @@ class JobResult(LateContract):
     stage_results: dict[str, StageResultContract]
     result_data: JsonObject | None
     error_details: str | None
+    damage: str | None = None
     created_at: UtcDatetime
     completed_at: UtcDatetime
 

@@ -16,7 +16,8 @@ _MARK: Final = '"stageflow-payload:'
 _form: Final = re.compile(
     r'"stageflow-payload:1:(?P<size_bytes>[1-9][0-9]{0,17}):(?P<sha256>[0-9a-f]{64}):(?P<job_id>[0-9a-f]{64})/(?P=sha256)"'
 )
-_STAGE_RESULT: Final = "stage_results."
+STAGE_RESULT: Final = "stage_results."
+"""In front of a stage's key, the name under which a job's ``shelved`` has the result of the stage."""
 _KIB: Final = 1024
 
 
@@ -121,9 +122,9 @@ def shelved(**columns: str | None) -> dict[str, str]:
 
 def shelved_stage_result(stage_number: int) -> str:
     """Return the name under which a job's ``shelved`` has the result of a stage."""
-    return f"{_STAGE_RESULT}{stage_number}"
+    return f"{STAGE_RESULT}{stage_number}"
 
 
 def shelved_stages(payloads: dict[str, str]) -> dict[int, str]:
     """Return the references to stage results among a job's, by stage number."""
-    return {int(name.removeprefix(_STAGE_RESULT)): text for name, text in payloads.items() if name.startswith(_STAGE_RESULT)}
+    return {int(name.removeprefix(STAGE_RESULT)): text for name, text in payloads.items() if name.startswith(STAGE_RESULT)}

@@ -1,21 +1,24 @@
 """Jobs: stored and asked for."""
 
 from datetime import datetime
+from functools import partial
+from typing import Final
 
 from stageflow.contracts.base import Contract, json_object_text
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import make_job_id, validate_job_id
 from stageflow.contracts.job import CreatedJobs, JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.job_state import JobState
-from stageflow.contracts.payload import shelved_stages
+from stageflow.contracts.payload import STAGE_RESULT, shelved_stages
 from stageflow.contracts.repair import StageRepair
 from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage, StageRecord, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
-from stageflow.errors import BlobError, InvalidValueError, JobNotFoundError
+from stageflow.errors import BlobError, InvalidValueError, JobNotFoundError, PayloadUnreadableError
 from stageflow.ports import Store
-from stageflow.repositories.payloads import PayloadShelf
+from stageflow.repositories.payloads import PayloadShelf, Spared
 
+_SUCCEEDED: Final = frozenset({JobStatus.COMPLETED, JobStatus.COMPLETED_WITH_ERRORS})
 _no_update = JobUpdate()
 
 
@@ -60,6 +63,24 @@ class JobRepository:
         """
         found = self._store.get_jobs([validate_job_id(job_id) for job_id in job_ids])
         return [self._loaded(job) for job in found]
+
+    @enforce_contract
+    def require_seen_job(self, job_id: str) -> JobRecord:
+        """Return a job with its stage results, for whoever asks how it is: its ``damage`` names what cannot be read.
+
+        Previews stand there in its place. Of a job that succeeded only the parameters are spared so: it is asked for its
+        results.
+
+        Raises:
+            JobNotFoundError: It does not exist.
+            PayloadUnreadableError: It succeeded, and a result of it is missing from the blob store, or altered.
+            PayloadsUnreachableError: A result of it is in the blob store, which does not answer.
+        """
+        found = self._store.get_jobs([validate_job_id(job_id)])
+        if not found:
+            msg = f"there is no job {job_id}; list the jobs there are with `stageflow jobs`"
+            raise JobNotFoundError(msg)
+        return self._seen(found[0])
 
     @enforce_contract
     def require_job_state(self, job_id: str) -> JobState:
@@ -200,9 +221,9 @@ class JobRepository:
             msg = f"there is no job {job_id}; list the jobs there are with `stageflow jobs`"
             raise JobNotFoundError(msg)
         try:
-            return self._loaded(job)
+            return self._seen(job)
         except BlobError as error:
-            return job.model_copy(update={"damage": "; ".join(filter(None, (job.damage, str(error))))})
+            return _damaged(job, [str(error)])
 
     @enforce_contract
     def end_job(self, ending: JobEnding) -> bool:
@@ -240,17 +261,29 @@ class JobRepository:
 
     def _loaded(self, job: JobRecord) -> JobRecord:
         """Return a job with what of it lies in the blob store."""
+        return self._read(job, parameters=Spared(), results=Spared())
+
+    def _seen(self, job: JobRecord) -> JobRecord:
+        """Return a job with what can be read of it; its ``damage`` names the rest."""
+        parameters = Spared(BlobError)
+        results = Spared() if job.status in _SUCCEEDED else Spared(PayloadUnreadableError)
+        return _damaged(self._read(job, parameters=parameters, results=results), [*parameters.reasons, *results.reasons])
+
+    def _read(self, job: JobRecord, *, parameters: Spared, results: Spared) -> JobRecord:
         shelved = shelved_stages(job.shelved)
         if shelved:
-            results = dict(job.stage_results)
+            found = dict(job.stage_results)
             for stage in self._store.list_stages(job.job_id, job.run):
                 if stage.stage_number in shelved:
-                    result = self._stage_result(job, stage, shelved[stage.stage_number])
-                    results[result.stage_key] = result
-            job = job.model_copy(update={"stage_results": {key: results[key] for key in sorted(results, key=int)}})
+                    result = results.read(partial(self._stage_result, job, stage, shelved[stage.stage_number]))
+                    if result is not None:
+                        found[result.stage_key] = result
+            left = {name: text for name, text in job.shelved.items() if name.removeprefix(STAGE_RESULT) not in found}
+            ordered = {key: found[key] for key in sorted(found, key=int)}
+            job = job.model_copy(update={"stage_results": ordered, "shelved": left})
         if not job.shelved and not any(each.shelved for result in job.stage_results.values() for each in result.task_results):
             return job
-        return self._payloads.load_job(job)
+        return self._payloads.load_job(job, parameters=parameters, results=results)
 
     def _stage_result(self, job: JobRecord, stage: StageRecord, text: str) -> StageResultContract:
         number, wide = stage.stage_number, stage.task_count > HYDRATED_RESULTS
@@ -260,3 +293,8 @@ class JobRepository:
 
 
 _page_limit = 1000
+
+
+def _damaged(job: JobRecord, reasons: list[str]) -> JobRecord:
+    """Return a job that names this damage too."""
+    return job.model_copy(update={"damage": "; ".join(filter(None, (job.damage, *reasons))) or None}) if reasons else job

@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
@@ -109,16 +110,31 @@ class PayloadShelf:
             raise self._unreadable(what, reference, "was changed since it was written: size or checksum differ")
         return content.decode()
 
-    def load_job(self, job: JobRecord) -> JobRecord:
-        """Return a job with its parameters, its answer and the results of its tasks loaded; its stage results are there."""
-        fields = self._objects(job.shelved, f"job {job.job_id}")
-        results = {
-            key: result.model_copy(update={"task_results": [self.load_result(each) for each in result.task_results]})
+    def load_job(self, job: JobRecord, *, parameters: "Spared", results: "Spared") -> JobRecord:
+        """Return a job with its parameters, its answer and the results of its tasks loaded; its stage results are there.
+
+        Args:
+            job: The job.
+            parameters: What may keep the parameters from being loaded.
+            results: What may keep the answer and results from being loaded.
+        """
+        fields: dict[str, JsonObject] = {}
+        for name in ("parameters", "result_data"):
+            if name in job.shelved:
+                spared = parameters if name == "parameters" else results
+                value = spared.read(partial(self._object, job.shelved[name], f"{name} of job {job.job_id}"))
+                if value is not None:
+                    fields[name] = value
+        stage_results = {
+            key: result.model_copy(
+                update={"task_results": [results.read(partial(self.load_result, each)) or each for each in result.task_results]}
+            )
             if any(each.shelved for each in result.task_results)
             else result
             for key, result in job.stage_results.items()
         }
-        return job.model_copy(update={**fields, "stage_results": results, "shelved": {}})
+        left = {name: text for name, text in job.shelved.items() if name not in fields}
+        return job.model_copy(update={**fields, "stage_results": stage_results, "shelved": left})
 
     def load_task(self, task: TaskRecord) -> TaskRecord:
         """Return a task with its parameters and result loaded."""
@@ -139,11 +155,11 @@ class PayloadShelf:
             self._close()
 
     def _objects(self, shelved: dict[str, str], owner: str, *, patient: bool = False) -> dict[str, JsonObject]:
-        return {
-            name: json.loads(self.load(text, f"{name} of {owner}", patient=patient))
-            for name, text in shelved.items()
-            if "." not in name
-        }
+        return {name: self._object(text, f"{name} of {owner}", patient=patient) for name, text in shelved.items()}
+
+    def _object(self, text: str, what: str, *, patient: bool = False) -> JsonObject:
+        value: JsonObject = json.loads(self.load(text, what, patient=patient))
+        return value
 
     def _large(self, job_id: str, text: str, what: str, size: int) -> tuple[PayloadReference, bytes]:
         self._required(what, size)
@@ -199,3 +215,23 @@ class PayloadShelf:
             "job (new_run)"
         )
         return PayloadUnreadableError(msg)
+
+
+class Spared:
+    """Reads from the blob store, and leaves unread what fails in the given ways.
+
+    Attributes:
+        reasons: Why something was left, as sentences.
+    """
+
+    def __init__(self, *failures: type[BlobError]) -> None:
+        self._failures = failures
+        self.reasons: Final[list[str]] = []
+
+    def read(self, load: Callable[[], T]) -> T | None:
+        """Return what ``load`` returns, or ``None`` where it fails in such a way."""
+        try:
+            return load()
+        except self._failures as error:
+            self.reasons.append(str(error))
+            return None
