@@ -15,7 +15,7 @@ from stageflow.contracts.context import TaskExecutionContext
 
 _logger = logging.getLogger("stageflow")
 
-QUIET: Final = frozenset({"range_completed", "lease_claimed", "task_progress"})
+QUIET: Final = frozenset({"range_completed", "task_progress"})
 """Events that come often: logged at debug level."""
 
 running_task: Final[ContextVar[TaskExecutionContext | None]] = ContextVar("stageflow_running_task", default=None)

@@ -178,6 +178,22 @@ def test_f10_a_handler_that_outlives_its_lease_is_refused(app: Stageflow) -> Non
     assert Meddler.calls.count(1) == 3  # twice in the first stage, once in the second
 
 
+def test_f10_a_heartbeat_that_is_refused_is_counted(app: Stageflow) -> None:
+    """The handler is told that its lease is lost, once, however many beats follow; nothing is counted twice."""
+
+    def others_take_over(context: TaskExecutionContext) -> None:
+        while not context.cancelled:
+            move_clock(app, 1000)
+            app.maintain()
+        assert app.telemetry.counts["lease_lost"] == 1
+
+    Meddler.amid = others_take_over
+    job_id = app.submit(Faulty, Order()).job.job_id
+    with app.worker(OPTIONS):
+        assert app.result(job_id, timeout=PATIENCE) == Total(total=6)
+    assert app.telemetry.counts["stage_advanced"] == 2
+
+
 def test_f19_a_handler_that_outlives_the_grace_is_left_and_run_again(app: Stageflow) -> None:
     """The worker stops without it; its lease expires, another worker runs its task, and what it returns at last is refused."""
     entered, ending = threading.Event(), threading.Event()

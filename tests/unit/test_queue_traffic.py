@@ -3,6 +3,7 @@
 import threading
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,13 @@ def test_neighbouring_ranges_of_short_tasks_travel_in_one_message() -> None:
         (task_range(0, 40, 50).message, [4]),
         (task_range(0, 50, 60, 2).message, [5]),
     ]
+
+
+@pytest.mark.parametrize("second", [(0, 3), (0, 12), (12, 15)])
+def test_ranges_of_two_stages_travel_apart_wherever_they_lie(second: tuple[int, int]) -> None:
+    """Also where no range could reach from the one's beginning to the other's end."""
+    ranges = [task_range(1, 5, 12), task_range(2, *second, 2)]
+    assert [each.message for each in bundle(ranges, lambda _: 100)] == [each.message for each in ranges]
 
 
 @given(st.lists(st.integers(1, 9), max_size=30), st.integers(0, 30))

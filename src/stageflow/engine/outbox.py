@@ -93,9 +93,9 @@ def _merged(
     most_tasks: Callable[[TaskQueueMessage], int],
 ) -> TaskQueueMessage | None:
     match first, second:
-        case TaskQueueMessage(), TaskQueueMessage():
+        case TaskQueueMessage(), TaskQueueMessage() if second.first == first.last:
             both = first.model_copy(update={"last": second.last})
-            follows = second == first.model_copy(update={"first": first.last, "last": second.last})
+            follows = second == first.model_copy(update={"first": second.first, "last": second.last})
             return both if follows and both.last - both.first <= most_tasks(both) else None
         case _:
             return None

@@ -177,8 +177,11 @@ class Dispatcher:
         work_type = task_work_type(lease.job_type, lease.workflow_version, lease.task_type)
         self.sizes.learn(work_type, tasks, time.perf_counter() - started, handler_seconds)
         if reported < running.last and not running.lost:
-            self._repositories.leases.return_ranges([RangeReturn(range_id=lease.range_id, token=lease.token, first=reported)])
+            rest = RangeReturn(range_id=lease.range_id, token=lease.token, first=reported)
+            (taken,) = self._repositories.leases.return_ranges([rest])
             self.on_ready(lease.job_id)
+            if not taken:
+                self._telemetry.emit("stale_write_refused", lease.job_id, stage=lease.stage_number, first=reported)
         return advance
 
     def _take(

@@ -69,8 +69,9 @@ class Heartbeat:
             for each in running:
                 if each.lease.token in stopping:
                     each.stop()
-                elif each.lease.token not in held and each.lease.token in still:
+                elif each.lease.token not in held and each.lease.token in still and not each.lost:
                     each.lose()
+                    self._telemetry.emit("lease_lost", each.lease.job_id, stage=each.lease.stage_number)
         for each in running:
             progress = each.take_progress()
             if progress is not None:
@@ -84,9 +85,11 @@ class Heartbeat:
             first = running.take_tail(SLOW_SECONDS)
             if first is not None:
                 lease = running.lease
-                self._repositories.leases.return_ranges([RangeReturn(range_id=lease.range_id, token=lease.token, first=first)])
+                tail = RangeReturn(range_id=lease.range_id, token=lease.token, first=first)
+                (taken,) = self._repositories.leases.return_ranges([tail])
                 self._dispatcher.on_ready(lease.job_id)
-                self._telemetry.emit("tail_returned", lease.job_id, stage=lease.stage_number, first=first)
+                event = "tail_returned" if taken else "stale_write_refused"
+                self._telemetry.emit(event, lease.job_id, stage=lease.stage_number, first=first)
 
     def _register(self) -> None:
         leases = self._repositories.leases
