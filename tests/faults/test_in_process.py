@@ -182,15 +182,16 @@ def test_f10_a_heartbeat_that_is_refused_is_counted(app: Stageflow) -> None:
     """The handler is told that its lease is lost, once, however many beats follow; nothing is counted twice."""
 
     def others_take_over(context: TaskExecutionContext) -> None:
-        while not context.cancelled:
+        while not app.maintain().recovery.returned:
             move_clock(app, 1000)
-            app.maintain()
-        assert app.telemetry.counts["lease_lost"] == 1
+        assert app.telemetry.wait_for("lease_lost", timeout_seconds=PATIENCE)
+        assert context.cancelled
 
     Meddler.amid = others_take_over
     job_id = app.submit(Faulty, Order()).job.job_id
     with app.worker(OPTIONS):
         assert app.result(job_id, timeout=PATIENCE) == Total(total=6)
+    assert app.telemetry.counts["lease_lost"] == 1
     assert app.telemetry.counts["stage_advanced"] == 2
 
 
