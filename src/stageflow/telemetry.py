@@ -57,6 +57,7 @@ TROUBLES: Final = frozenset(
         "relay_failed",
         "release_failed",
         "renewal_failed",
+        "sign_off_failed",
         "slot_failed",
     }
 )

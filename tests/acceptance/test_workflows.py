@@ -1075,3 +1075,25 @@ def test_a_job_that_has_ended_cannot_be_cancelled(app: Stageflow) -> None:
     with pytest.raises(InvalidTransitionError):
         app.cancel(result.job_id)
     assert app.job(result.job_id).status is JobStatus.COMPLETED
+
+
+def test_a_worker_that_stopped_is_no_longer_live(idle_app: Stageflow) -> None:
+    """Who explains a job after the last worker signed off reads that none is there, and not a minute later."""
+    worker = idle_app.worker()
+    worker.start()
+    assert [seen.worker_id for seen in idle_app.repositories.leases.list_workers(60)] == [worker.worker_id]
+    assert worker.stop()
+    job_id = idle_app.submit(FlatController, Numbers(values=[1]), new_run=True).job.job_id
+    assert "no live worker" in idle_app.explain(job_id).text
+    idle_app.cancel(job_id)
+
+
+def test_a_worker_stops_where_its_store_is_gone() -> None:
+    """A sign-off that cannot be written is told, and stops nothing."""
+    app = Stageflow("sqlite::memory:", registry=WORKFLOWS, options=OPTIONS)
+    worker = app.worker()
+    worker.start()
+    app.close()
+    assert worker.stop()
+    assert app.telemetry.counts["sign_off_failed"] == 1
+    assert app.telemetry.counts["worker_stopped"] == 1
