@@ -50,6 +50,7 @@ TROUBLES: Final = frozenset(
     {
         "acknowledgement_failed",
         "beat_failed",
+        "loop_held",
         "message_parked",
         "payloads_unreachable",
         "receive_failed",
