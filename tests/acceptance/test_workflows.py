@@ -1088,6 +1088,16 @@ def test_a_worker_that_stopped_is_no_longer_live(idle_app: Stageflow) -> None:
     idle_app.cancel(job_id)
 
 
+def test_a_worker_starts_once() -> None:
+    """A second start would run a second set of threads under one id."""
+    with Stageflow("sqlite::memory:", registry=WORKFLOWS, options=OPTIONS) as app, app.worker() as worker:
+        with pytest.raises(InvalidTransitionError, match="was started before, and a worker starts once; make another"):
+            worker.start()
+        worker.stop()
+        with pytest.raises(InvalidTransitionError, match="was started before"):
+            worker.start()
+
+
 def test_a_worker_stops_where_its_store_is_gone() -> None:
     """A sign-off that cannot be written is told, and stops nothing."""
     app = Stageflow("sqlite::memory:", registry=WORKFLOWS, options=OPTIONS)

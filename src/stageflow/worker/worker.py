@@ -9,7 +9,7 @@ from os import getpid
 from typing import Final, Self
 
 from stageflow.engine.hooks import error_text
-from stageflow.errors import StoreError
+from stageflow.errors import InvalidTransitionError, StoreError
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -52,6 +52,7 @@ class Worker:
         self._telemetry = telemetry
         self._queue = queue
         self._signal = WorkSignal()
+        self._started = False
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._handlers = HandlerRunner(
@@ -87,7 +88,15 @@ class Worker:
         self._wakeup = repositories.store.work_wakeup()
 
     def start(self) -> None:
-        """Start all threads and return; a worker that a store refuses has nothing open any more."""
+        """Start all threads and return; a worker that a store refuses has nothing open any more.
+
+        Raises:
+            InvalidTransitionError: It was started before.
+        """
+        if self._started:
+            msg = f"worker {self.worker_id} was started before, and a worker starts once; make another one with app.worker()"
+            raise InvalidTransitionError(msg)
+        self._started = True
         heartbeat = Heartbeat(
             self._repositories,
             self._dispatcher,
