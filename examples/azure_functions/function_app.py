@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import azure.functions as func
-from workflows import WordCountController
+from workflows import Text, WordCountController
 
 from stageflow import BaseController, JobQueueMessage, ProcessingOutcome, ProcessingResult, Stageflow, TaskQueueMessage
 
@@ -70,7 +70,6 @@ def upkeep(timer: func.TimerRequest) -> None:
 @app.route(route="word-count", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def submit(request: func.HttpRequest) -> func.HttpResponse:
     """Submit a job: one line of text a task."""
-    found = flow().registry.find(WordCountController)
-    job = flow().submit(WordCountController, found.parameters_model.from_json(request.get_body())).job
+    job = flow().submit(WordCountController, Text.from_json(request.get_body())).job
     flow().maintain()
     return func.HttpResponse(job.job_id, status_code=202)

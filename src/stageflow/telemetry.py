@@ -50,6 +50,7 @@ TROUBLES: Final = frozenset(
     {
         "acknowledgement_failed",
         "beat_failed",
+        "loop_held",
         "message_parked",
         "payloads_unreachable",
         "receive_failed",
@@ -57,6 +58,7 @@ TROUBLES: Final = frozenset(
         "relay_failed",
         "release_failed",
         "renewal_failed",
+        "sign_off_failed",
         "slot_failed",
     }
 )

@@ -27,6 +27,7 @@ from stageflow import (
     task,
     workflow,
 )
+from stageflow.telemetry import Event
 from stageflow.testing import drain_work
 from stageflow.testing.postgres_server import PostgresDatabases
 
@@ -37,6 +38,7 @@ AT_ONCE = RetryPolicy(max_attempts=2, initial_seconds=0, cap_seconds=0)
 NEVER = RetryPolicy(max_attempts=1)
 WORKFLOWS = JobRegistry()
 release = threading.Event()
+holding = threading.Event()
 ended: list[str] = []
 
 
@@ -81,6 +83,19 @@ def limited(parameters: Item, context: TaskExecutionContext) -> Answer:
     return Answer(attempt=context.attempt)
 
 
+async def hold() -> None:
+    """Keep the loop from turning."""
+    holding.set()
+    release.wait()
+
+
+@task("holding_later")
+async def holding_later(parameters: Item, context: TaskExecutionContext) -> Answer:  # noqa: ARG001  a handler's shape
+    """Keep the loop from turning, and have no timeout."""
+    await hold()
+    return Answer(attempt=context.attempt)
+
+
 @task("limited_later", timeout_seconds=0.5, retry=AT_ONCE)
 async def limited_later(parameters: Item, context: TaskExecutionContext) -> Answer:
     """Await for ever, or keep the loop from turning."""
@@ -93,6 +108,8 @@ async def limited_later(parameters: Item, context: TaskExecutionContext) -> Answ
                     ended.append("cleaned up")
             case "block":
                 release.wait()
+            case "share":
+                await asyncio.create_task(hold(), name="a task that sleeps")
             case "own":
                 msg = "the server did not answer"
                 raise TimeoutError(msg)
@@ -118,6 +135,18 @@ class LimitedLater(BaseController[Items]):
     """One stage on the event loop."""
 
     only = stage(1, "only", task=limited_later, policy=FailurePolicy.any_may_fail())
+
+    @only.plan
+    def plan_only(self, job: JobExecutionContext[Items]) -> Iterator[Item]:
+        """Plan what the parameters say."""
+        yield from job.parameters.items
+
+
+@workflow("holding_later", registry=WORKFLOWS)
+class HoldingLater(BaseController[Items]):
+    """One stage that holds the event loop."""
+
+    only = stage(1, "only", task=holding_later)
 
     @only.plan
     def plan_only(self, job: JobExecutionContext[Items]) -> Iterator[Item]:
@@ -210,6 +239,29 @@ def test_an_async_handler_that_blocks_the_loop_is_left_alone_with_it(app: Stagef
     result = run(app, LimitedLater, Item(action="block", until=1), Item(), Item())
     assert attempts(result) == [2, 1, 1]
     assert app.telemetry.counts["handler_abandoned"] == 1
+
+
+def test_an_async_handler_that_another_keeps_from_beginning_is_not_charged() -> None:
+    """Its time counts from when it begins; it begins on another loop, and who held the first one is told."""
+    release.clear()
+    holding.clear()
+    events: list[Event] = []
+    options = OPTIONS.model_copy(update={"slots": 2})
+    with Stageflow("sqlite::memory:", registry=WORKFLOWS, options=options) as app, app.telemetry.listening(events.append):
+        holder = app.submit(HoldingLater, Items(items=[Item()])).job.job_id
+        with app.worker():
+            assert holding.wait(30)
+            assert attempts(run(app, LimitedLater, Item())) == [1]
+            release.set()
+            assert app.wait(holder, timeout=30).status is JobStatus.COMPLETED
+    (held,) = [event.details["held_by"] for event in events if event.name == "loop_held"]
+    assert held == f"task 0 of stage 1 (holding_later) of job {holder}"
+
+
+def test_an_async_handler_that_another_made_late_says_who_held_the_loop(app: Stageflow) -> None:
+    """The innocent's error names the culprit."""
+    result = run(app, LimitedLater, Item(action="share"))
+    assert "the event loop was held by a task that sleeps: let that one await" in errors(result)
 
 
 @pytest.mark.parametrize("controller", [Limited, LimitedLater])

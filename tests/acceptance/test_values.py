@@ -35,7 +35,7 @@ def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
         yield made
 
 
-def ended(app: Stageflow, parameters: Contract) -> str:
+def ended(app: Stageflow, parameters: "Moment") -> str:
     """Run a job to its end and return its id."""
     job_id = app.submit(Around, parameters, new_run=True).job.job_id
     drain_work(app)

@@ -856,7 +856,7 @@ def test_f22_a_hook_that_returns_something_else_fails_the_job(app: Stageflow, ho
 def test_parameters_of_another_model_are_refused(app: Stageflow) -> None:
     """A wrong model is a contract violation at the door."""
     with pytest.raises(ContractViolationError, match="must be Broken, got Number"):
-        app.submit(BrokenController, Number(value=1))
+        app.submit(BrokenController, Number(value=1))  # type: ignore[misc]  # what the test is about
 
 
 PLANNING_CALLS: dict[str, int] = {}
@@ -943,12 +943,15 @@ def test_a_damaged_stage_result_fails_the_job(idle_app: Stageflow, store_url: st
     """The next stage is not planned from damaged results: the job fails and says which stage and which field."""
     job_id = idle_app.submit(TwoStages, Numbers(values=[1]), new_run=True).job.job_id
 
-    def damage(event: Event) -> None:
+    def hold(event: Event) -> None:
         if event.name == "stage_advanced" and event.job_id == job_id:
-            overwrite_stage_result(idle_app, store_url, job_id, text)
+            idle_app.pause(job_id)
 
-    with idle_app.telemetry.listening(damage):
+    with idle_app.telemetry.listening(hold):
         drain_work(idle_app)
+    overwrite_stage_result(idle_app, store_url, job_id, text)
+    idle_app.resume(job_id)
+    drain_work(idle_app)
     status, error = job_status_and_error(idle_app, store_url, job_id)
     assert status == "failed"
     assert "Cannot process stage 2 - previous stage results invalid: " in error
@@ -1075,3 +1078,35 @@ def test_a_job_that_has_ended_cannot_be_cancelled(app: Stageflow) -> None:
     with pytest.raises(InvalidTransitionError):
         app.cancel(result.job_id)
     assert app.job(result.job_id).status is JobStatus.COMPLETED
+
+
+def test_a_worker_that_stopped_is_no_longer_live(idle_app: Stageflow) -> None:
+    """Who explains a job after the last worker signed off reads that none is there, and not a minute later."""
+    worker = idle_app.worker()
+    worker.start()
+    assert [seen.worker_id for seen in idle_app.repositories.leases.list_workers(60)] == [worker.worker_id]
+    assert worker.stop()
+    job_id = idle_app.submit(FlatController, Numbers(values=[1]), new_run=True).job.job_id
+    assert "no live worker" in idle_app.explain(job_id).text
+    idle_app.cancel(job_id)
+
+
+def test_a_worker_starts_once() -> None:
+    """A second start would run a second set of threads under one id."""
+    with Stageflow("sqlite::memory:", registry=WORKFLOWS, options=OPTIONS) as app, app.worker() as worker:
+        with pytest.raises(InvalidTransitionError, match="was started before, and a worker starts once; make another"):
+            worker.start()
+        worker.stop()
+        with pytest.raises(InvalidTransitionError, match="was started before"):
+            worker.start()
+
+
+def test_a_worker_stops_where_its_store_is_gone() -> None:
+    """A sign-off that cannot be written is told, and stops nothing."""
+    app = Stageflow("sqlite::memory:", registry=WORKFLOWS, options=OPTIONS)
+    worker = app.worker()
+    worker.start()
+    app.close()
+    assert worker.stop()
+    assert app.telemetry.counts["sign_off_failed"] == 1
+    assert app.telemetry.counts["worker_stopped"] == 1

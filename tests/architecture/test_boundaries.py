@@ -59,6 +59,7 @@ BOUNDARIES = [
     LeaseRepository.list_leases,
     LeaseRepository.recover,
     LeaseRepository.register_worker,
+    LeaseRepository.remove_worker,
     LeaseRepository.list_workers,
     LimitRepository.declare_limits,
     LimitRepository.limit_task_type,

@@ -153,6 +153,21 @@ def test_a_job_is_submitted_worked_on_and_looked_at(setup: list[str]) -> None:
     assert [each["status"] for each in json.loads(call("tasks", job_id[:10], "--json", *setup).stdout)] == ["completed"] * 3
 
 
+def test_a_job_that_exists_already_says_so_and_what_of_the_request_changed_nothing(setup: list[str]) -> None:
+    """A queued job is not called running, and options that only a new job takes are not dropped in silence."""
+    request = ["squares", "--parameters", '{"count": 1}']
+    job_id = call("submit", *request, "--timeout", "600", *setup).stdout.split()[0]
+    again = call("submit", *request, *setup)
+    assert (again.stdout, again.stderr) == (f"{job_id} exists already, queued\n", "")
+    told = f"job {job_id} exists already, so --not-before and --timeout changed nothing; --new-run"
+    late = ["--not-before", "2000-01-01", "--timeout", "5"]
+    assert told in call("submit", *request, *late, *setup).stderr
+    ran = call("run", *request, *late, *setup)
+    assert ran.exit_code == 0, ran.output
+    assert told in ran.stderr
+    assert call("submit", *request, *setup).stdout == f"{job_id} exists already, completed\n"
+
+
 def test_a_failed_job_exits_1_and_says_why_without_secrets(setup: list[str]) -> None:
     """The exit code tells a script, the error tells a person, and what looks like a password is hidden."""
     answer = call("run", "squares", "--parameters", '{"count": 3, "bad": 1}', *setup)
@@ -302,6 +317,17 @@ def test_check_names_what_it_found(setup: list[str]) -> None:
     assert answer.exit_code == 0, answer.output
     assert "squares version 1" in answer.output
     assert json.loads(call("check", "--json", *setup).stdout)["workflows"] == ["squares version 1"]
+
+
+def test_check_does_not_call_a_schema_current_that_was_altered(setup: list[str], tmp_path: Path) -> None:
+    """What `verify` would name is not passed over by the command that looks at all of the set-up."""
+    call("migrate", *setup)
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection, connection:
+        connection.execute("update stageflow_migrations set checksum = 'altered' where version = 1")
+    answer = call("check", *setup)
+    assert answer.exit_code == 1
+    assert "schema drifted (1 difference; `stageflow verify` names each)" in answer.output
+    assert len(json.loads(call("check", "--json", *setup).stdout)["drifts"]) == 1
 
 
 @pytest.mark.parametrize("named", ["no_such_module", "json:no_such_thing", "json:dumps"])

@@ -27,10 +27,12 @@ from stageflow import (
     TaskExecutionContext,
     TaskQueueMessage,
     TaskStatus,
+    WaitTimeoutError,
     stage,
     task,
     workflow,
 )
+from stageflow.app.answers import answer_of
 from stageflow.cli import main
 from stageflow.engine.resubmit import resubmit_job
 from stageflow.testing.drain import drain_work
@@ -97,6 +99,14 @@ class InterruptedController(BaseController[Three]):
         return Sums(first=first, second=second)
 
 
+class ChangedController(InterruptedController):
+    """What became of it: another answer."""
+
+    def aggregate_job_results(self, job: JobExecutionContext[Three], stage_results: dict[int, StageResults[Any]]) -> Item:  # type: ignore[override]  # noqa: ARG002
+        """Answer something else."""
+        return Item(index=len(stage_results))
+
+
 class ShortenedController(BaseController[Three]):
     """What became of it: one stage."""
 
@@ -146,6 +156,29 @@ def test_a_job_paused_before_it_began_is_queued_again(app: Stageflow) -> None:
     assert app.job(job_id).status is JobStatus.COMPLETED
 
 
+def test_who_waits_for_a_pause_is_told_to_resume(app: Stageflow) -> None:
+    """A job that is paused, or whose next tasks are, ends with no patience; no worker is asked after."""
+    job_id = app.submit(InterruptedController, Three()).job.job_id
+    app.pause_task_type("interrupted", "interrupted_item")
+    with pytest.raises(WaitTimeoutError, match=r"type interrupted/interrupted_item is paused: .*`stageflow resume-type interr"):
+        app.wait(job_id, timeout=0)
+    app.pause(job_id)
+    with pytest.raises(WaitTimeoutError, match=f"is paused at stage 1 after 0 s; resume it with `stageflow resume {job_id}`"):
+        app.wait(job_id, timeout=0)
+    app.resume(job_id)
+    app.resume_task_type("interrupted", "interrupted_item")
+    with pytest.raises(WaitTimeoutError, match="is a worker running"):
+        app.wait(job_id, timeout=0)
+
+
+def test_a_blank_reason_cancels_nothing(app: Stageflow) -> None:
+    """Whoever asks later why a job was cancelled is answered."""
+    job_id = app.submit(InterruptedController, Three()).job.job_id
+    with pytest.raises(InvalidValueError, match="the reason is blank"):
+        app.cancel(job_id, reason=" ")
+    assert app.job(job_id).status is JobStatus.QUEUED
+
+
 def test_what_is_not_paused_is_not_resumed(app: Stageflow) -> None:
     """A wrong state is named with what is allowed in it, and nothing changes."""
     job_id = app.submit(InterruptedController, Three()).job.job_id
@@ -155,7 +188,8 @@ def test_what_is_not_paused_is_not_resumed(app: Stageflow) -> None:
     drain_work(app)
     before = app.job(job_id)
     with pytest.raises(
-        InvalidTransitionError, match="completed cannot become paused; allowed: queued, by repair of one of its stages"
+        InvalidTransitionError,
+        match=f"job {job_id}: JobStatus completed cannot become paused; allowed: queued, by repair of one of its stages",
     ):
         app.pause(job_id)
     with pytest.raises(InvalidTransitionError, match="is completed and cannot be resumed"):
@@ -213,6 +247,16 @@ def test_an_answer_is_asked_for_by_its_model(app: Stageflow) -> None:
     assert type(app.result(job_id, Sums, timeout=0)) is Sums
     with pytest.raises(InvalidValueError, match="was asked for a Three, and answered Sums"):
         app.result(job_id, Three, timeout=0)
+
+
+def test_an_answer_of_another_shape_is_told_with_its_job(app: Stageflow) -> None:
+    """A model that was changed after the job ended is named, with the field and where the stored answer is."""
+    job_id = app.submit(InterruptedController, Three()).job.job_id
+    drain_work(app)
+    changed = JobRegistry()
+    changed.register(ChangedController, "interrupted")
+    with pytest.raises(InvalidValueError, match=f"answer of job {job_id} is no Item: index: Field required; .*result_data"):
+        answer_of(changed, app.repositories, app.job(job_id))
 
 
 def test_a_new_run_paused_before_it_began_is_queued_again(app: Stageflow) -> None:
@@ -302,6 +346,8 @@ def test_what_cannot_be_resubmitted_is_told_why(app: Stageflow) -> None:
     with pytest.raises(InvalidTransitionError, match=r"is queued and cannot be resubmitted.* from queued: cancelled"):
         app.resubmit(job_id)
     app.cancel(job_id)
+    with pytest.raises(InvalidValueError, match=r"^resubmit: timeout_seconds: .*; nothing was resubmitted, correct"):
+        app.resubmit(job_id, timeout_seconds=-1.0)
     before = app.job(job_id)
     for stage_number in (0, 2, 3):
         with pytest.raises(InvalidValueError, match=f"is cancelled and cannot be.* from stage {stage_number};.* stage 1:"):

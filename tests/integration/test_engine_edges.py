@@ -438,7 +438,7 @@ class TestSubmit:
     def test_another_model_is_a_contract_violation(self, app: Stageflow) -> None:
         """Whether it comes from the caller or from the validation hook."""
         with pytest.raises(ContractViolationError, match="must be Count"):
-            app.submit(Free, Other(index=1))
+            app.submit(Free, Other(index=1))  # type: ignore[misc]  # what the test is about
         with pytest.raises(ContractViolationError, match="validate_job_parameters"):
             app.submit(Free, Count(count=1, text="other model"))
 

@@ -89,7 +89,7 @@ def test_an_unsound_row_is_refused(
     connection: psycopg.Connection, postgres_dsn: str, statement: LiteralString, constraint: str
 ) -> None:
     """By the check of its table, whoever writes it."""
-    store: Store = PostgresStore(postgres_dsn)
+    store = PostgresStore(postgres_dsn)
     create(store, new_job())
     store.close()
     with pytest.raises(psycopg.errors.CheckViolation, match=constraint):

@@ -2,20 +2,26 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Iterator
-from typing import Any, assert_type
+from typing import Any, TypeVar, assert_type
 
 from stageflow.app import Stageflow
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
+from stageflow.contracts.job import JobResult
 from stageflow.contracts.orchestration import OrchestrationAction, OrchestrationDataContract
 from stageflow.contracts.results import StageResults
 from stageflow.contracts.retry import RetryPolicy
+from stageflow.contracts.schedule import ScheduleRecord
 from stageflow.contracts.stage import FailurePolicy
+from stageflow.contracts.submission import Submission
+from stageflow.testing import WorkflowRun, run_workflow
 from stageflow.workflow.authoring import AsyncTask, Keyed, PlannedStage, SyncTask, stage, task, workflow
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
 
 registry = JobRegistry()
+
+J = TypeVar("J", bound=Contract)
 
 
 class Survey(Contract):
@@ -217,3 +223,28 @@ def ask_for_answers(app: Stageflow) -> None:
     assert_type(app.result("a", Summary), Summary)
     assert_type(app.result("a", Summary, timeout=1), Summary)
     assert_type(app.result("a"), Contract | None)
+
+
+def submit_jobs(app: Stageflow, chosen: type[SurveyController] | str) -> None:
+    """Submit with the parameters of the workflow; by a job type's name, with any."""
+    assert_type(app.submit(SurveyController, Survey(tiles=1), priority=1), Submission)
+    assert_type(app.submit("survey", Survey(tiles=1)), Submission)
+    assert_type(app.submit(chosen, Survey(tiles=1)), Submission)
+    assert_type(app.submit_many(SurveyController, [Survey(tiles=1), Survey(tiles=2)]), list[Submission])
+    assert_type(app.submit_many("survey", [Survey(tiles=1)]), list[Submission])
+    assert_type(app.run(SurveyController, Survey(tiles=1)), JobResult)
+    assert_type(app.run("survey", Survey(tiles=1)), JobResult)
+    assert_type(app.schedule("daily", SurveyController, Survey(tiles=1), cron="0 3 * * *"), ScheduleRecord)
+    assert_type(app.schedule("daily", "survey", Survey(tiles=1), cron="0 3 * * *"), ScheduleRecord)
+    assert_type(run_workflow(SurveyController, Survey(tiles=1)), WorkflowRun)
+    assert_type(run_workflow("survey", Survey(tiles=1)), WorkflowRun)
+
+
+def submit_any(app: Stageflow, workflow: type[BaseController[Any]] | str, parameters: Contract) -> Submission:
+    """Submit what is known at run time only."""
+    return app.submit(workflow, parameters)
+
+
+def submit_of(app: Stageflow, workflow: type[BaseController[J]], parameters: J) -> Submission:
+    """Submit for a function that is generic itself."""
+    return app.submit(workflow, parameters)

@@ -5,10 +5,12 @@
 from collections.abc import Iterator
 from typing import Any
 
+from stageflow.app import Stageflow
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext, StageExecutionContext, TaskExecutionContext
 from stageflow.contracts.orchestration import OrchestrationDataContract
 from stageflow.contracts.results import StageResults
+from stageflow.testing import run_workflow
 from stageflow.workflow.authoring import Keyed, stage, task, workflow
 from stageflow.workflow.controller import BaseController
 
@@ -198,3 +200,14 @@ class NoController:
 
 
 workflow("no_controller")(NoController)  # type: ignore[type-var]
+
+
+def submits_what_another_workflow_takes(app: Stageflow) -> None:
+    """The parameters are not those of the workflow."""
+    app.submit(WrongHooks, First())  # type: ignore[misc]
+    app.submit_many(WrongHooks, [Job(), First()])  # type: ignore[misc]
+    app.run(WrongHooks, First())  # type: ignore[misc]
+    app.schedule("daily", WrongHooks, First(), cron="0 3 * * *")  # type: ignore[misc]
+    run_workflow(WrongHooks, First())  # type: ignore[misc]
+    app.submit("wrong_hooks", {"tiles": 1})  # type: ignore[type-var]
+    app.submit(NoController, Job())  # type: ignore[arg-type]

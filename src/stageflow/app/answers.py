@@ -5,10 +5,13 @@ import time
 from types import UnionType
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from pydantic import ValidationError
+
 from stageflow.contracts.base import Contract
 from stageflow.contracts.job import JobRecord, JobResult
+from stageflow.contracts.limits import type_scope
 from stageflow.contracts.preview import preview
-from stageflow.contracts.status import JobStatus
+from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, JobStatus
 from stageflow.errors import InvalidValueError, JobCancelledError, JobFailedError, WaitTimeoutError, WorkflowDefinitionError
 from stageflow.repositories import Repositories
 from stageflow.workflow.controller import BaseController
@@ -44,11 +47,24 @@ def wait_until_ended(repositories: Repositories, job_id: str, timeout: float | N
         while not (job := repositories.jobs.require_job_state(job_id).job).is_terminal:
             patience = _LOOK_AGAIN_SECONDS if deadline is None else min(_LOOK_AGAIN_SECONDS, deadline - time.monotonic())
             if patience <= 0:
-                msg = f"job {job_id} is {job.status} at stage {job.stage} after {timeout} s; is a worker running? wait longer"
+                msg = f"job {job_id} is {job.status} at stage {job.stage} after {timeout} s; {_advice(repositories, job)}"
                 raise WaitTimeoutError(msg)
             wakeup.wait(patience)
     finally:
         wakeup.close()
+
+
+def _advice(repositories: Repositories, job: JobRecord) -> str:
+    """Return what may let a job end: to resume what is paused, or else patience."""
+    if job.status is JobStatus.PAUSED:
+        return f"resume it with `stageflow resume {job.job_id}`, then wait again"
+    stages = repositories.jobs.require_job_state(job.job_id).stages
+    waiting = {stage.task_type for stage in stages if stage.status not in TERMINAL_STAGE_STATUSES}
+    for known in repositories.limits.list_task_types():
+        if known.job_type == job.job_type and known.task_type in waiting and known.paused_since is not None:
+            named = type_scope(known.job_type, known.task_type)
+            return f"its task type {named} is paused: resume it with `stageflow resume-type {named}`, then wait again"
+    return "is a worker running? wait longer"
 
 
 def to_job_result(job: JobRecord) -> JobResult:
@@ -78,6 +94,7 @@ def answer_of(registry: JobRegistry, repositories: Repositories, job: JobRecord)
     Raises:
         JobFailedError: The job failed.
         JobCancelledError: The job was cancelled.
+        InvalidValueError: The stored answer is not of that model.
         PayloadUnreadableError: The answer is too large for a row, and is missing from the blob store, or altered.
     """
     match job.status:
@@ -97,7 +114,17 @@ def answer_of(registry: JobRegistry, repositories: Repositories, job: JobRecord)
         else json.dumps(job.result_data)
     )
     controller = registry.get(job.job_type, job.workflow_version).controller
-    return _answer_model(type(controller)).from_json(text)
+    model = _answer_model(type(controller))
+    try:
+        return model.from_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
+        msg = (
+            f"the stored answer of job {job.job_id} is no {model.__name__}: {field}: {first['msg']}; the model "
+            "was changed since. Let it take the stored answer too, or read that as it is: app.job(job_id).result_data"
+        )
+        raise InvalidValueError(msg) from error
 
 
 def require_answer(answer: Contract | None, model: type[M], job_id: str) -> M:

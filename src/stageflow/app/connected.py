@@ -1,7 +1,8 @@
 """What an app is connected to."""
 
-from typing import Any, Final
+from typing import Final, TypeVar
 
+from stageflow.contracts.base import Contract
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -9,8 +10,10 @@ from stageflow.worker import WorkerOptions
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
 
-WorkflowRef = type[BaseController[Any]] | str
-"""A controller class, or the job type under which it is registered."""
+J = TypeVar("J", bound=Contract)
+
+WorkflowRef = type[BaseController[J]] | str
+"""A controller class, which says the model of its jobs' parameters, or the job type under which it is registered."""
 
 
 class Connected:

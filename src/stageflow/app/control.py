@@ -65,7 +65,7 @@ class JobControl(Connected):
             InvalidValueError: It cannot go on from that stage; the message names those it can.
             UnknownWorkflowError: Its workflow is not registered.
         """
-        options = SubmitOptions.checked(deadline=deadline, timeout_seconds=timeout_seconds)
+        options = SubmitOptions.checked("resubmit", deadline=deadline, timeout_seconds=timeout_seconds)
         return resubmit_job(
             job_id,
             self.registry,

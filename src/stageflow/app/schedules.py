@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from stageflow.app.connected import Connected, WorkflowRef
-from stageflow.contracts.base import Contract
+from stageflow.app.connected import Connected, J, WorkflowRef
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.schedule import CatchUp, ScheduleRecord
 from stageflow.engine.schedules import pause_schedule, put_schedule, remove_schedule, resume_schedule
@@ -15,8 +14,8 @@ class Schedules(Connected):
     def schedule(
         self,
         name: str,
-        workflow: WorkflowRef,
-        parameters: Contract,
+        workflow: WorkflowRef[J],
+        parameters: J,
         *,
         cron: str,
         time_zone: str = "UTC",

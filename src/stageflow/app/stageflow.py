@@ -5,7 +5,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from stageflow.app.connected import WorkflowRef
+from stageflow.app.connected import J, WorkflowRef
 from stageflow.app.control import JobControl
 from stageflow.app.factory import DEFAULT_STORE, ConnectionFactory, RepositoryFactory, create_queue
 from stageflow.app.letters import DeadLetters
@@ -13,7 +13,6 @@ from stageflow.app.questions import JobQuestions
 from stageflow.app.schedules import Schedules
 from stageflow.app.task_types import TaskTypeControl
 from stageflow.app.upkeep import Upkeep
-from stageflow.contracts.base import Contract
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.job import JobResult
 from stageflow.contracts.payload import PayloadOptions
@@ -83,8 +82,8 @@ class Stageflow(JobQuestions, JobControl, TaskTypeControl, DeadLetters, Schedule
 
     def submit(
         self,
-        workflow: WorkflowRef,
-        parameters: Contract,
+        workflow: WorkflowRef[J],
+        parameters: J,
         *,
         idempotency_key: str = "",
         new_run: bool = False,
@@ -131,8 +130,8 @@ class Stageflow(JobQuestions, JobControl, TaskTypeControl, DeadLetters, Schedule
     @enforce_contract
     def submit_many(
         self,
-        workflow: WorkflowRef,
-        requests: Sequence[Contract],
+        workflow: WorkflowRef[J],
+        requests: Sequence[J],
         *,
         new_run: bool = False,
         priority: int = 0,
@@ -173,8 +172,8 @@ class Stageflow(JobQuestions, JobControl, TaskTypeControl, DeadLetters, Schedule
 
     def run(
         self,
-        workflow: WorkflowRef,
-        parameters: Contract,
+        workflow: WorkflowRef[J],
+        parameters: J,
         *,
         idempotency_key: str = "",
         new_run: bool = False,

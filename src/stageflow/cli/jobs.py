@@ -20,7 +20,7 @@ from stageflow.cli.parameters import decode_parameters
 from stageflow.cli.progress import follow_job
 from stageflow.contracts.job import JobResult
 from stageflow.contracts.status import JobStatus
-from stageflow.contracts.submission import Submission
+from stageflow.contracts.submission import Submission, SubmitOutcome
 from stageflow.errors import StageflowError
 from stageflow.insights import job_progress
 from stageflow.settings import read_settings
@@ -99,7 +99,9 @@ def submit(job_type: str, app_name: str | None, store: str | None, queue: str | 
         if as_json:
             print_json(dump(submission))
         else:
-            click.echo(f"{submission.job.job_id} {submission.outcome}")
+            is_new = submission.outcome is SubmitOutcome.CREATED
+            met = submission.outcome if is_new else f"exists already, {submission.job.status}"
+            click.echo(f"{submission.job.job_id} {met}")
     return DONE
 
 
@@ -265,7 +267,7 @@ def _submit(
     max_running: int | None,
 ) -> Submission:
     model = app.registry.find(job_type).parameters_model
-    return app.submit(
+    submission = app.submit(
         job_type,
         decode_parameters(model, parameters),
         idempotency_key=idempotency_key,
@@ -276,6 +278,21 @@ def _submit(
         timeout_seconds=timeout_seconds,
         max_running=max_running,
     )
+    given = {
+        "--priority": priority or None,
+        "--not-before": not_before,
+        "--deadline": deadline,
+        "--timeout": timeout_seconds,
+        "--max-running": max_running,
+    }
+    unheard = [name for name, value in given.items() if value is not None]
+    if unheard and submission.outcome is not SubmitOutcome.CREATED:
+        click.echo(
+            f"job {submission.job.job_id} exists already, so {' and '.join(unheard)} changed nothing; "
+            "--new-run or another --idempotency-key makes a job of its own",
+            err=True,
+        )
+    return submission
 
 
 def _work_on(app: Stageflow, submission: Submission, *, quiet: bool) -> JobResult:

@@ -81,21 +81,24 @@ def check(app_name: str | None, store: str | None, queue: str | None, as_json: b
     """Check the whole set-up: workflows, store, schema and queue."""
     with opened_app(app_name, store, queue) as app:
         now = app.repositories.store.now()
+        report = app.repositories.store.verify()
         waiting = None if app.queue is None else app.queue.probe()
         known = [f"{workflow.job_type} version {workflow.version}" for workflow in app.registry]
         if as_json:
             queue_url = None if app.queue is None else app.queue.url
             store_url = app.repositories.store.url
             document = {"store": store_url, "store_time": now.isoformat(), "queue": queue_url, "messages": waiting}
-            print_json({**document, "workflows": known})
+            print_json({**document, "workflows": known, "drifts": report.drifts})
         else:
             url = app.repositories.store.url
-            click.echo(f"store {url}: reachable, schema current, its time is {now:%Y-%m-%d %H:%M:%S} UTC")
+            drifted = f"drifted ({counted(len(report.drifts), 'difference')}; `stageflow verify` names each)"
+            schema = drifted if report.drifts else report.state
+            click.echo(f"store {url}: reachable, schema {schema}, its time is {now:%Y-%m-%d %H:%M:%S} UTC")
             click.echo(
                 "queue: the database" if app.queue is None else f"queue {app.queue.url}: reachable, about {waiting} messages"
             )
             click.echo(f"workflows: {', '.join(known) or 'none; name them with --app'}")
-    return DONE
+    return _exit_code(report)
 
 
 @click.command()
@@ -134,6 +137,10 @@ def _report(report: SchemaReport, *, as_json: bool) -> int:
         for drift in report.drifts:
             click.echo(f"- {drift}")
         click.echo(_advice(report))
+    return _exit_code(report)
+
+
+def _exit_code(report: SchemaReport) -> int:
     if report.up_to_date:
         return DONE
     return FAILED if report.state is SchemaState.CURRENT else MIGRATION_NEEDED

@@ -51,7 +51,7 @@ class SubmitOptions(LateContract):
         return self
 
     @classmethod
-    def checked(cls, **fields: Any) -> Self:
+    def checked(cls, verb: str = "submit", /, **fields: Any) -> Self:
         """Return the options that a caller's arguments make.
 
         Raises:
@@ -63,7 +63,7 @@ class SubmitOptions(LateContract):
             first = error.errors(include_url=False)[0]
             name = "".join(f"{part}: " for part in first["loc"])
             got = f", got {preview(first['input'])}" if first["loc"] else ""
-            msg = f"submit: {name}{first['msg']}{got}; nothing was submitted, correct the argument"
+            msg = f"{verb}: {name}{first['msg']}{got}; nothing was {verb}ted, correct the argument"
             raise InvalidValueError(msg) from error
 
 

@@ -40,7 +40,7 @@ def put_schedule(
         ContractViolationError: The parameters are not the workflow's model.
         InvalidValueError: Another argument cannot be; nothing is stored.
     """
-    text = inline_json(validated(workflow, parameters).to_json(), f"the parameters of the schedule {name!r}")
+    text = inline_json(validated(workflow, parameters, "schedule").to_json(), f"the parameters of the schedule {name!r}")
     now = repositories.store.now()
     wanted = NewSchedule.checked(
         name=name,

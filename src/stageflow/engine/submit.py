@@ -12,7 +12,7 @@ from stageflow.contracts.preview import preview, redact
 from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.submission import Submission, SubmitOptions, SubmitOutcome
-from stageflow.errors import ContractViolationError
+from stageflow.errors import ContractViolationError, InvalidValueError
 from stageflow.repositories import PayloadShelf, Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import Workflow
@@ -53,8 +53,11 @@ def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: 
     Raises:
         JobNotFoundError: There is no such job.
         InvalidTransitionError: It has ended otherwise.
-        InvalidValueError: The reason cannot be stored.
+        InvalidValueError: The reason is blank, or cannot be stored.
     """
+    if not reason.strip():
+        msg = "the reason is blank; say why the job is cancelled, or leave the reason out"
+        raise InvalidValueError(msg)
     update = JobUpdate(error_details=redact(checked_text(reason, "the reason")))
     job = repositories.jobs.update_job_status_with_validation(job_id, JobStatus.CANCELLED, update)
     telemetry.emit("job_cancelled", job_id)
@@ -87,30 +90,30 @@ def to_row(job: NewJob, payloads: PayloadShelf) -> NewJob:
     return job if text is job.parameters else job.model_copy(update={"parameters": text})
 
 
-def validated(workflow: Workflow, request: Contract) -> Contract:
+def validated(workflow: Workflow, request: Contract, verb: str = "submit") -> Contract:
     """Return a job's parameters as the workflow's ``validate_job_parameters`` leaves them.
 
     Raises:
         ContractViolationError: They are not its model.
     """
     if type(request) is not workflow.parameters_model:
-        raise _wrong_model(workflow, request, "parameters", request)
+        raise _wrong_model(workflow, request, verb, "parameters", request)
     checked: Any = workflow.controller.validate_job_parameters(request)
     if type(checked) is not workflow.parameters_model:
-        raise _wrong_model(workflow, request, "validate_job_parameters", checked)
+        raise _wrong_model(workflow, request, verb, "validate_job_parameters", checked)
     answer: Contract = checked
     return answer
 
 
-def _wrong_model(workflow: Workflow, request: object, parameter: str, value: object) -> ContractViolationError:
+def _wrong_model(workflow: Workflow, request: object, verb: str, parameter: str, value: object) -> ContractViolationError:
     expected = workflow.parameters_model.__name__
     msg = (
-        f"submit({workflow.job_type!r}): {parameter} must be {expected}, got {type(value).__name__}: {preview(value)}; "
+        f"{verb}({workflow.job_type!r}): {parameter} must be {expected}, got {type(value).__name__}: {preview(value)}; "
         f"pass {expected}(...)"
     )
     return ContractViolationError(
         msg,
-        function="submit",
+        function=verb,
         parameter=parameter,
         expected=expected,
         actual=type(value).__name__,

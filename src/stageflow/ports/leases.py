@@ -56,6 +56,10 @@ class LeaseStore(Protocol):
         """Write or refresh a worker's row."""
         ...
 
+    def remove_worker(self, worker_id: str) -> None:
+        """Delete the row of a worker that has stopped; nothing happens where there is none."""
+        ...
+
     def list_workers(self, seen_within_seconds: float) -> list[WorkerRecord]:
         """Return the workers that were seen lately."""
         ...

@@ -14,7 +14,13 @@ from stageflow.contracts.repair import StageRepair
 from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage, StageRecord, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
-from stageflow.errors import BlobError, InvalidValueError, JobNotFoundError, PayloadUnreadableError
+from stageflow.errors import (
+    BlobError,
+    InvalidTransitionError,
+    InvalidValueError,
+    JobNotFoundError,
+    PayloadUnreadableError,
+)
 from stageflow.ports import Store
 from stageflow.repositories.payloads import PayloadShelf, Spared
 
@@ -216,7 +222,11 @@ class JobRepository:
             JobNotFoundError: The job does not exist.
             InvalidTransitionError: The table forbids it; nothing changed.
         """
-        job = self._store.change_job_status(validate_job_id(job_id), new_status, update)
+        try:
+            job = self._store.change_job_status(validate_job_id(job_id), new_status, update)
+        except InvalidTransitionError as error:
+            msg = f"job {job_id}: {error}"
+            raise InvalidTransitionError(msg) from error
         if job is None:
             msg = f"there is no job {job_id}; list the jobs there are with `stageflow jobs`"
             raise JobNotFoundError(msg)

@@ -74,6 +74,11 @@ class LeaseRepository:
         self._store.register_worker(worker)
 
     @enforce_contract
+    def remove_worker(self, worker_id: str) -> None:
+        """Delete the row of a worker that has stopped."""
+        self._store.remove_worker(worker_id)
+
+    @enforce_contract
     def list_workers(self, seen_within_seconds: float) -> list[WorkerRecord]:
         """Return the workers seen lately."""
         return self._store.list_workers(seen_within_seconds)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 from stageflow.app import Stageflow
-from stageflow.app.connected import WorkflowRef
+from stageflow.app.connected import J, WorkflowRef
 from stageflow.contracts.base import Contract
 from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.results import PAGE_SIZE, StageResults
@@ -136,8 +136,8 @@ class WorkflowRun:
 
 
 def run_workflow(
-    workflow: WorkflowRef,
-    parameters: Contract,
+    workflow: WorkflowRef[J],
+    parameters: J,
     *,
     registry: JobRegistry | None = None,
     timeout: float = 30,

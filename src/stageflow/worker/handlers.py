@@ -121,7 +121,7 @@ class HandlerRunner:
 
         try:
             if task.is_async:
-                return self._started_loop().run(task.function(parameters, context), context, limit, self._stop_seconds)
+                return self._on_loop(task, parameters, context, limit)
             return self._started_threads().run(lambda: task.function(parameters, context), limit)
         except LeftAloneError:
             self._telemetry.emit(
@@ -132,8 +132,19 @@ class HandlerRunner:
                 task_type=context.task_type,
                 timeout_seconds=None if math.isinf(limit.seconds) else limit.seconds,
             )
-            self._drop_blocked_loop()
+            self._drop_blocked_loop(context)
             raise limit.ending(context) from None
+
+    def _on_loop(self, task: Task[Any, Any], parameters: Contract, context: TaskExecutionContext, limit: TimeLimit) -> object:
+        """Await a handler; on another loop, if one that does not await keeps it from beginning on the present one."""
+        from stageflow.worker.event_loop import LoopHeldError  # noqa: PLC0415  loaded on first need
+
+        while True:
+            loop = self._started_loop()
+            try:
+                return loop.run(lambda: task.function(parameters, context), context, limit, self._stop_seconds)
+            except LoopHeldError:
+                self._drop(loop, context)
 
     def _limit_of(self, task: Task[Any, Any], context: TaskExecutionContext) -> TimeLimit:
         seconds = math.inf if task.timeout_seconds is None else task.timeout_seconds
@@ -179,14 +190,19 @@ class HandlerRunner:
                 self._loop = HandlerLoop()
             return self._loop
 
-    def _drop_blocked_loop(self) -> None:
+    def _drop_blocked_loop(self, context: TaskExecutionContext) -> None:
         """Let the next async handler have another loop, if the present one is held by a handler that does not await."""
         loop = self._loop
         if loop is not None and loop.is_blocked(self._stop_seconds):
-            # Not stopped: what else waits on it still ends there, if it ever turns again.
-            with self._lock:
-                if self._loop is loop:
-                    self._loop = None
+            self._drop(loop, context)
+
+    def _drop(self, loop: "HandlerLoop", context: TaskExecutionContext) -> None:
+        # Not stopped: what has begun on it still ends there, if it ever turns again.
+        with self._lock:
+            if self._loop is not loop:
+                return
+            self._loop = None
+        self._telemetry.emit("loop_held", context.job_id, held_by=loop.holder())
 
     def _started_threads(self) -> "CallThreads":
         from stageflow.worker.call_threads import CallThreads  # noqa: PLC0415  loaded on first need

@@ -25,6 +25,7 @@ class TimeLimit(TaskHost):
 
     Attributes:
         killed: The handler's process was killed because of this.
+        held_by: Who kept the event loop from turning when the handler's time was over; empty where nobody did.
     """
 
     def __init__(self, seconds: float, signal: StopSignal, grace_seconds: float) -> None:
@@ -32,6 +33,7 @@ class TimeLimit(TaskHost):
         self.grace_seconds: Final = grace_seconds
         self._unwanted_since: float | None = None
         self.killed = False
+        self.held_by = ""
         self.signal: Final = signal
         self._end = math.inf
 
@@ -100,10 +102,11 @@ class TimeLimit(TaskHost):
 
     def error(self, context: TaskExecutionContext) -> TaskTimeoutError:
         """Return the error of a task that took too long."""
-        return TaskTimeoutError(
-            f"task {context.task_index} of stage {context.stage_number} ran longer than its timeout of {self.seconds:g} s; "
-            f"give it less to do, or raise timeout_seconds of its task {context.task_type!r}"
-        )
+        advice = f"give it less to do, or raise timeout_seconds of its task {context.task_type!r}"
+        if self.held_by:
+            advice = f"the event loop was held by {self.held_by}: let that one await, or make it a plain def"
+        late = f"task {context.task_index} of stage {context.stage_number} ran longer than its timeout of {self.seconds:g} s"
+        return TaskTimeoutError(f"{late}; {advice}")
 
 
 def stopped(context: TaskExecutionContext) -> TaskCancelledError:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from os import getpid
 from typing import Final, Self
 
+from stageflow.engine.hooks import error_text
+from stageflow.errors import InvalidTransitionError, StoreError
 from stageflow.ports import Queue
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -50,6 +52,7 @@ class Worker:
         self._telemetry = telemetry
         self._queue = queue
         self._signal = WorkSignal()
+        self._started = False
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self._handlers = HandlerRunner(
@@ -85,7 +88,15 @@ class Worker:
         self._wakeup = repositories.store.work_wakeup()
 
     def start(self) -> None:
-        """Start all threads and return; a worker that a store refuses has nothing open any more."""
+        """Start all threads and return; a worker that a store refuses has nothing open any more.
+
+        Raises:
+            InvalidTransitionError: It was started before.
+        """
+        if self._started:
+            msg = f"worker {self.worker_id} was started before, and a worker starts once; make another one with app.worker()"
+            raise InvalidTransitionError(msg)
+        self._started = True
         heartbeat = Heartbeat(
             self._repositories,
             self._dispatcher,
@@ -127,7 +138,7 @@ class Worker:
         """Stop within the grace period; returns whether every handler had finished.
 
         What has not started goes back at once. A handler that is still running afterwards loses its lease when that
-        expires, and another worker runs its task again.
+        expires, and another worker runs its task again. A worker that finished is no longer among the live ones.
         """
         self.request_stop()
         self._signal.fire()
@@ -143,6 +154,8 @@ class Worker:
         self._wakeup.interrupt()
         for thread in self._upkeep:
             thread.join(5.0)
+        if finished:
+            self._sign_off()
         if self._inbox is not None:
             self._inbox.close()
         self._wakeup.close()
@@ -196,6 +209,13 @@ class Worker:
         self._keep_up("renew", lambda: inbox.renew(self._leaving))
         self._keep_up("relay", lambda: relay.run(self._leaving, inbox.pace))
         return inbox
+
+    def _sign_off(self) -> None:
+        """Count as live no more; a store that does not answer will find out by the missing beats."""
+        try:
+            self._repositories.leases.remove_worker(self.worker_id)
+        except StoreError as error:
+            self._telemetry.emit("sign_off_failed", worker_id=self.worker_id, error=error_text(error))
 
     def _keep_up(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=f"stageflow-{name}", daemon=True)

@@ -150,6 +150,10 @@ class Leases(Part):
             (worker.worker_id, worker.host, worker.pid, worker.slots, worker.work_types, worker.started_at),
         )
 
+    def remove_worker(self, worker_id: str) -> None:
+        """Delete the row of a worker that has stopped."""
+        self._database.write(query("remove_worker"), (worker_id,))
+
     def list_workers(self, seen_within_seconds: float) -> list[WorkerRecord]:
         """Return the workers that were seen lately."""
         return [worker_from_row(row) for row in self._database.read(query("list_workers"), (seen_within_seconds,))]

@@ -1,6 +1,7 @@
 """Versioned, forward-only migrations, and the functions that go with the newest of them."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import Final, LiteralString
 
@@ -11,12 +12,16 @@ from psycopg.rows import tuple_row
 from stageflow.backends.postgres.session import Connection
 from stageflow.backends.postgres.sql_text import named_texts, query
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaState
-from stageflow.errors import SchemaVersionError
+from stageflow.errors import SchemaVersionError, StoreError
 
 SCHEMA: Final = "stageflow"
 
 _LOCK: Final = 7_235_419_016_287_103
 """Key of the advisory lock under which one process migrates at a time; any number would do."""
+
+_LOCK_MILLISECONDS: Final = 200
+"""How long to wait for the tables at a time; who comes meanwhile waits behind. Less than any deadlock_timeout in use."""
+_PATIENCE_SECONDS: Final = 60.0
 
 BOOKKEEPING: Final[LiteralString] = """
 create table if not exists stageflow.migrations (
@@ -130,6 +135,8 @@ def apply(connection: Connection) -> Applied:
         if missing or before.stale_functions:
             connection.execute("create schema if not exists stageflow")
             connection.execute(BOOKKEEPING)
+        if missing and before.checksums:
+            _take_tables(connection)
         for item in missing:
             connection.execute(item.text)
             connection.execute(
@@ -139,6 +146,27 @@ def apply(connection: Connection) -> Applied:
         for name in before.stale_functions:
             _replace_function(connection, name, functions()[name])
         return read_applied(connection)
+
+
+def _take_tables(connection: Connection) -> None:
+    """Lock the tables that workers use, all of them or none: they take them in several orders, and would meet us half way.
+
+    Raises:
+        StoreError: That was not to be had for a minute.
+    """
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute(f"set local lock_timeout = '{_LOCK_MILLISECONDS}ms'")
+                connection.execute("lock table stageflow.ranges, stageflow.stages, stageflow.jobs in access exclusive mode")
+        except psycopg.errors.LockNotAvailable as error:
+            if time.monotonic() >= until:
+                msg = "the tables were in use for a minute without a break; end what holds them for long, and migrate again"
+                raise StoreError(msg) from error
+        else:
+            connection.execute("set local lock_timeout = 0")
+            return
 
 
 def _replace_function(connection: Connection, name: str, text: LiteralString) -> None:

@@ -83,6 +83,11 @@ class SqliteHolding(StorePart):
                 ),
             )
 
+    def remove_worker(self, worker_id: str) -> None:
+        """Delete the row of a worker that has stopped."""
+        with self._database.transaction() as tx:
+            tx.run("delete from stageflow_workers where worker_id = ?", (worker_id,))
+
     def list_workers(self, seen_within_seconds: float) -> list[WorkerRecord]:
         """Return the workers that were seen lately, by id."""
         with self._database.reading() as tx:

@@ -306,6 +306,15 @@ class WorkerConformance(StoreScenarios):
         assert (second.slots, second.work_types) == (8, ["demo/2"])
         assert second.seen_at > first.seen_at
 
+    def test_a_worker_that_signs_off_is_gone_at_once(self, store: MovableStore) -> None:
+        """Its row goes and no other; where there is none, nothing happens."""
+        worker = WorkerRecord(worker_id="ada", host="box", pid=17, slots=4, work_types=[], started_at=NOON, seen_at=NOON)
+        store.register_worker(worker)
+        store.register_worker(worker.model_copy(update={"worker_id": "bob"}))
+        for _ in range(2):
+            store.remove_worker("ada")
+            assert [worker.worker_id for worker in store.list_workers(60)] == ["bob"]
+
     def test_only_workers_that_were_seen_lately_are_listed(self, store: MovableStore) -> None:
         """A worker that was not heard of for a while is not counted as alive."""
         for number in range(3):

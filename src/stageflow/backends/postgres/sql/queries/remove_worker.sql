@@ -1,0 +1,1 @@
+delete from stageflow.workers where worker_id = $1
