@@ -42,7 +42,7 @@ from stageflow.testing.conformance.builders import (
 )
 
 _WIDE: Final = new_job("wide", job_type="wide")
-_ROWS: Final = 30_000
+_ROWS: Final = 10_000
 _ENOUGH: Final = 100
 """Most rows that a node may look at for a call that moves a few."""
 _Answer = TypeVar("_Answer")
@@ -264,7 +264,9 @@ def test_claims_pass_over_what_an_old_snapshot_keeps(postgres_dsn: str) -> None:
         create(store, new_job("late"))
         assert claim_plan(store, new_job("late")).job_id == new_job("late").job_id
         with psycopg.connect(postgres_dsn) as connection:
-            assert connection.execute("select work_type from stageflow.horizons").fetchall() == [("demo/1",)]
+            # Hidden for longer than the claims below may take on a busy machine.
+            longer = "update stageflow.horizons set valid_until = valid_until + interval '30 s' returning work_type"
+            assert connection.execute(longer).fetchall() == [("demo/1",)]
         store.return_ranges([give_back(early)])
         create(store, new_job("urgent", priority=5), new_job("later"))
         order = [claim_one(store, *all_types(job)).job_id for _ in range(2)]
@@ -277,11 +279,11 @@ def test_claims_pass_over_what_an_old_snapshot_keeps(postgres_dsn: str) -> None:
 def test_a_page_of_results_reads_a_page(watched: _Watched) -> None:
     """Planners and aggregates page by key: a page in the middle of a wide stage reads no more than itself."""
     store = watched.store
-    page = watched.plans_of(lambda: store.list_result_rows(1, first_index=20_000, limit=40, failed_only=False))
+    page = watched.plans_of(lambda: store.list_result_rows(1, first_index=5_000, limit=40, failed_only=False))
     assert _offences(page) == []
     assert _offences(watched.plans_of(lambda: store.list_result_rows(1, first_index=0, limit=40, failed_only=True))) == []
-    assert _offences(watched.plans_of(lambda: store.list_partials(1, first_index=20_000, limit=40))) == []
-    tasks = watched.plans_of(lambda: store.list_tasks(_WIDE.job_id, 1, 1, first_index=20_000, limit=40))
+    assert _offences(watched.plans_of(lambda: store.list_partials(1, first_index=5_000, limit=40))) == []
+    tasks = watched.plans_of(lambda: store.list_tasks(_WIDE.job_id, 1, 1, first_index=5_000, limit=40))
     assert _offences(tasks) == []
     stages = [stage.stage_id for stage in store.list_stages(_WIDE.job_id, 1)]
     assert _offences(watched.plans_of(lambda: store.count_running_tasks(stages))) == []
