@@ -1,6 +1,7 @@
 """A schedule: what creates jobs by a cron expression."""
 
 import json
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
@@ -9,6 +10,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from stageflow.contracts.base import JsonObject, LateContract, TypeName, UtcDatetime
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.job import MOST_TIMEOUT_SECONDS, NewJob
+from stageflow.contracts.payload import read_object_or_preview
 from stageflow.contracts.preview import preview
 from stageflow.errors import InvalidValueError
 
@@ -83,28 +85,61 @@ class ScheduleRecord(LateContract):
         last_fire_at: The newest fire time that a job was made for.
         last_job_id: That job.
         error_details: Why it failed.
+        damage: What of its row cannot be read, and is a stand-in here; ``None`` where all can. It cannot fire.
     """
 
-    name: ScheduleName
-    job_type: TypeName
+    name: str
+    job_type: str
     parameters: JsonObject
     cron: str
     time_zone: str
-    catch_up: CatchUp
+    catch_up: Annotated[CatchUp, Field(strict=False)]
     priority: int
     timeout_seconds: float | None
-    state: ScheduleState
+    state: Annotated[ScheduleState, Field(strict=False)]
     next_fire_at: UtcDatetime | None
     last_fire_at: UtcDatetime | None
     last_job_id: JobId | None
     error_details: str | None
     created_at: UtcDatetime
     updated_at: UtcDatetime
+    damage: str | None = None
+
+    @classmethod
+    def from_columns(cls, parameters: str, **columns: Any) -> Self:
+        """Return what can be read of a row; what cannot is named in ``damage``, so that one row hides no other."""
+        damages: dict[str, str] = {}
+        try:
+            columns["parameters"] = read_object_or_preview(parameters, "parameters")
+        except InvalidValueError as error:
+            columns["parameters"], damages["parameters"] = {}, str(error)
+        try:
+            return cls(**columns, damage="; ".join(damages.values()) or None)
+        except ValidationError as error:
+            for each in error.errors(include_url=False, include_input=False):
+                column = str(each["loc"][0])
+                damages[column] = f"{column} cannot be read: {each['msg']}"
+            readable = {**columns, **{column: _STAND_INS[column] for column in damages}}
+            return cls(**readable, damage="; ".join(damages.values()))
 
     @property
     def parameters_text(self) -> str:
         """The parameters of its jobs as JSON text."""
         return json.dumps(self.parameters)
+
+
+_STAND_INS: Final[dict[str, Any]] = {
+    "parameters": {},
+    "catch_up": CatchUp.SKIP,
+    "timeout_seconds": None,
+    "state": ScheduleState.FAILED,
+    "next_fire_at": None,
+    "last_fire_at": None,
+    "last_job_id": None,
+    "created_at": datetime.fromtimestamp(0, UTC),
+    "updated_at": datetime.fromtimestamp(0, UTC),
+}
+"""For each column that can hold what its field refuses; the others are of the field's type in both stores."""
 
 
 class Firing(LateContract):
