@@ -1,16 +1,15 @@
 """A schedule: what creates jobs by a cron expression."""
 
 import json
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Self
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from stageflow.contracts.base import JsonObject, LateContract, TypeName, UtcDatetime
+from stageflow.contracts.damage import StandIn, nearest_time, nothing, seen_object, seen_row
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.job import MOST_TIMEOUT_SECONDS, NewJob
-from stageflow.contracts.payload import read_object_or_preview
 from stageflow.contracts.preview import preview
 from stageflow.errors import InvalidValueError
 
@@ -108,19 +107,9 @@ class ScheduleRecord(LateContract):
     @classmethod
     def from_columns(cls, parameters: str, **columns: Any) -> Self:
         """Return what can be read of a row; what cannot is named in ``damage``, so that one row hides no other."""
-        damages: dict[str, str] = {}
-        try:
-            columns["parameters"] = read_object_or_preview(parameters, "parameters")
-        except InvalidValueError as error:
-            columns["parameters"], damages["parameters"] = {}, str(error)
-        try:
-            return cls(**columns, damage="; ".join(damages.values()) or None)
-        except ValidationError as error:
-            for each in error.errors(include_url=False, include_input=False):
-                column = str(each["loc"][0])
-                damages[column] = f"{column} cannot be read: {each['msg']}"
-            readable = {**columns, **{column: _STAND_INS[column] for column in damages}}
-            return cls(**readable, damage="; ".join(damages.values()))
+        damages: list[str] = []
+        seen = {**columns, "parameters": seen_object(parameters, "parameters", damages)}
+        return seen_row(cls, seen, _STAND_INS, damages)
 
     @property
     def parameters_text(self) -> str:
@@ -128,16 +117,15 @@ class ScheduleRecord(LateContract):
         return json.dumps(self.parameters)
 
 
-_STAND_INS: Final[dict[str, Any]] = {
-    "parameters": {},
-    "catch_up": CatchUp.SKIP,
-    "timeout_seconds": None,
-    "state": ScheduleState.FAILED,
-    "next_fire_at": None,
-    "last_fire_at": None,
-    "last_job_id": None,
-    "created_at": datetime.fromtimestamp(0, UTC),
-    "updated_at": datetime.fromtimestamp(0, UTC),
+_STAND_INS: Final[dict[str, StandIn]] = {
+    "catch_up": lambda _: CatchUp.SKIP,
+    "timeout_seconds": nothing,
+    "state": lambda _: ScheduleState.FAILED,
+    "next_fire_at": nothing,
+    "last_fire_at": nothing,
+    "last_job_id": nothing,
+    "created_at": nearest_time,
+    "updated_at": nearest_time,
 }
 """For each column that can hold what its field refuses; the others are of the field's type in both stores."""
 

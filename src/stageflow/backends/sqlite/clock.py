@@ -30,7 +30,7 @@ def from_micros(micros: int) -> datetime:
     try:
         return _EPOCH + timedelta(microseconds=micros)
     except OverflowError as error:
-        msg = f"a stored time of {micros} microseconds is in no year that there is; run `stageflow verify`"
+        msg = f"a stored time of {micros} microseconds is in no year that there is; correct the row that has it"
         raise MalformedRowError(msg) from error
 
 
