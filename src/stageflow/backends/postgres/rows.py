@@ -60,7 +60,13 @@ def lease_from_row(row: TupleRow, state: JobState | None = None) -> Lease:
 def lease_from_rows(rows: Sequence[TupleRow]) -> Lease:
     """Read the columns of ``stageflow.read_lease``, and those of ``stageflow.read_job_state`` beside them, one row a stage."""
     states = [row[_LEASE_COLUMNS:] for row in rows]
-    return lease_from_row(rows[0], None if states[0][0] is None else state_from_rows(states))
+    if states[0][0] is None:
+        return lease_from_row(rows[0])
+    try:
+        return lease_from_row(rows[0], state_from_rows(states))
+    except MalformedRowError:
+        # The claim has committed. Who carries the lease out reads the job again, meets the same, and fails the job with it.
+        return lease_from_row(rows[0])
 
 
 def lease_without_state(rows: Sequence[TupleRow]) -> Lease:
