@@ -260,6 +260,7 @@ def hand(url: str) -> Callable[[str], None]:
     return alter_either
 
 
+EVER = {"sqlite": "-9223372036854775807", "postgresql": "'-infinity'"}
 NEVER = {"sqlite": "9223372036854775807", "postgresql": "'infinity'"}
 
 
@@ -313,3 +314,38 @@ def test_what_stops_a_slot_names_the_job(url: str, hand: Callable[[str], None]) 
         with pytest.raises(UnknownWorkflowError) as caught:
             drain_work(made)
         assert caught.value.__notes__ == [f"This was plan work of stage 1 of job {job_id}."]
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("update stageflow.jobs set created_at = NEVER", "job {job_id}: created_at cannot be read"),
+        ("update stageflow.jobs set updated_at = EVER", "job {job_id}: updated_at cannot be read"),
+        ("update stageflow.stages set created_at = NEVER", "stage 1 of job {job_id} is malformed at created_at"),
+        ("update stageflow.stages set task_type = 'no type'", "stage 1 of job {job_id} is malformed at task_type"),
+    ],
+)
+def test_the_error_of_a_damaged_row_names_it_and_advises_what_helps(
+    url: str, hand: Callable[[str], None], statement: str, named: str
+) -> None:
+    """Which row, which field, and the doctor; comparing the schema would find nothing wrong."""
+    with Stageflow(url, registry=registry) as made:
+        made.migrate()
+        job_id = made.submit(TextController, Sizes(size=1)).job.job_id
+        kind = made.repositories.store.url.partition(":")[0]
+        hand(statement.replace("NEVER", NEVER[kind]).replace("EVER", EVER[kind]))
+        with pytest.raises(MalformedRowError) as caught:
+            made.repositories.jobs.require_job_state(job_id)
+    assert named.format(job_id=job_id) in str(caught.value)
+    assert "`stageflow doctor` names what is wrong" in str(caught.value)
+    assert "stageflow verify" not in str(caught.value)
+
+
+def test_a_deadline_that_cannot_be_read_is_overdue_like_another(url: str, hand: Callable[[str], None]) -> None:
+    """It hides no other that is late."""
+    with Stageflow(url, registry=registry) as made:
+        made.migrate()
+        job_id = made.submit(TextController, Sizes(size=1)).job.job_id
+        hand(f"update stageflow.jobs set deadline = {EVER[made.repositories.store.url.partition(':')[0]]}")  # noqa: S608  a test's own
+        (late,) = made.repositories.deadlines.list_overdue(10)
+        assert (late.job_id, late.deadline.year) == (job_id, 1)

@@ -14,10 +14,10 @@ ROW_FAULTS: Final = (ValidationError, InvalidValueError, MalformedRowError)
 """What reading a row raises where something of it is not what its contract says."""
 
 MEND_ROW: Final = (
-    "it was written by something else: `stageflow doctor` names the damaged rows of unfinished jobs; correct it by hand, or "
-    "`stageflow cancel` the job and submit it again"
+    "something else wrote to the store: `stageflow doctor` names what is wrong with unfinished jobs; correct the row by hand, "
+    "or `stageflow cancel` the job and submit it again"
 )
-"""What to do about a damaged row."""
+"""What to do about rows that are damaged, missing, or contradict each other; `stageflow verify` compares only the schema."""
 
 M = TypeVar("M", bound=BaseModel)
 
