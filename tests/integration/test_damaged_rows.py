@@ -341,6 +341,16 @@ def test_the_error_of_a_damaged_row_names_it_and_advises_what_helps(
     assert "stageflow verify" not in str(caught.value)
 
 
+def test_a_status_that_there_is_none_of_names_its_job(app: Stageflow, path: Path) -> None:
+    """SQLite's check can be switched off; the error says which row it was."""
+    job_id = app.submit(TextController, Sizes(size=1)).job.job_id
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("pragma ignore_check_constraints = on")
+        file.execute("update stageflow_jobs set status = 'sleeping'")
+    with pytest.raises(MalformedRowError, match=f"the row of job {job_id} is malformed: 'sleeping' is no JobStatus"):
+        app.job(job_id)
+
+
 def test_a_deadline_that_cannot_be_read_is_overdue_like_another(url: str, hand: Callable[[str], None]) -> None:
     """It hides no other that is late."""
     with Stageflow(url, registry=registry) as made:

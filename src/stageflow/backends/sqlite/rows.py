@@ -133,7 +133,6 @@ def to_seen_job(
         "job_id": row[0],
         "job_type": row[1],
         "workflow_version": row[2],
-        "status": status_from_text(JobStatus, row[3]),
         "run": row[4],
         "stage": row[5],
         "total_stages": row[6],
@@ -152,6 +151,7 @@ def to_seen_job(
         "shelved": {**shelved(parameters=row[7], result_data=row[9]), **shelved_results},
     }
     try:
+        columns["status"] = status_from_text(JobStatus, row[3])
         return seen_row(JobRecord, columns, JOB_STAND_INS, damages)
     except ROW_FAULTS as error:
         what = f"job {row[0]}"
