@@ -16,11 +16,11 @@ from benchmarks.fuzz.decoder import Decoder
 from stageflow import Contract
 from stageflow.backends.files import FileBlobStore
 from stageflow.backends.postgres import rows
-from stageflow.backends.sqlite.rows import read_object
 from stageflow.cli.parameters import decode_parameters
 from stageflow.contracts.base import JsonObject, canonical_json, json_object_text
 from stageflow.contracts.ids import parse_task_id
 from stageflow.contracts.message import JobQueueMessage
+from stageflow.contracts.payload import read_object_or_preview
 from stageflow.contracts.plan import PlanDigest
 from stageflow.contracts.queue import ReceivedMessage
 from stageflow.contracts.stage_result import StageResultsFormatter
@@ -28,7 +28,6 @@ from stageflow.engine.messages import decode_message
 from stageflow.errors import (
     BlobError,
     InvalidValueError,
-    MalformedRowError,
     PayloadTooLargeError,
     PoisonMessageError,
     StageflowError,
@@ -103,8 +102,8 @@ def test_deep_json_is_refused_by_every_decoder(depth: int) -> None:
             decode_parameters(Order, text)
         with pytest.raises(InvalidValueError):
             rows.json_object(text)
-        with pytest.raises(MalformedRowError):
-            read_object(text, "the row")
+        with pytest.raises(InvalidValueError):
+            read_object_or_preview(text, "the row")
         with pytest.raises(StageResultsInvalidError):
             StageResultsFormatter.from_stored(1, text, None)
 
@@ -163,8 +162,8 @@ def test_parameters_and_rows_refuse_what_no_store_can_hold(spelling: str) -> Non
     text = '{"given": {"a": ' + spelling + "}}"
     with pytest.raises(InvalidValueError, match="which no store can hold"):
         decode_parameters(Order, text)
-    with pytest.raises(MalformedRowError, match="which no store can hold"):
-        read_object(text, "the parameters")
+    with pytest.raises(InvalidValueError, match="which no store can hold"):
+        read_object_or_preview(text, "the parameters")
 
 
 def test_a_task_id_has_numbers_that_a_task_can_have() -> None:

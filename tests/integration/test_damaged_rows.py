@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from stageflow import (
     StageResultsInvalidError,
     TaskExecutionContext,
     TaskQueueMessage,
+    UnknownWorkflowError,
+    WorkerOptions,
     stage,
     task,
     workflow,
@@ -234,3 +237,125 @@ def test_a_job_with_a_malformed_stage_result_is_paused(app: Stageflow, path: Pat
     paused = app.repositories.jobs.update_job_status_with_validation(job_id, JobStatus.PAUSED)
     assert (paused.status, paused.stage_results) == (JobStatus.PAUSED, {})
     assert "stage 1" in str(paused.damage)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the address of an empty store of each kind."""
+    dsn: str = f"sqlite:{tmp_path / 'rows.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    return dsn
+
+
+@pytest.fixture
+def hand(url: str) -> Callable[[str], None]:
+    """Give a hand that alters one row past the store, in the SQL of PostgreSQL."""
+
+    def alter_either(statement: str) -> None:
+        if url.startswith("sqlite:"):
+            alter(Path(url.removeprefix("sqlite:")), statement.replace("stageflow.", "stageflow_"))
+        else:
+            with psycopg.connect(url) as connection:
+                assert connection.execute(statement.encode()).rowcount == 1
+
+    return alter_either
+
+
+EVER = {"sqlite": "-9223372036854775807", "postgresql": "'-infinity'"}
+NEVER = {"sqlite": "9223372036854775807", "postgresql": "'infinity'"}
+
+
+@pytest.mark.parametrize("planned", [False, True])
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("update stageflow.jobs set parameters = '{'", "parameters is no JSON object"),
+        ("update stageflow.jobs set metadata = '[1]'", "metadata is no JSON object"),
+        ("update stageflow.jobs set created_at = NEVER", "created_at cannot be read"),
+        ("update stageflow.stages set created_at = NEVER", "malformed at created_at"),
+    ],
+)
+def test_a_job_that_cannot_be_read_fails_with_the_true_reason(
+    url: str, hand: Callable[[str], None], statement: str, named: str, *, planned: bool
+) -> None:
+    """At its planning or its closing, at once, and not as if it had killed its workers; workers go on with others."""
+    with Stageflow(url, registry=registry) as made:
+        made.migrate()
+        job_id = made.submit(TextController, Sizes(size=1)).job.job_id
+        if planned:
+            hint = JobQueueMessage(job_id=job_id, job_type="texts", stage_number=1)
+            registry.find(TextController).controller.process_job_queue_message(hint)
+        hand(statement.replace("NEVER", NEVER[made.repositories.store.url.partition(":")[0]]))
+        other = made.submit(TextController, Sizes(size=2)).job.job_id
+        with made.worker(WorkerOptions(slots=1, poll_seconds=0.05)):
+            assert made.wait(other, timeout=30).status is JobStatus.COMPLETED
+            assert made.telemetry.wait_for("job_failed", timeout_seconds=30)
+        assert made.telemetry.counts["slot_failed"] == 0
+    (error,) = errors_of(url, job_id)
+    assert named in error
+    assert error.startswith(("Closing" if planned else "Planning") + " stage 1 failed: ")
+
+
+def errors_of(url: str, job_id: str) -> list[str]:
+    """Return the errors of a job if it failed, past the store."""
+    where = f"where status = 'failed' and job_id = '{job_id}'"
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:"))) as file:
+            return [str(error) for (error,) in file.execute(f"select error_details from stageflow_jobs {where}")]  # noqa: S608  a test's own
+    with psycopg.connect(url) as connection:
+        return [str(error) for (error,) in connection.execute(f"select error_details from stageflow.jobs {where}".encode())]  # noqa: S608  likewise
+
+
+def test_what_stops_a_slot_names_the_job(url: str, hand: Callable[[str], None]) -> None:
+    """Where the job cannot be failed either, the event says whose work it was."""
+    with Stageflow(url, registry=registry) as made:
+        made.migrate()
+        job_id = made.submit(TextController, Sizes(size=1)).job.job_id
+        hand("update stageflow.jobs set workflow_version = 7")
+        with pytest.raises(UnknownWorkflowError) as caught:
+            drain_work(made)
+        assert caught.value.__notes__ == [f"This was plan work of stage 1 of job {job_id}."]
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("update stageflow.jobs set created_at = NEVER", "job {job_id}: created_at cannot be read"),
+        ("update stageflow.jobs set updated_at = EVER", "job {job_id}: updated_at cannot be read"),
+        ("update stageflow.stages set created_at = NEVER", "stage 1 of job {job_id} is malformed at created_at"),
+        ("update stageflow.stages set task_type = 'no type'", "stage 1 of job {job_id} is malformed at task_type"),
+    ],
+)
+def test_the_error_of_a_damaged_row_names_it_and_advises_what_helps(
+    url: str, hand: Callable[[str], None], statement: str, named: str
+) -> None:
+    """Which row, which field, and the doctor; comparing the schema would find nothing wrong."""
+    with Stageflow(url, registry=registry) as made:
+        made.migrate()
+        job_id = made.submit(TextController, Sizes(size=1)).job.job_id
+        kind = made.repositories.store.url.partition(":")[0]
+        hand(statement.replace("NEVER", NEVER[kind]).replace("EVER", EVER[kind]))
+        with pytest.raises(MalformedRowError) as caught:
+            made.repositories.jobs.require_job_state(job_id)
+    assert named.format(job_id=job_id) in str(caught.value)
+    assert "`stageflow doctor` names what is wrong" in str(caught.value)
+    assert "stageflow verify" not in str(caught.value)
+
+
+def test_a_status_that_there_is_none_of_names_its_job(app: Stageflow, path: Path) -> None:
+    """SQLite's check can be switched off; the error says which row it was."""
+    job_id = app.submit(TextController, Sizes(size=1)).job.job_id
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        file.execute("pragma ignore_check_constraints = on")
+        file.execute("update stageflow_jobs set status = 'sleeping'")
+    with pytest.raises(MalformedRowError, match=f"the row of job {job_id} is malformed: 'sleeping' is no JobStatus"):
+        app.job(job_id)
+
+
+def test_a_deadline_that_cannot_be_read_is_overdue_like_another(url: str, hand: Callable[[str], None]) -> None:
+    """It hides no other that is late."""
+    with Stageflow(url, registry=registry) as made:
+        made.migrate()
+        job_id = made.submit(TextController, Sizes(size=1)).job.job_id
+        hand(f"update stageflow.jobs set deadline = {EVER[made.repositories.store.url.partition(':')[0]]}")  # noqa: S608  a test's own
+        (late,) = made.repositories.deadlines.list_overdue(10)
+        assert (late.job_id, late.deadline.year) == (job_id, 1)

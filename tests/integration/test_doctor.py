@@ -276,6 +276,85 @@ def test_a_job_whose_stages_are_all_closed_is_named(app: Stageflow, hand: Callab
     assert FindingKind.STUCK in app.explain(job_id).kinds
 
 
+BEYOND = {"sqlite": "9223372036854775807", "postgresql": "'infinity'"}
+BEFORE = {"sqlite": "-9223372036854775807", "postgresql": "'-infinity'"}
+
+
+def kind_of(app: Stageflow) -> str:
+    """Return which store it is."""
+    return app.repositories.store.url.partition(":")[0]
+
+
+def damage(app: Stageflow, hand: Callable[[str], None], assignment: str, job_id: str, table: str = "jobs") -> None:
+    """Write something into a job's row, or those of its stages, that the contract refuses."""
+    value = assignment.replace("BEYOND", BEYOND[kind_of(app)])
+    hand(f"update stageflow.{table} set {value} where job_id = '{job_id}'")  # noqa: S608  a test's own
+
+
+@pytest.mark.parametrize(
+    ("table", "assignment", "named"),
+    [
+        ("jobs", "parameters = '{'", "parameters is no JSON object"),
+        ("jobs", "created_at = BEYOND", "created_at cannot be read"),
+        ("jobs", "job_type = 'no type'", "job_type"),
+        ("stages", "task_type = 'no type'", "task_type"),
+        ("stages", "created_at = BEYOND", "created_at"),
+    ],
+)
+def test_a_damaged_row_is_an_ailment_and_hides_no_other(
+    app: Stageflow, hand: Callable[[str], None], table: str, assignment: str, named: str
+) -> None:
+    """The job with the damaged row is named, and what is wrong with others is found and mended all the same."""
+    damaged, other = start(app), start(app)
+    damage(app, hand, assignment, damaged, table)
+    (stage_of_other,) = [each.stage_id for each in app.repositories.store.list_stages(other, 1)]
+    hand(f"delete from stageflow.ranges where kind = 'task' and stage_id = {stage_of_other}")  # noqa: S608  a number
+    diagnosis = app.doctor(repair=True)
+    assert {ailment.job_id for ailment in diagnosis.ailments} == {damaged, other}
+    (found,) = [ailment for ailment in diagnosis.ailments if ailment.job_id == damaged]
+    assert (found.kind, found.mended, named in found.text) == (AilmentKind.ROW_DAMAGED, False, True)
+    assert f"stageflow cancel {damaged[:16]}" in found.advice
+    assert all(ailment.mended for ailment in diagnosis.ailments if ailment.job_id == other)
+    app.repositories.jobs.update_job_status_with_validation(other, JobStatus.PROCESSING)
+    drain_work(app)
+    assert app.wait(other, timeout=0).successful_tasks == _TASKS
+
+
+@pytest.mark.parametrize("assignment", ["created_at = BEYOND", "not_before = BEYOND", "parameters = '{'"])
+def test_a_job_with_a_damaged_row_is_listed_and_cancelled(app: Stageflow, hand: Callable[[str], None], assignment: str) -> None:
+    """As the doctor advises: a time that cannot be read keeps nobody from ending the job, nor from seeing the others."""
+    damaged, other = start(app), start(app)
+    damage(app, hand, assignment, damaged)
+    listed = {job.job_id: job.damage for job in app.repositories.jobs.list_jobs()}
+    assert listed[other] is None
+    assert assignment.partition(" ")[0] in str(listed[damaged])
+    app.cancel(damaged)
+    assert app.doctor().ailments == []
+
+
+def test_a_damaged_range_is_named(app: Stageflow, hand: Callable[[str], None]) -> None:
+    """A lease that ended at a time that cannot be read: the rest of the store is looked at."""
+    start(app)
+    hand(f"update stageflow.ranges set state = 'leased', token = 9, lease_expires_at = {BEFORE[kind_of(app)]}")  # noqa: S608  a test's own
+    assert the(app.doctor(), AilmentKind.ROW_DAMAGED).job_id is None
+
+
+def test_the_lost_row_of_counters_is_named(tmp_path: Path) -> None:
+    """Without it nothing can be claimed, and the doctor says how it is restored; that is what restores it."""
+    path = tmp_path / "jobs.db"
+    with Stageflow(f"sqlite:{path}", registry=registry) as app, closing(sqlite3.connect(path, isolation_level=None)) as file:
+        app.migrate()
+        file.execute("delete from stageflow_counters")
+        found = the(app.doctor(), AilmentKind.SCHEMA_DRIFT)
+        assert "nothing can be claimed" in found.text
+        assert app.verify().drifts == [found.text]
+        file.execute(found.text.split("`")[1])
+        assert app.doctor().ailments == []
+        job_id = app.submit(DoctoredController, Many(paused_at=-1)).job.job_id
+        drain_work(app)
+        assert app.job(job_id).status is JobStatus.COMPLETED
+
+
 def test_a_schema_that_drifted_is_named(app: Stageflow, url: str) -> None:
     """As by verify, and the rest is looked at too."""
     if url.startswith("sqlite:"):

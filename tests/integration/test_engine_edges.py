@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,7 +45,7 @@ from stageflow import (
 from stageflow.contracts.ids import make_task_id, task_work_type
 from stageflow.contracts.lease import ClaimRequest
 from stageflow.engine.hooks import error_text
-from stageflow.errors import ForeignMessageError
+from stageflow.errors import ForeignMessageError, SchemaVersionError
 from stageflow.testing.drain import drain_work, move_clock
 
 registry = JobRegistry()
@@ -460,6 +461,54 @@ class TestSubmit:
                 connection.execute(ending)
                 assert len(app.repositories.jobs.list_jobs()) == there
             connection.close()
+
+    def test_a_connection_to_another_database_is_refused_on_sqlite(self, tmp_path: Path) -> None:
+        """The job would be there, where nobody works on it, or not at all; one that only attaches another file is fine."""
+        for name in ("own.db", "other.db"):
+            with Stageflow(f"sqlite:{tmp_path / name}", registry=registry) as each:
+                each.migrate()
+        (tmp_path / "link.db").symlink_to(tmp_path / "own.db")
+        with Stageflow(f"sqlite:{tmp_path / 'own.db'}", registry=registry) as app:
+            for other in (str(tmp_path / "other.db"), str(tmp_path / "empty.db"), ":memory:"):
+                with closing(sqlite3.connect(other)) as connection:
+                    named = "a database in memory" if other == ":memory:" else Path(other).name
+                    with pytest.raises(InvalidValueError, match=f"leads to .*{named}, and the app's store is .*own.db"):
+                        app.submit(Free, Count(count=1), connection=connection)
+            with closing(sqlite3.connect(tmp_path / "link.db")) as connection:
+                connection.row_factory = sqlite3.Row
+                connection.execute("attach ? as other", (str(tmp_path / "other.db"),))
+                app.submit(Free, Count(count=1), connection=connection)
+                connection.commit()
+            assert len(app.repositories.jobs.list_jobs()) == 1
+        with (
+            Stageflow("sqlite::memory:", registry=registry) as app,
+            closing(sqlite3.connect(tmp_path / "own.db")) as connection,
+        ):
+            app.migrate()
+            with pytest.raises(InvalidValueError, match=r"own\.db, and the app's store is sqlite:///:memory:"):
+                app.submit(Free, Count(count=1), connection=connection)
+
+    def test_a_connection_that_is_closed_is_refused(self, tmp_path: Path, postgres_dsn: str) -> None:
+        """It is the argument that is wrong, not the store."""
+        with Stageflow(f"sqlite:{tmp_path / 'jobs.db'}", registry=registry) as app:
+            app.migrate()
+            file = sqlite3.connect(tmp_path / "jobs.db")
+            file.close()
+            with pytest.raises(InvalidValueError, match=r"closed database.*pass one that is open"):
+                app.submit(Free, Count(count=1), connection=file)
+        with Stageflow(postgres_dsn, registry=registry) as app:
+            app.migrate()
+            server = psycopg.connect(postgres_dsn)
+            server.close()
+            with pytest.raises(InvalidValueError, match="the connection is closed; pass the one"):
+                app.submit(Free, Count(count=1), connection=server)
+
+    def test_a_connection_to_a_database_without_a_schema_is_named_on_postgresql(self, postgres_dsn: str) -> None:
+        """The error has the address of the connection, not that of the app's store, which is well."""
+        with Stageflow(postgres_dsn, registry=registry) as app, psycopg.connect(postgres_dsn, dbname="template1") as connection:
+            app.migrate()
+            with pytest.raises(SchemaVersionError, match=r"template1.*\(the connection that was passed\) is not what"):
+                app.submit(Free, Count(count=1), connection=connection)
 
     def test_a_job_commits_with_the_transaction_of_the_application_on_postgresql(self, postgres_dsn: str) -> None:
         """Rolled back, it was never there; committed, it is."""

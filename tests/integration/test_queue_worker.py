@@ -1,11 +1,14 @@
 """Workers on a real queue: bad messages are kept and never stop them."""
 
+import sqlite3
 import threading
 import uuid
 from base64 import b64encode
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
+import psycopg
 import pytest
 from azure.storage.queue import QueueServiceClient
 
@@ -26,6 +29,7 @@ from stageflow import (
 )
 from stageflow.backends.azure import AzureStorageQueue
 from stageflow.contracts.queue import ReceivedMessage
+from stageflow.errors import StoreError
 from stageflow.ports import Queue
 from stageflow.testing import move_clock
 
@@ -145,6 +149,22 @@ def test_upkeep_announces_what_no_worker_relayed(app: Stageflow) -> None:
     app.submit(QueuedController, Count(count=2), new_run=True)
     assert app.maintain().announced == 1
     assert app.maintain().announced == 0
+
+
+def test_upkeep_announces_what_is_ready_whatever_stops_the_schedules(app: Stageflow, request: pytest.FixtureRequest) -> None:
+    """Work that is there goes out; what stopped the other part of the round is raised in the end, not swallowed."""
+    app.submit(QueuedController, Count(count=2), new_run=True)
+    url = app.repositories.store.url
+    if url.startswith("sqlite:"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:"))) as file:
+            file.execute("alter table stageflow_schedules rename column last_job_id to gone")
+    else:
+        with psycopg.connect(request.getfixturevalue("postgres_dsn")) as connection:
+            connection.execute("alter table stageflow.schedules rename column last_job_id to gone")
+    with pytest.raises(StoreError, match="last_job_id"):
+        app.maintain()
+    assert app.queue is not None
+    assert len(receive_all(app.queue)) == 1
 
 
 def receive_all(queue: Queue) -> list[ReceivedMessage]:

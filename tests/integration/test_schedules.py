@@ -1,11 +1,15 @@
 """Jobs by cron, on both stores, through the app, workers and the command line."""
 
 import json
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -79,9 +83,30 @@ class ReportController(BaseController[Report]):
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the address of an empty store of each kind."""
+    dsn: str = f"sqlite:{tmp_path / 'jobs.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    return dsn
+
+
+@pytest.fixture
+def hand(url: str) -> Callable[[str], None]:
+    """Give a hand that alters rows past the store, in the SQL of PostgreSQL."""
+
+    def alter(statement: str) -> None:
+        if url.startswith("sqlite:"):
+            with closing(sqlite3.connect(url.removeprefix("sqlite:"))) as file, file:
+                assert file.execute(statement.replace("stageflow.", "stageflow_")).rowcount
+        else:
+            with psycopg.connect(url) as connection:
+                assert connection.execute(statement.encode()).rowcount
+
+    return alter
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Stageflow]:
     """Give an app on each store, migrated and empty."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
     refusing.clear()
     with Stageflow(url, registry=registry) as app:
         app.migrate()
@@ -176,6 +201,71 @@ def test_a_schedule_that_cannot_fire_stops_loudly(app: Stageflow) -> None:
     go_to(app, first + timedelta(hours=1))
     assert app.maintain().scheduled == 2
     assert app.doctor().ailments == []
+
+
+BEYOND = {"sqlite": "9223372036854775807", "postgresql": "'infinity'"}
+BEFORE = {"sqlite": "-9223372036854775807", "postgresql": "'-infinity'"}
+
+
+def damage(app: Stageflow, hand: Callable[[str], None], column: str, values: dict[str, str] | str) -> datetime:
+    """Schedule two reports, damage the row of the second one, and let both be due."""
+    first = hourly(app)
+    app.schedule("southern", ReportController, Report(region="south"), cron="0 * * * *")
+    value = values if isinstance(values, str) else values[app.repositories.store.url.partition(":")[0]]
+    hand(f"update stageflow.schedules set {column} = {value} where name = 'southern'")  # noqa: S608  a test's own
+    go_to(app, first)
+    return first
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "named"),
+    [
+        ("parameters", "'{'", "parameters is no JSON object"),
+        ("parameters", "'[1]'", "parameters is no JSON object"),
+        ("created_at", BEYOND, "created_at cannot be read"),
+        ("next_fire_at", BEFORE, "next_fire_at cannot be read"),
+        ("last_job_id", "'nobody'", "last_job_id cannot be read"),
+    ],
+)
+def test_a_damaged_schedule_fails_alone(
+    app: Stageflow, hand: Callable[[str], None], column: str, values: dict[str, str] | str, named: str
+) -> None:
+    """It is listed with what is wrong, the doctor names it, the round that fires fails it loudly, and the others fire."""
+    damage(app, hand, column, values)
+    whole, damaged = app.schedules()
+    assert (whole.damage, damaged.name, damaged.state) == (None, "southern", ScheduleState.ACTIVE)
+    assert named in (damaged.damage or "")
+    (ailment,) = app.doctor().ailments
+    assert (ailment.kind.value, "the row of schedule southern is damaged" in ailment.text) == ("row_damaged", True)
+    assert app.maintain().scheduled == 1
+    failed = app.schedules()[1]
+    assert (failed.state, failed.next_fire_at) == (ScheduleState.FAILED, None)
+    assert "the schedule cannot fire" in (failed.error_details or "")
+    assert app.telemetry.wait_for("schedule_failed", timeout_seconds=0)
+    assert [each.kind.value for each in app.doctor().ailments] == ["schedule_failed"]
+
+
+def test_a_damaged_schedule_is_paused_removed_and_replaced(app: Stageflow, hand: Callable[[str], None], url: str) -> None:
+    """Nothing of its row but the name is needed for that; scheduling it again cures it."""
+    first = damage(app, hand, "parameters", "'{'")
+    assert app.pause_schedule("southern").state is ScheduleState.PAUSED
+    shown = CliRunner().invoke(main, ["schedules", "list", "--store", url])
+    assert (shown.exit_code, "southern is damaged: parameters is no JSON object" in shown.output) == (0, True)
+    app.schedule("southern", ReportController, Report(region="south"), cron="0 * * * *")
+    assert app.schedules()[1].damage is None
+    hand("update stageflow.schedules set parameters = '{' where name = 'southern'")
+    assert CliRunner().invoke(main, ["schedules", "remove", "southern", "--store", url]).exit_code == 0
+    assert [each.name for each in app.schedules()] == ["hourly"]
+    assert app.schedules()[0].next_fire_at == first
+
+
+def test_what_stops_the_firing_stops_nothing_else(app: Stageflow, hand: Callable[[str], None]) -> None:
+    """A worker's round ends what is late all the same, again and again, and says what stopped the rest."""
+    job_id = app.submit(ReportController, Report(), timeout_seconds=5, not_before=app.repositories.store.now()).job.job_id
+    hand("alter table stageflow.schedules rename column last_job_id to gone")
+    with app.worker(WorkerOptions(slots=1, recover_seconds=0.1, poll_seconds=0.05)):
+        assert app.telemetry.wait_for("recovery_failed", count=2, timeout_seconds=30)
+        assert app.wait(job_id, timeout=30).status is JobStatus.COMPLETED
 
 
 def test_a_schedule_of_an_unknown_workflow_is_left_to_others(app: Stageflow) -> None:

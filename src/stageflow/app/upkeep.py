@@ -1,6 +1,7 @@
 """What keeps an app's store in order."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from stageflow.app.connected import Connected
@@ -13,6 +14,7 @@ from stageflow.engine.deadlines import end_overdue
 from stageflow.engine.outbox import relay_announcements
 from stageflow.engine.purge import purge_ended
 from stageflow.engine.recover import recover_work
+from stageflow.engine.round import Round
 from stageflow.engine.schedules import fire_due
 from stageflow.insights import Diagnosis, examine_store
 
@@ -46,22 +48,30 @@ class Upkeep(Connected):
         """Do the upkeep of a worker once, for hosts that have only timers.
 
         Recovers expired leases by the store's clock, opens delayed work that is due, fails jobs whose deadline has passed,
-        fires schedules that are due, and announces ready work on the queue.
+        fires schedules that are due, and announces ready work on the queue. What stops one of these is raised after the others
+        had their turn.
         """
+        parts = Round()
         recovery = recover_work(self.repositories, self.telemetry, expired=None, death_budget=self.options.death_budget)
-        overdue = end_overdue(self.repositories, self.telemetry)
-        scheduled = fire_due(self.registry, self.repositories, self.telemetry)
+        overdue = parts.run(partial(end_overdue, self.repositories, self.telemetry))
+        scheduled = parts.run(partial(fire_due, self.registry, self.repositories, self.telemetry))
+        announced = parts.run(self._announce)
+        parts.end()
+        return Maintenance(recovery=recovery, announced=announced, overdue=overdue, scheduled=scheduled)
+
+    def _announce(self) -> int:
         announced = 0
-        if self.queue is not None:
-            # Also what was announced long ago and is still ready: the cure for lost messages where no worker relays.
-            while sent := relay_announcements(
+        # Also what was announced long ago and is still ready: the cure for lost messages where no worker relays.
+        while self.queue is not None and (
+            sent := relay_announcements(
                 self.repositories,
                 self.queue,
                 self.telemetry,
                 older_than_seconds=_REANNOUNCE_SECONDS,
-            ):
-                announced += sent
-        return Maintenance(recovery=recovery, announced=announced, overdue=overdue, scheduled=scheduled)
+            )
+        ):
+            announced += sent
+        return announced
 
     def migrate(self) -> SchemaReport:
         """Bring the store's schema to this version, and create the queues where they are missing."""

@@ -36,6 +36,8 @@ def list_(app_name: str | None, store: str | None, queue: str | None, as_json: b
         for each in found:
             if each.error_details is not None:
                 click.echo(f"{each.name}: {each.error_details}", err=True)
+            elif each.damage is not None:
+                click.echo(f"{each.name} is damaged: {each.damage}; schedule it again, or remove it", err=True)
     return DONE
 
 

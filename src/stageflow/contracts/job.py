@@ -7,6 +7,7 @@ from typing import Final, Self
 from pydantic import Field, computed_field, model_validator
 
 from stageflow.contracts.base import JsonObject, LateContract, TypeName, UtcDatetime
+from stageflow.contracts.damage import StandIn, nearest_time, nothing
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.stage import NewStage, StageDefinition, StageResultContract
 from stageflow.contracts.status import JobStatus, StatusValidator
@@ -144,6 +145,16 @@ class JobRecord(LateContract):
     def is_terminal(self) -> bool:
         """Whether the job has ended."""
         return StatusValidator.is_terminal(self.status)
+
+
+JOB_STAND_INS: Final[dict[str, StandIn]] = {
+    "not_before": nothing,
+    "deadline": nothing,
+    "timeout_seconds": nothing,
+    "created_at": nearest_time,
+    "updated_at": nearest_time,
+}
+"""For each field of a listed job that need not be readable; its JSON objects are seen to before."""
 
 
 class NewJob(LateContract):

@@ -8,6 +8,7 @@ from typing import Final, Generic, TypeVar, cast
 from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract, LateContract
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.partial import Combine, Partial, PartialLoader
 from stageflow.contracts.payload import is_reference
 from stageflow.contracts.status import TaskStatus
@@ -105,7 +106,7 @@ class StageResults(Generic[R]):
         failed_only = False
         rows = self._load(index, 1, failed_only)
         if not rows or rows[0].task_index != index:
-            msg = f"task {index} of stage {self.stage_number} has no stored result; run `stageflow verify`"
+            msg = f"task {index} of stage {self.stage_number} has no stored result; {MEND_ROW}"
             raise StageResultsInvalidError(msg)
         row = rows[0]
         if row.status is not TaskStatus.COMPLETED:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Self
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from stageflow.contracts.base import JsonObject, LateContract, TypeName, UtcDatetime
+from stageflow.contracts.damage import StandIn, nearest_time, nothing, seen_object, seen_row
 from stageflow.contracts.ids import JobId
 from stageflow.contracts.job import MOST_TIMEOUT_SECONDS, NewJob
 from stageflow.contracts.preview import preview
@@ -83,28 +84,50 @@ class ScheduleRecord(LateContract):
         last_fire_at: The newest fire time that a job was made for.
         last_job_id: That job.
         error_details: Why it failed.
+        damage: What of its row cannot be read, and is a stand-in here; ``None`` where all can. It cannot fire.
     """
 
-    name: ScheduleName
-    job_type: TypeName
+    name: str
+    job_type: str
     parameters: JsonObject
     cron: str
     time_zone: str
-    catch_up: CatchUp
+    catch_up: Annotated[CatchUp, Field(strict=False)]
     priority: int
     timeout_seconds: float | None
-    state: ScheduleState
+    state: Annotated[ScheduleState, Field(strict=False)]
     next_fire_at: UtcDatetime | None
     last_fire_at: UtcDatetime | None
     last_job_id: JobId | None
     error_details: str | None
     created_at: UtcDatetime
     updated_at: UtcDatetime
+    damage: str | None = None
+
+    @classmethod
+    def from_columns(cls, parameters: str, **columns: Any) -> Self:
+        """Return what can be read of a row; what cannot is named in ``damage``, so that one row hides no other."""
+        damages: list[str] = []
+        seen = {**columns, "parameters": seen_object(parameters, "parameters", damages)}
+        return seen_row(cls, seen, _STAND_INS, damages)
 
     @property
     def parameters_text(self) -> str:
         """The parameters of its jobs as JSON text."""
         return json.dumps(self.parameters)
+
+
+_STAND_INS: Final[dict[str, StandIn]] = {
+    "catch_up": lambda _: CatchUp.SKIP,
+    "timeout_seconds": nothing,
+    "state": lambda _: ScheduleState.FAILED,
+    "next_fire_at": nothing,
+    "last_fire_at": nothing,
+    "last_job_id": nothing,
+    "created_at": nearest_time,
+    "updated_at": nearest_time,
+}
+"""For each column that can hold what its field refuses; the others are of the field's type in both stores."""
 
 
 class Firing(LateContract):

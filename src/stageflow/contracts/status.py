@@ -212,8 +212,5 @@ def status_from_text(kind: type[E], text: str) -> E:
         return kind(text)
     except ValueError as error:
         valid = ", ".join(kind)
-        msg = (
-            f"{text!r} is no {kind.__name__}; valid: {valid}. The row was written by something else: correct it, or install "
-            "the stageflow that wrote it; `stageflow verify` says whether the schema was changed."
-        )
+        msg = f"{text!r} is no {kind.__name__}; valid: {valid}; correct the row, or install the stageflow that wrote it"
         raise MalformedRowError(msg) from error

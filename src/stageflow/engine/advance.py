@@ -20,10 +20,12 @@ from stageflow.engine.unreachable import give_back_unreachable
 from stageflow.errors import (
     HookError,
     InvalidValueError,
+    MalformedRowError,
     PayloadsUnreachableError,
     PayloadUnreadableError,
     StageResultsInvalidError,
     StageResultsMissingError,
+    StoreStateError,
 )
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -69,8 +71,8 @@ def advance_stage(
 ) -> Advanced:
     """Turn the finished stage that an advance lease names into the next one, or into the end of the job.
 
-    The only place where that happens. What a hook raises fails the job; a crash anywhere leaves the lease to be recovered,
-    and the second try finds what the first one stored.
+    The only place where that happens. What a hook raises fails the job, and so does a row of it that cannot be read; a
+    crash anywhere leaves the lease to be recovered, and the second try finds what the first one stored.
     """
     try:
         reading = read_leased_job(repositories, workflow, lease)
@@ -102,7 +104,7 @@ def advance_stage(
             give_back_unreachable(lease, repositories, telemetry, error.cause)
             return Advanced(stage_closed=False)
         reason = f"Closing stage {lease.stage_number} failed: {error}"
-    except (HookError, InvalidValueError, PayloadUnreadableError) as error:
+    except (HookError, InvalidValueError, MalformedRowError, PayloadUnreadableError, StoreStateError) as error:
         reason = f"Closing stage {lease.stage_number} failed: {error}"
     return _end(lease, repositories, telemetry, reason=reason, result=None)
 

@@ -25,11 +25,13 @@ from stageflow.engine.unreachable import give_back_unreachable
 from stageflow.errors import (
     HookError,
     InvalidValueError,
+    MalformedRowError,
     PayloadsUnreachableError,
     PayloadUnreadableError,
     PlannerNotDeterministicError,
     StageResultsInvalidError,
     StageResultsMissingError,
+    StoreStateError,
 )
 from stageflow.repositories import PayloadShelf, Repositories
 from stageflow.telemetry import Telemetry
@@ -127,7 +129,8 @@ def plan_stage(
         on_ready: Called after each commit.
 
     Commits in chunks whose tasks may be claimed at once, while the planning mark holds the barrier open. A second try
-    after a crash runs the planner again and goes on after what is there. What a hook raises fails the job.
+    after a crash runs the planner again and goes on after what is there. What a hook raises fails the job, and so does
+    a row of it that cannot be read: another try would meet the same.
     """
     try:
         reading = read_leased_job(repositories, workflow, lease)
@@ -154,7 +157,7 @@ def plan_stage(
     except (StageResultsInvalidError, StageResultsMissingError) as error:
         reason = f"Cannot process stage {lease.stage_number} - previous stage results invalid: {error}"
         return _fail(lease, repositories, telemetry, reason)
-    except (HookError, InvalidValueError, PayloadUnreadableError) as error:
+    except (HookError, InvalidValueError, MalformedRowError, PayloadUnreadableError, StoreStateError) as error:
         return _fail(lease, repositories, telemetry, f"Planning stage {lease.stage_number} failed: {error}")
     if answer.outcome is not PlanOutcome.RECORDED:
         telemetry.emit("plan_refused", lease.job_id, stage=lease.stage_number, outcome=answer.outcome)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.job_state import JobState
 from stageflow.contracts.lease import Lease
 from stageflow.contracts.orchestration import OrchestrationDataContract
@@ -45,7 +46,7 @@ class JobReading:
         for stage in self.state.stages:
             if stage.stage_id == stage_id:
                 return stage
-        msg = f"job {self.state.job.job_id} has no stage with key {stage_id}; run `stageflow verify`, restore what was deleted"
+        msg = f"job {self.state.job.job_id} has no stage with key {stage_id}; {MEND_ROW}"
         raise StoreStateError(msg)
 
     def orchestration_before(self, stage_number: int) -> OrchestrationDataContract | None:

@@ -10,7 +10,7 @@ from stageflow.contracts.submission import SubmitOptions
 from stageflow.engine.cron import Cron
 from stageflow.engine.hooks import error_text, let_interrupt_pass
 from stageflow.engine.submit import new_job, validated
-from stageflow.errors import ScheduleNotFoundError, StoreError
+from stageflow.errors import InvalidValueError, ScheduleNotFoundError, StoreError
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import JobRegistry, Workflow
@@ -117,10 +117,8 @@ def fire_due(registry: JobRegistry, repositories: Repositories, telemetry: Telem
     created = 0
     for schedule in repositories.schedules.list_due_schedules(job_types, _DUE_BATCH):
         expected = schedule.next_fire_at
-        if expected is None:
-            continue
         try:
-            firing = _firing_of(schedule, expected, registry, repositories.store.now())
+            firing = _firing_of(schedule, registry, repositories.store.now())
             fired = repositories.schedules.fire_schedule(firing)
         except StoreError:
             raise
@@ -134,8 +132,16 @@ def fire_due(registry: JobRegistry, repositories: Repositories, telemetry: Telem
     return created
 
 
-def _firing_of(schedule: ScheduleRecord, expected: datetime, registry: JobRegistry, now: datetime) -> Firing:
-    """Return what a due schedule is to do, whose model checks the parameters again."""
+def _firing_of(schedule: ScheduleRecord, registry: JobRegistry, now: datetime) -> Firing:
+    """Return what a due schedule is to do, whose model checks the parameters again.
+
+    Raises:
+        InvalidValueError: Its row is damaged.
+    """
+    expected = schedule.next_fire_at
+    if schedule.damage is not None or expected is None:
+        msg = f"its row is damaged: {schedule.damage}; schedule it again, or remove it"
+        raise InvalidValueError(msg)
     cron = Cron(schedule.cron, schedule.time_zone)
     workflow = registry.find(schedule.job_type)
     parameters = workflow.parameters_model.from_json(schedule.parameters_text)
@@ -173,7 +179,7 @@ def _job_of(schedule: ScheduleRecord, workflow: Workflow, parameters: Contract, 
 
 def _fail(
     schedule: ScheduleRecord,
-    expected: datetime,
+    expected: datetime | None,
     error: BaseException,
     repositories: Repositories,
     telemetry: Telemetry,

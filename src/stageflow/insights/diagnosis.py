@@ -12,6 +12,7 @@ class AilmentKind(StrEnum):
     """What is wrong."""
 
     SCHEMA_DRIFT = "schema_drift"
+    ROW_DAMAGED = "row_damaged"
     COUNTERS_WRONG = "counters_wrong"
     TASKS_WITHOUT_MOVER = "tasks_without_mover"
     TASKS_DOUBLED = "tasks_doubled"

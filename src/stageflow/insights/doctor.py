@@ -1,15 +1,15 @@
 """Audits a store, and mends what can be mended."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from stageflow.contracts.audit import LateRange, StageAudit
-from stageflow.contracts.job import JobRecord
 from stageflow.contracts.job_state import JobState
 from stageflow.contracts.open_work import OpenState
 from stageflow.contracts.schema import SchemaReport, SchemaState
-from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TERMINAL_STAGE_STATUSES, JobStatus
+from stageflow.contracts.status import TERMINAL_STAGE_STATUSES
+from stageflow.errors import MalformedRowError
 from stageflow.insights.audit import judge_stage
 from stageflow.insights.diagnosis import Ailment, AilmentKind, Diagnosis
 from stageflow.insights.payloads import examine_payloads
@@ -17,6 +17,8 @@ from stageflow.insights.schedules import examine_schedules
 from stageflow.insights.words import clock_time, duration, work_named
 from stageflow.ports import Store
 from stageflow.repositories import Repositories
+
+T = TypeVar("T")
 
 _PAGE: Final = 200
 _BATCH_TASKS: Final = 100_000
@@ -42,17 +44,26 @@ def examine_store(repositories: Repositories, *, repair: bool, uses_queue: bool,
         return Diagnosis(now=datetime.now(UTC), audited_jobs=0, audited_stages=0, ailments=[_wrong_schema(report)])
     ailments = [_drift(sentence) for sentence in report.drifts]
     jobs = stages = 0
-    for batch in _open_jobs(repositories):
-        audits = store.audit_stages([state.job.job_id for state in batch])
-        jobs += len(batch)
-        stages += len(audits)
-        for audit in audits:
-            ailments += _examine_stage(store, audit, repair=repair)
-        ailments += _examine_stageless(store, batch, audits)
-    ailments += _examine_lateness(store, uses_queue=uses_queue)
-    ailments += _examine_snapshots(store)
-    ailments += examine_payloads(repositories, repair=repair)
-    ailments += examine_schedules(store, job_types)
+    job_ids = store.list_open_jobs()
+    for start in range(0, len(job_ids), _PAGE):
+        page = job_ids[start : start + _PAGE]
+        states, unreadable = _readable(page, store.get_job_states)
+        ailments += unreadable
+        jobs += len(page)
+        for batch in _batches(states):
+            audits, unreadable = _readable([state.job.job_id for state in batch], store.audit_stages)
+            ailments += unreadable
+            stages += len(audits)
+            for audit in audits:
+                ailments += _examine_stage(store, audit, repair=repair)
+            ailments += _examine_stageless(store, batch, audits)
+    for examined in (
+        _examine_lateness(store, uses_queue=uses_queue),
+        _examine_snapshots(store),
+        examine_payloads(repositories, repair=repair),
+        examine_schedules(store, job_types),
+    ):
+        ailments += _up_to_damage(examined)
     return Diagnosis(now=store.now(), audited_jobs=jobs, audited_stages=stages, ailments=ailments, unchecked=report.unchecked)
 
 
@@ -68,15 +79,32 @@ def _drift(sentence: str) -> Ailment:
     return Ailment(kind=AilmentKind.SCHEMA_DRIFT, text=sentence, advice=advice)
 
 
-def _open_jobs(repositories: Repositories) -> Iterator[list[JobState]]:
-    """Yield all jobs that have not ended, in batches of so few tasks that auditing one is a short statement."""
-    for status in JobStatus:
-        if status in TERMINAL_JOB_STATUSES:
-            continue
-        after: JobRecord | None = None
-        while page := repositories.jobs.list_jobs(status, limit=_PAGE, after=after):
-            yield from _batches(repositories.store.get_job_states([job.job_id for job in page]))
-            after = page[-1]
+def _readable(job_ids: Sequence[str], read: Callable[[Sequence[str]], list[T]]) -> tuple[list[T], list[Ailment]]:
+    """Return what can be read of jobs, and those that cannot be: found by halves, for one damaged row spoils its whole page."""
+    try:
+        return read(job_ids), []
+    except MalformedRowError as error:
+        if len(job_ids) == 1:
+            return [], [_damaged(f"job {job_ids[0][:16]} cannot be read: {error}", job_ids[0])]
+    middle = len(job_ids) // 2
+    first, first_unreadable = _readable(job_ids[:middle], read)
+    rest, rest_unreadable = _readable(job_ids[middle:], read)
+    return first + rest, first_unreadable + rest_unreadable
+
+
+def _up_to_damage(examined: Iterator[Ailment]) -> Iterator[Ailment]:
+    """Yield what one examination finds, and the row at which it had to end."""
+    try:
+        yield from examined
+    except MalformedRowError as error:
+        yield _damaged(str(error), None)
+
+
+def _damaged(text: str, job_id: str | None) -> Ailment:
+    advice = "correct the row by hand"
+    if job_id is not None:
+        advice += f"; or `stageflow cancel {job_id[:16]}`, and submit the work as another job"
+    return Ailment(kind=AilmentKind.ROW_DAMAGED, job_id=job_id, text=text, advice=advice)
 
 
 def _batches(states: list[JobState]) -> Iterator[list[JobState]]:

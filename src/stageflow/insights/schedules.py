@@ -13,7 +13,7 @@ _LATE: Final = timedelta(seconds=60)
 
 
 def examine_schedules(store: Store, job_types: Collection[str]) -> Iterator[Ailment]:
-    """Yield the schedules that failed, and those that are due and that nobody fires.
+    """Yield the schedules that failed, those whose rows are damaged, and those that are due and that nobody fires.
 
     Args:
         store: Where they are.
@@ -28,6 +28,12 @@ def examine_schedules(store: Store, job_types: Collection[str]) -> Iterator[Ailm
                 since=schedule.updated_at,
                 advice="schedule it again with parameters that its workflow takes; or mend the workflow, and "
                 f"`stageflow schedules resume {schedule.name}`",
+            )
+        elif schedule.damage is not None:
+            yield Ailment(
+                kind=AilmentKind.ROW_DAMAGED,
+                text=f"the row of schedule {schedule.name} is damaged: {schedule.damage}",
+                advice=f"schedule it again under its name, or `stageflow schedules remove {schedule.name}`",
             )
         elif (
             schedule.state is ScheduleState.ACTIVE and schedule.next_fire_at is not None and now - schedule.next_fire_at > _LATE

@@ -14,6 +14,10 @@ class AuditStore(Protocol):
     closed, or where its job has ended.
     """
 
+    def list_open_jobs(self) -> list[str]:
+        """Return the ids of all jobs that have not ended; reads nothing else of them, so that none can be too damaged."""
+        ...
+
     def audit_stages(self, job_ids: Sequence[str]) -> list[StageAudit]:
         """Return the open stages of the jobs' present runs with what their rows add up to; each stage as at one moment.
 

@@ -19,7 +19,7 @@ class ScheduleStore(Protocol):
         ...
 
     def list_schedules(self, name: str | None = None) -> list[ScheduleRecord]:
-        """Return all schedules by name, or the one with this name."""
+        """Return all schedules by name, or the one with this name; a damaged one says so, and hides no other."""
         ...
 
     def remove_schedule(self, name: str) -> bool:
@@ -44,6 +44,9 @@ class ScheduleStore(Protocol):
         """
         ...
 
-    def fail_schedule(self, name: str, expected: datetime, error: str) -> bool:
-        """Stop an active schedule that cannot fire, and keep the reason; ``False``: it moved on, or is not active."""
+    def fail_schedule(self, name: str, expected: datetime | None, error: str) -> bool:
+        """Stop an active schedule that cannot fire, and keep the reason; ``False``: it moved on, or is not active.
+
+        ``None`` for one whose fire time cannot be read: it cannot move on.
+        """
         ...

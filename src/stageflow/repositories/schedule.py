@@ -47,6 +47,6 @@ class ScheduleRepository:
         return self._store.fire_schedule(firing)
 
     @enforce_contract
-    def fail_schedule(self, name: str, expected: datetime, error: str) -> bool:
+    def fail_schedule(self, name: str, expected: datetime | None, error: str) -> bool:
         """Stop a schedule that cannot fire; ``False`` where it moved on meanwhile."""
         return self._store.fail_schedule(name, expected, error)

@@ -1,5 +1,6 @@
 """Stages: planned, stored and asked for."""
 
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import validate_job_id
 from stageflow.contracts.partial import Partial
@@ -26,7 +27,7 @@ class StageRepository:
         """
         stage = self._store.get_stage(stage_id)
         if stage is None:
-            msg = f"there is no stage with key {stage_id}; run `stageflow verify` and restore what was deleted"
+            msg = f"there is no stage with key {stage_id}; {MEND_ROW}"
             raise StoreStateError(msg)
         return stage
 

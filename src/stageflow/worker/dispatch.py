@@ -77,7 +77,12 @@ class Dispatcher:
         carried = Carried()
         following: Lease | None = lease
         while following is not None:
-            following = self._step(following, carried)
+            held = following
+            try:
+                following = self._step(held, carried)
+            except BaseException as error:
+                error.add_note(f"This was {held.kind} work of stage {held.stage_number} of job {held.job_id}.")
+                raise
         return carried
 
     def most_tasks(self, message: TaskQueueMessage) -> int:

@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from stageflow.contracts.lease import SeenLease
 from stageflow.engine.deadlines import end_overdue
 from stageflow.engine.hooks import error_text
 from stageflow.engine.recover import recover_work
+from stageflow.engine.round import Round
 from stageflow.engine.schedules import fire_due
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
@@ -75,10 +77,12 @@ class Recoverer:
             death_budget=self._options.death_budget,
         )
         self._looked_at, self._watched_seconds = looked_at, now
-        end_overdue(self._repositories, self._telemetry)
-        created = fire_due(self._registry, self._repositories, self._telemetry)
+        parts = Round()
+        parts.run(partial(end_overdue, self._repositories, self._telemetry))
+        created = parts.run(partial(fire_due, self._registry, self._repositories, self._telemetry))
         if recovery.returned or recovery.due or created:
             self._on_ready()
+        parts.end()
 
     def _pause(self) -> float:
         return min(self._options.recover_seconds, self._options.lease_seconds / _SHARE_OF_A_LEASE)

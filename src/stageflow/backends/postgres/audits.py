@@ -15,6 +15,10 @@ from stageflow.errors import InvalidValueError
 class Audits(Part):
     """Satisfies ``stageflow.ports.AuditStore``."""
 
+    def list_open_jobs(self) -> list[str]:
+        """Return the ids of all jobs that have not ended."""
+        return [job_id for (job_id,) in self._database.read(query("list_open_jobs"), ())]
+
     def audit_stages(self, job_ids: Sequence[str]) -> list[StageAudit]:
         """Return the open stages of the jobs' present runs with what their rows add up to; each stage as at one moment."""
         rows = self._database.read(query("audit_stages"), (list(dict.fromkeys(job_ids)),))

@@ -2,6 +2,7 @@
 
 from stageflow.backends.postgres.part import Part
 from stageflow.backends.postgres.sql_text import query
+from stageflow.contracts.damage import nearest_time
 from stageflow.contracts.deadline import Overdue, OverdueEnding
 
 
@@ -16,7 +17,7 @@ class Deadlines(Part):
     def list_overdue(self, limit: int) -> list[Overdue]:
         """Return jobs that have not ended and are late, and those of which an open stage is, up to ``limit`` of each."""
         return [
-            Overdue(job_id=job_id, run=run, stage_number=stage_number, deadline=deadline)
+            Overdue(job_id=job_id, run=run, stage_number=stage_number, deadline=nearest_time(deadline))
             for job_id, run, stage_number, deadline in self._database.read(query("list_overdue"), (limit,))
         ]
 

@@ -4,6 +4,7 @@ from typing import Final
 
 import psycopg
 
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.errors import (
     IdempotencyConflictError,
     InvalidTransitionError,
@@ -66,7 +67,7 @@ def _meaning(error: psycopg.Error, state: str) -> tuple[type[StageflowError], st
                 "set default_transaction_read_only off for the database and the role, or connect to the primary"
             )
         case psycopg.IntegrityError():
-            kind, text = StoreStateError, "a constraint at {url} refused the write ({reason}); run `stageflow verify`"
+            kind, text = StoreStateError, f"a constraint at {{url}} refused the write ({{reason}}); {MEND_ROW}"
         case psycopg.DataError():
             kind, text = InvalidValueError, "PostgreSQL cannot hold a value that was given ({reason}); correct it"
         case psycopg.OperationalError() | psycopg.InterfaceError():

@@ -1,14 +1,16 @@
 """Statements of the store in a transaction that is not its own."""
 
-from collections.abc import Sequence
-from typing import LiteralString
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.rows import TupleRow, tuple_row
 
-from stageflow.backends.postgres.pool import Database
+from stageflow.backends.postgres.failures import translated
+from stageflow.backends.postgres.pool import Database, address
 from stageflow.backends.postgres.session import adapt, move_clock, settle_rest
-from stageflow.errors import InvalidValueError
+from stageflow.errors import InvalidValueError, StageflowError
 
 
 def run_inside(
@@ -32,8 +34,13 @@ def run_inside(
         got = type(connection).__name__
         msg = f"connection must be a psycopg.Connection, got {got}; pass the one that your transaction is open on"
         raise InvalidValueError(msg)
+    if connection.closed:
+        msg = "the connection is closed; pass the one that your transaction is open on"
+        raise InvalidValueError(msg)
     cursor = psycopg.RawCursor(connection, row_factory=tuple_row)
     adapt(cursor)
+    # Now, for a connection that broke has no address.
+    meaning = database.connector.translated if last else _of_another(connection)
     try:
         if database.clock_offset:
             move_clock(cursor, database.clock_offset, in_transaction=True)
@@ -41,4 +48,11 @@ def run_inside(
             settle_rest(cursor)
         return cursor.execute(statement, parameters, binary=True if last else None).fetchall()
     except psycopg.Error as error:
-        raise database.connector.translated(error) from error
+        raise meaning(error) from error
+
+
+def _of_another(connection: psycopg.Connection[Any]) -> Callable[[psycopg.Error], StageflowError]:
+    """Return how errors on an application's connection are told: with its address, which need not be the store's."""
+    info = connection.info
+    where = address(info.host, str(info.port), info.dbname, info.user)
+    return partial(translated, url=f"{where} (the connection that was passed)", secret=info.password or None)

@@ -7,9 +7,11 @@ from psycopg.rows import TupleRow
 
 from stageflow.backends.postgres.arrays import dense_array
 from stageflow.backends.postgres.part import Part
+from stageflow.backends.postgres.rows import read_row
 from stageflow.backends.postgres.sql_text import query
 from stageflow.contracts.lease import WorkKind
 from stageflow.contracts.open_work import OpenGroup, OpenRange, OpenState
+from stageflow.contracts.status import status_from_text
 
 
 class Insights(Part):
@@ -35,12 +37,16 @@ class Insights(Part):
 
 def open_range_from_row(row: TupleRow) -> OpenRange:
     """Read the 18 columns of an open range, and pass over what follows them."""
+    return read_row("range", row[0], lambda: _open_range(row))
+
+
+def _open_range(row: TupleRow) -> OpenRange:
     return OpenRange(
         range_id=row[0],
         stage_id=row[1],
-        kind=WorkKind(row[2]),
+        kind=status_from_text(WorkKind, row[2]),
         work_type=row[3],
-        state=OpenState(row[4]),
+        state=status_from_text(OpenState, row[4]),
         first=row[5],
         last=row[6],
         attempt=row[7],

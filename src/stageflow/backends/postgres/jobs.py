@@ -20,7 +20,7 @@ from stageflow.contracts.payload import is_reference, shelved_stage_result
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskResult
-from stageflow.errors import StageResultsInvalidError
+from stageflow.errors import MalformedRowError, StageResultsInvalidError
 
 _JOB_COLUMNS: Final = 18
 _object: Final[TypeAdapter[JsonObject]] = TypeAdapter(JsonObject)
@@ -55,7 +55,7 @@ class Jobs(Part):
         ((rows, task_rows),) = self._read_jobs([job_id])
         try:
             results = _stage_results(rows, task_rows)
-        except StageResultsInvalidError as error:
+        except (MalformedRowError, StageResultsInvalidError) as error:
             results = {}
             damages.append(str(error))
         return seen_job_from_row(rows[0], results, damages, _shelved_results(rows))

@@ -95,7 +95,7 @@ class Connector:
             return psycopg.connect(self._source, autocommit=True)
         connection = self._source()
         info = connection.info
-        self.url, self._secret = _address(info.host, str(info.port), info.dbname, info.user), info.password or None
+        self.url, self._secret = address(info.host, str(info.port), info.dbname, info.user), info.password or None
         return connection
 
     def _prepare(self, connection: Connection) -> None:
@@ -292,10 +292,11 @@ def _address_of(dsn: str) -> tuple[str, str | None]:
         raise InvalidValueError(msg) from None  # its cause would quote the address, password and all
     texts = {name: str(value) for name, value in parts.items() if value is not None}
     host = texts.get("host") or texts.get("hostaddr") or ""
-    return _address(host, texts.get("port") or "", texts.get("dbname") or "", texts.get("user") or ""), texts.get("password")
+    return address(host, texts.get("port") or "", texts.get("dbname") or "", texts.get("user") or ""), texts.get("password")
 
 
-def _address(host: str, port: str, database: str, user: str) -> str:
+def address(host: str, port: str, database: str, user: str) -> str:
+    """Return the address of a database, without secrets."""
     who = f"{quote(user)}@" if user else ""
     if host.startswith("/"):
         where = f"/{quote(database)}?host={quote(host)}" + (f"&port={port}" if port else "")

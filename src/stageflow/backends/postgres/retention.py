@@ -4,6 +4,7 @@ from datetime import datetime
 
 from stageflow.backends.postgres.part import Part
 from stageflow.backends.postgres.sql_text import query
+from stageflow.contracts.damage import nearest_time
 from stageflow.contracts.retention import PurgeBatch, PurgedBatch, PurgedLetters, PurgePosition
 
 
@@ -25,7 +26,7 @@ class Retention(Part):
                 batch.dry_run,
             ),
         )
-        last = None if job_id is None else PurgePosition(created_at=created_at, job_id=job_id)
+        last = None if job_id is None else PurgePosition(created_at=nearest_time(created_at), job_id=job_id)
         return PurgedBatch(jobs=jobs, tasks=tasks, size_bytes=size_bytes, kept=kept, last=last)
 
     def purge_letters(self, *, before: datetime, limit: int, dry_run: bool) -> PurgedLetters:

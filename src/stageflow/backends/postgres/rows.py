@@ -8,9 +8,10 @@ from psycopg.rows import TupleRow
 from pydantic import TypeAdapter, ValidationError
 
 from stageflow.contracts.base import JsonObject
+from stageflow.contracts.damage import MEND_ROW, ROW_FAULTS, malformed, seen_object, seen_row
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState
 from stageflow.contracts.ids import make_task_id
-from stageflow.contracts.job import JobRecord
+from stageflow.contracts.job import JOB_STAND_INS, JobRecord
 from stageflow.contracts.job_state import JobState
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
@@ -23,7 +24,7 @@ from stageflow.contracts.stage import StageRecord, StageResultContract
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
 from stageflow.contracts.task import TaskRecord, TaskResult
 from stageflow.contracts.worker import WorkerRecord
-from stageflow.errors import InvalidValueError, MalformedRowError
+from stageflow.errors import MalformedRowError
 
 T = TypeVar("T")
 
@@ -42,14 +43,9 @@ def read_row(noun: str, key: object, build: Callable[[], T]) -> T:
     """Return what a row becomes, or fail and say which row it is."""
     try:
         return build()
-    except InvalidValueError as error:
-        msg = f"the row of {noun} {key} is malformed: {error}; run `stageflow verify`"
-        raise MalformedRowError(msg) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole"
-        msg = f"the row of {noun} {key} is malformed at {field}: {first['msg']}; run `stageflow verify`"
-        raise MalformedRowError(msg) from error
+    except ROW_FAULTS as error:
+        what = f"{noun} {key}"
+        raise malformed(what, error) from error
 
 
 _LEASE_COLUMNS: Final = 17
@@ -64,7 +60,13 @@ def lease_from_row(row: TupleRow, state: JobState | None = None) -> Lease:
 def lease_from_rows(rows: Sequence[TupleRow]) -> Lease:
     """Read the columns of ``stageflow.read_lease``, and those of ``stageflow.read_job_state`` beside them, one row a stage."""
     states = [row[_LEASE_COLUMNS:] for row in rows]
-    return lease_from_row(rows[0], None if states[0][0] is None else state_from_rows(states))
+    if states[0][0] is None:
+        return lease_from_row(rows[0])
+    try:
+        return lease_from_row(rows[0], state_from_rows(states))
+    except MalformedRowError:
+        # The claim has committed. Who carries the lease out reads the job again, meets the same, and fails the job with it.
+        return lease_from_row(rows[0])
 
 
 def lease_without_state(rows: Sequence[TupleRow]) -> Lease:
@@ -116,7 +118,7 @@ def job_from_row(
     damages: list[str] = []
     job = seen_job_from_row(row, stage_results, damages, shelved_results)
     if damages:
-        msg = f"job {row[0]}: {job.damage}. The row was written by something else: correct it, or run `stageflow cancel`."
+        msg = f"job {row[0]}: {job.damage}; {MEND_ROW}"
         raise MalformedRowError(msg)
     return job
 
@@ -130,52 +132,47 @@ def seen_job_from_row(
     """Read what can be read of the 18 columns of a job; what cannot is added to ``damages``, which the job then names.
 
     Raises:
-        MalformedRowError: Something besides its JSON objects is not what the contract says.
+        MalformedRowError: Something besides its JSON objects and times is not what the contract says.
     """
-    parameters, metadata = _seen_object(row[7], "parameters", damages), _seen_object(row[8], "metadata", damages)
-    result_data = None if row[9] is None else _seen_object(row[9], "result_data", damages)
-    return read_row(
-        "job",
-        row[0],
-        lambda: JobRecord(
-            job_id=row[0],
-            job_type=row[1],
-            workflow_version=row[2],
-            status=status_from_text(JobStatus, row[3]),
-            run=row[4],
-            stage=row[5],
-            total_stages=row[6],
-            parameters=parameters,
-            stage_results=stage_results,
-            metadata=metadata,
-            result_data=result_data,
-            error_details=row[10],
-            idempotency_key=row[11],
-            priority=row[12],
-            not_before=row[13],
-            created_at=row[14],
-            updated_at=row[15],
-            deadline=row[16],
-            timeout_seconds=row[17],
-            damage="; ".join(damages) or None,
-            shelved={**shelved(parameters=row[7], result_data=row[9]), **shelved_results},
-        ),
-    )
+    return read_row("job", row[0], lambda: _seen_job(row, stage_results, damages, shelved_results))
 
 
-def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
-    try:
-        return read_object_or_preview(text, column)
-    except InvalidValueError as error:
-        damages.append(str(error))
-        return {}
+def _seen_job(
+    row: TupleRow,
+    stage_results: dict[str, StageResultContract],
+    damages: list[str],
+    shelved_results: Mapping[str, str],
+) -> JobRecord:
+    columns = {
+        "job_id": row[0],
+        "job_type": row[1],
+        "workflow_version": row[2],
+        "status": status_from_text(JobStatus, row[3]),
+        "run": row[4],
+        "stage": row[5],
+        "total_stages": row[6],
+        "parameters": seen_object(row[7], "parameters", damages),
+        "metadata": seen_object(row[8], "metadata", damages),
+        "result_data": None if row[9] is None else seen_object(row[9], "result_data", damages),
+        "error_details": row[10],
+        "idempotency_key": row[11],
+        "priority": row[12],
+        "not_before": row[13],
+        "created_at": row[14],
+        "updated_at": row[15],
+        "deadline": row[16],
+        "timeout_seconds": row[17],
+        "stage_results": stage_results,
+        "shelved": {**shelved(parameters=row[7], result_data=row[9]), **shelved_results},
+    }
+    return seen_row(JobRecord, columns, JOB_STAND_INS, damages)
 
 
 def stage_from_row(row: TupleRow) -> StageRecord:
     """Read the 21 columns of a stage."""
     return read_row(
         "stage",
-        row[0],
+        f"{row[3]} of job {row[1]}",
         lambda: StageRecord(
             stage_id=row[0],
             job_id=row[1],
@@ -269,7 +266,7 @@ def result_rows_from_rows(rows: list[TupleRow]) -> list[ResultRow]:
             ]
         )
     except (ValidationError, KeyError) as error:
-        msg = f"a row of a task's result is malformed: {preview(error)}; run `stageflow verify`"
+        msg = f"a row of a task's result is malformed: {preview(error)}; {MEND_ROW}"
         raise MalformedRowError(msg) from error
 
 

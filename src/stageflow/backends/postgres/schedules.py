@@ -7,9 +7,8 @@ from psycopg.rows import TupleRow
 
 from stageflow.backends.postgres.jobs import creation
 from stageflow.backends.postgres.part import Part
-from stageflow.backends.postgres.rows import json_object
 from stageflow.backends.postgres.sql_text import query
-from stageflow.contracts.schedule import CatchUp, Firing, NewSchedule, ScheduleRecord, ScheduleState
+from stageflow.contracts.schedule import Firing, NewSchedule, ScheduleRecord, ScheduleState
 
 
 class Schedules(Part):
@@ -60,22 +59,22 @@ class Schedules(Part):
         )
         return bool(fired)
 
-    def fail_schedule(self, name: str, expected: datetime, error: str) -> bool:
+    def fail_schedule(self, name: str, expected: datetime | None, error: str) -> bool:
         """Stop an active schedule that cannot fire, and keep the reason; ``False``: it moved on, or is not active."""
         return bool(self._database.write(query("fail_schedule"), (name, expected, error)))
 
 
 def _schedule(row: TupleRow) -> ScheduleRecord:
-    return ScheduleRecord(
+    return ScheduleRecord.from_columns(
         name=row[0],
         job_type=row[1],
-        parameters=json_object(row[2]) or {},
+        parameters=row[2],
         cron=row[3],
         time_zone=row[4],
-        catch_up=CatchUp(row[5]),
+        catch_up=row[5],
         priority=row[6],
         timeout_seconds=row[7],
-        state=ScheduleState(row[8]),
+        state=row[8],
         next_fire_at=row[9],
         last_fire_at=row[10],
         last_job_id=row[11],

@@ -9,6 +9,7 @@ from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8Dumper
 
 from stageflow.backends.postgres.arrays import Doubles, DoublesDumper
+from stageflow.backends.postgres.times import TIMESTAMPTZ_OID, StoredTimeLoader
 
 Connection = psycopg.Connection[Any]
 
@@ -37,12 +38,13 @@ _CLOCK: Final[LiteralString] = "select pg_catalog.set_config('stageflow.clock_of
 
 
 def adapt(connection: Connection | psycopg.Cursor[Any]) -> None:
-    """Send numbers as the statements expect them.
+    """Send numbers as the statements expect them, and let no time spoil an answer.
 
     One size for all integers: psycopg's own choice by value would make a new prepared statement for each size.
     """
     connection.adapters.register_dumper(int, Int8Dumper)
     connection.adapters.register_dumper(Doubles, DoublesDumper)
+    connection.adapters.register_loader(TIMESTAMPTZ_OID, StoredTimeLoader)
 
 
 def is_shared(connection: Connection) -> bool:

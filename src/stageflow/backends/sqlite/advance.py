@@ -11,6 +11,7 @@ from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_leased, get_work, hold_range, lease_range
 from stageflow.backends.sqlite.stages import open_stages, store_stage_result
 from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.event import EventKind
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.stage import NewStage
@@ -93,7 +94,7 @@ def _require_finished(stage: _Stage) -> None:
     if stage.remaining or not stage.planned:
         msg = (
             f"stage {stage.stage_number} of job {stage.job_id} cannot advance: {stage.remaining} tasks remain"
-            f"{'' if stage.planned else ' and it is still being planned'}; run `stageflow verify`"
+            f"{'' if stage.planned else ' and it is still being planned'}; {MEND_ROW}"
         )
         raise StoreStateError(msg)
 
@@ -142,7 +143,7 @@ def _open_next(tx: Transaction, stage: _Stage, advance: Work, next_stages: Seque
     plan_id = open_stages(tx, moved, next_stages)
     plan = None if plan_id is None else get_work(tx, plan_id)
     if plan is None:
-        msg = f"the work of planning stage {opened.stage_number} of job {stage.job_id} was not opened; run `stageflow verify`"
+        msg = f"the work of planning stage {opened.stage_number} of job {stage.job_id} was not opened; {MEND_ROW}"
         raise StoreStateError(msg)
     return lease_range(tx, plan, holder)
 
@@ -151,8 +152,7 @@ def _not_at_stage(tx: Transaction, stage: _Stage) -> StoreStateError:
     job = tx.row("select status, stage, run from stageflow_jobs where job_id = ?", (stage.job_id,))
     place = "is not stored" if job is None else f"is {job[0]} at stage {job[1]} of run {job[2]}"
     return StoreStateError(
-        f"job {stage.job_id} {place} and cannot advance from stage {stage.stage_number} of run {stage.run}; "
-        "run `stageflow verify`",
+        f"job {stage.job_id} {place} and cannot advance from stage {stage.stage_number} of run {stage.run}; {MEND_ROW}",
     )
 
 
@@ -163,7 +163,7 @@ def _answer(tx: Transaction, stage: _Stage, outcome: AdvanceOutcome, plan: Lease
         (stage.job_id,),
     )
     if row is None:
-        msg = f"job {stage.job_id} of stage {stage.stage_id} is not stored; run `stageflow verify`"
+        msg = f"job {stage.job_id} of stage {stage.stage_id} is not stored; {MEND_ROW}"
         raise StoreStateError(msg)
     new_stage, group_last, total_stages = row
     return StageAdvancementResult(

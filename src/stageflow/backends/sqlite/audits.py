@@ -33,6 +33,7 @@ _TALLY: Final = (
     " coalesce(sum(min(before, last) - first) filter (where first < before), 0),"
     " min(first) filter (where first < before and last > first) from swept"
 )
+_OPEN_JOBS: Final = "select job_id from stageflow_jobs where status in ('queued', 'processing', 'paused') order by job_id"
 _GAPS: Final = (
     "with pieces as (select task_index as first, task_index + 1 as last from stageflow_results where stage_id = ?1 union all"
     " select first, last from stageflow_ranges where stage_id = ?1 and kind = 'task' union all select ?2, ?2),"
@@ -69,6 +70,11 @@ class RowTally(NamedTuple):
 
 class SqliteAudits(StorePart):
     """Satisfies the reading half of ``stageflow.ports.AuditStore``."""
+
+    def list_open_jobs(self) -> list[str]:
+        """Return the ids of all jobs that have not ended."""
+        with self._database.reading() as tx:
+            return [job_id for (job_id,) in tx.rows(_OPEN_JOBS)]
 
     def audit_stages(self, job_ids: Sequence[str]) -> list[StageAudit]:
         """Return the open stages of the jobs' present runs with what their rows add up to; all as at one moment."""

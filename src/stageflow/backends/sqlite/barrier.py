@@ -9,6 +9,7 @@ from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.decisions import should_halt
 from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_work, insert_range, lease_range
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.event import CLOSED_TASKS, EventKind
 from stageflow.contracts.ids import control_work_type
 from stageflow.contracts.lease import Lease, WorkKind
@@ -166,7 +167,7 @@ def _reach_barrier(tx: Transaction, stage_id: int, counters: _Counters, holder: 
         (counters.run, counters.job_id),
     )
     if job is None:
-        msg = f"stage {stage_id} belongs to job {counters.job_id}, which is not stored; run `stageflow verify`"
+        msg = f"stage {stage_id} belongs to job {counters.job_id}, which is not stored; {MEND_ROW}"
         raise StoreStateError(msg)
     status, job_type, workflow_version, priority = job
     if status in TERMINAL_JOB_STATUSES:
@@ -196,6 +197,6 @@ def _reach_barrier(tx: Transaction, stage_id: int, counters: _Counters, holder: 
 def _lease_control(tx: Transaction, range_id: int, holder: Holder) -> Lease:
     work = get_work(tx, range_id)
     if work is None:
-        msg = f"range {range_id} vanished in the transaction that made it; run `stageflow verify`"
+        msg = f"range {range_id} vanished in the transaction that made it; {MEND_ROW}"
         raise StoreStateError(msg)
     return lease_range(tx, work, holder)

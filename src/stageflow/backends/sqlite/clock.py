@@ -2,7 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from stageflow.errors import MalformedRowError
 from stageflow.ports import Clock
@@ -30,8 +30,18 @@ def from_micros(micros: int) -> datetime:
     try:
         return _EPOCH + timedelta(microseconds=micros)
     except OverflowError as error:
-        msg = f"a stored time of {micros} microseconds is in no year that there is; run `stageflow verify`"
+        msg = f"a stored time of {micros} microseconds is in no year that there is; correct the row that has it"
         raise MalformedRowError(msg) from error
+
+
+def stored_time(micros: int | None) -> Any:
+    """Return a stored time for a contract: one that no datetime holds as its number, which the field refuses by name."""
+    if micros is None:
+        return None
+    try:
+        return from_micros(micros)
+    except MalformedRowError:
+        return micros
 
 
 def span_micros(seconds: float) -> int:

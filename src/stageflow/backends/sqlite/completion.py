@@ -14,6 +14,7 @@ from stageflow.backends.sqlite.decisions import group_retries
 from stageflow.backends.sqlite.events import note_indexes, note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_work, insert_range, was_cut
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.event import EventKind
 from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCompletionResult, WorkKind
 from stageflow.contracts.status import TaskStatus
@@ -77,7 +78,7 @@ def _complete(tx: Transaction, completion: RangeCompletion, holder: Holder | Non
     except sqlite3.IntegrityError as error:
         msg = (
             f"one of the tasks from {work.first} on of stage {work.stage_number} of job {work.job_id} has a result "
-            f"already, though range {work.range_id} says that it is open; run `stageflow verify`"
+            f"already, though range {work.range_id} says that it is open; {MEND_ROW}"
         )
         raise StoreStateError(msg) from error
     if may_have_checkpoints(work):

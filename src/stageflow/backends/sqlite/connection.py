@@ -15,7 +15,13 @@ from stageflow.backends.sqlite.clock import StoreClock
 from stageflow.backends.sqlite.failure import is_busy, schema_missing, translate
 from stageflow.backends.sqlite.handler_connection import HandlerConnection
 from stageflow.backends.sqlite.signals import Signals
-from stageflow.errors import StoreStateError, StoreUnreachableError, StoreUnsuitableError, TransactionMisuseError
+from stageflow.errors import (
+    InvalidValueError,
+    StoreStateError,
+    StoreUnreachableError,
+    StoreUnsuitableError,
+    TransactionMisuseError,
+)
 
 Row = tuple[Any, ...]
 Value = str | int | float | bytes | None
@@ -167,8 +173,7 @@ class Database:
         if not isinstance(connection, sqlite3.Connection):
             msg = f"connection must be a sqlite3.Connection to {self.url}, got {type(connection).__name__}; pass that one"
             raise StoreUnsuitableError(msg)
-        cursor = connection.cursor()
-        cursor.row_factory = None
+        cursor = self._cursor_of(connection)
         try:
             if not connection.in_transaction:
                 cursor.execute("begin immediate")
@@ -188,6 +193,37 @@ class Database:
                 cursor.execute("release stageflow")
         except sqlite3.Error as error:
             raise translate(error, self.url) from error
+
+    def _cursor_of(self, connection: sqlite3.Connection) -> sqlite3.Cursor:
+        """Return a cursor of an application's connection, which is refused where it is closed or leads to another database.
+
+        Raises:
+            InvalidValueError: It is; nothing was written.
+        """
+        try:
+            cursor = connection.cursor()
+        except sqlite3.ProgrammingError as error:
+            msg = f"the connection cannot be used ({error}); pass one that is open, in the thread that opened it"
+            raise InvalidValueError(msg) from error
+        cursor.row_factory = None
+        if not any(lent is connection for lent in self._lent.values()):
+            self._require_own(cursor)
+        return cursor
+
+    def _require_own(self, cursor: sqlite3.Cursor) -> None:
+        files = [file for _, _, file in cursor.execute("pragma database_list")]
+        if not any(map(self._is_own, files)):
+            led_to = files[0] or "a database in memory"
+            msg = (
+                f"the connection leads to {led_to}, and the app's store is {self.url}: the jobs would go where nobody works on "
+                "them; pass a connection to the store's own file, or submit without one"
+            )
+            raise InvalidValueError(msg)
+
+    def _is_own(self, file: str) -> bool:
+        if self.in_memory:
+            return f"file:{file}?vfs=memdb" == self._address
+        return os.path.exists(file) and self.path.exists() and os.path.samefile(file, self.path)  # noqa: PTH110, PTH121  text
 
     def lend(self) -> HandlerConnection:
         """Return a new connection for a handler of the calling thread, with a transaction open that holds the write lock.

@@ -1,9 +1,10 @@
 """Deadlines of jobs and stages."""
 
-from stageflow.backends.sqlite.clock import from_micros, span_micros
+from stageflow.backends.sqlite.clock import span_micros, stored_time
 from stageflow.backends.sqlite.ending import end_open_job
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import get_leased
+from stageflow.contracts.damage import nearest_time
 from stageflow.contracts.deadline import Overdue, OverdueEnding
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.status import JobStatus
@@ -46,7 +47,7 @@ class SqliteDeadlines(StorePart):
         with self._database.reading() as tx:
             rows = [*tx.rows(_LATE_JOBS, (tx.now, limit)), *tx.rows(_LATE_STAGES, (tx.now, limit))]
         return [
-            Overdue(job_id=job_id, run=run, stage_number=stage_number, deadline=from_micros(deadline))
+            Overdue(job_id=job_id, run=run, stage_number=stage_number, deadline=nearest_time(stored_time(deadline)))
             for job_id, run, stage_number, deadline in rows
         ]
 

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import Final
 
-from pydantic import ValidationError
-
-from stageflow.backends.sqlite.clock import from_micros
+from stageflow.backends.sqlite.clock import stored_time
 from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.part import StorePart
-from stageflow.backends.sqlite.rows import malformed
+from stageflow.contracts.damage import ROW_FAULTS, malformed
 from stageflow.contracts.event import DETAIL_LENGTH, EventKind, JobEvent
 from stageflow.contracts.status import status_from_text
 
@@ -125,8 +123,8 @@ def _to_event(row: Row) -> JobEvent:
             attempt=row[10],
             worker_id=row[11],
             detail=row[12],
-            at=from_micros(row[13]),
+            at=stored_time(row[13]),
         )
-    except ValidationError as error:
+    except ROW_FAULTS as error:
         what = f"event {row[0]} of job {row[1]}"
         raise malformed(what, error) from error

@@ -3,6 +3,7 @@
 import sqlite3
 from typing import Final
 
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.errors import (
     SchemaVersionError,
     StageflowError,
@@ -52,7 +53,7 @@ def translate(error: sqlite3.Error, url: str) -> StageflowError:
     if code in _UNSUITABLE:
         return StoreUnsuitableError(f"the store {url} cannot be used: {_UNSUITABLE[code]} ({text})")
     if code == sqlite3.SQLITE_CONSTRAINT:
-        return StoreStateError(f"the store {url} refused a row that the protocol rules out: {text}; run `stageflow verify`")
+        return StoreStateError(f"the store {url} refused a row that the protocol rules out: {text}; {MEND_ROW}")
     if text.startswith(("no such table", "no such column", "no such view")) or " has no column named " in text:
         return schema_missing(url, text)
     if isinstance(error, sqlite3.ProgrammingError) and "closed" in text:

@@ -3,15 +3,15 @@
 import json
 from collections.abc import Sequence
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from stageflow.backends.sqlite.barrier import close_work, count_off, tally_of
-from stageflow.backends.sqlite.clock import from_micros, span_micros, to_micros
+from stageflow.backends.sqlite.clock import span_micros, stored_time, to_micros
 from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, get_leased, insert_part, json_list, make_next_attempt, make_ready
-from stageflow.backends.sqlite.rows import malformed
+from stageflow.contracts.damage import ROW_FAULTS, malformed
 from stageflow.contracts.event import CLOSED_TASKS, CONTROL_RETRIED, EventKind
 from stageflow.contracts.lease import HeldLease, LeaseExtension, RangeReturn, SeenLease, WorkKind
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, TaskStatus
@@ -107,10 +107,10 @@ def _to_worker(row: Row) -> WorkerRecord:
             pid=row[2],
             slots=row[3],
             work_types=_texts.validate_json(row[4]),
-            started_at=from_micros(row[5]),
-            seen_at=from_micros(row[6]),
+            started_at=stored_time(row[5]),
+            seen_at=stored_time(row[6]),
         )
-    except ValidationError as error:
+    except ROW_FAULTS as error:
         what = f"worker {row[0]}"
         raise malformed(what, error) from error
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
-from stageflow.backends.sqlite.clock import from_micros
+from stageflow.backends.sqlite.clock import stored_time
 from stageflow.backends.sqlite.connection import Row
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import json_list
+from stageflow.contracts.damage import ROW_FAULTS, malformed
 from stageflow.contracts.lease import WorkKind
 from stageflow.contracts.open_work import OpenGroup, OpenRange, OpenState
+from stageflow.contracts.status import status_from_text
 
 _OPEN_WORK: Final = (
     "select range_id, stage_id, kind, work_type, state, first, last, attempt, deaths, not_before, worker_id, lease_expires_at,"
@@ -46,23 +48,27 @@ class SqliteInsights(StorePart):
 
 def to_open_range(row: Row) -> OpenRange:
     """Return the 18 columns of an open range as the contract, and pass over what follows them."""
-    return OpenRange(
-        range_id=row[0],
-        stage_id=row[1],
-        kind=WorkKind(row[2]),
-        work_type=row[3],
-        state=OpenState(row[4]),
-        first=row[5],
-        last=row[6],
-        attempt=row[7],
-        deaths=row[8],
-        not_before=None if row[9] is None else from_micros(row[9]),
-        worker_id=row[10],
-        lease_expires_at=None if row[11] is None else from_micros(row[11]),
-        renewed_at=None if row[12] is None else from_micros(row[12]),
-        current_index=row[13],
-        current_since=None if row[14] is None else from_micros(row[14]),
-        error_details=row[15],
-        announced_at=None if row[16] is None else from_micros(row[16]),
-        created_at=from_micros(row[17]),
-    )
+    try:
+        return OpenRange(
+            range_id=row[0],
+            stage_id=row[1],
+            kind=status_from_text(WorkKind, row[2]),
+            work_type=row[3],
+            state=status_from_text(OpenState, row[4]),
+            first=row[5],
+            last=row[6],
+            attempt=row[7],
+            deaths=row[8],
+            not_before=stored_time(row[9]),
+            worker_id=row[10],
+            lease_expires_at=stored_time(row[11]),
+            renewed_at=stored_time(row[12]),
+            current_index=row[13],
+            current_since=stored_time(row[14]),
+            error_details=row[15],
+            announced_at=stored_time(row[16]),
+            created_at=stored_time(row[17]),
+        )
+    except ROW_FAULTS as error:
+        what = f"range {row[0]}"
+        raise malformed(what, error) from error

@@ -19,7 +19,7 @@ from stageflow.contracts.job_state import JobState
 from stageflow.contracts.payload import is_reference, shelved_stage_result
 from stageflow.contracts.stage import HYDRATED_RESULTS, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus
-from stageflow.errors import IdempotencyConflictError, StageResultsInvalidError
+from stageflow.errors import IdempotencyConflictError, MalformedRowError, StageResultsInvalidError
 
 _INSERT_JOB = (
     "insert into stageflow_jobs (job_id, job_type, workflow_version, status, total_stages, parameters, metadata,"
@@ -166,7 +166,7 @@ def see_job(tx: Transaction, job_id: str) -> JobRecord:
     shelved_results: dict[str, str] = {}
     try:
         results, shelved_results = _read_stage_results(tx, job_id, row[4])
-    except StageResultsInvalidError as error:
+    except (MalformedRowError, StageResultsInvalidError) as error:
         damages.append(str(error))
     return to_seen_job(row, results, damages, shelved_results)
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from stageflow.backends.sqlite.allowances import granted_starts
-from stageflow.backends.sqlite.clock import from_micros, span_micros
+from stageflow.backends.sqlite.clock import from_micros, span_micros, stored_time
 from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.part import StorePart
+from stageflow.contracts.damage import nearest_time
 from stageflow.contracts.limits import TaskTypeLimit, TaskTypeState, scope_of, type_scope
 
 _DECLARE: Final = (
@@ -124,6 +125,6 @@ def _state(row: Row, now: int) -> TaskTypeState:
         declared_max_running=declared_running,
         declared_max_per_second=declared_rate,
         overridden=bool(overridden),
-        paused_since=None if paused_at is None else from_micros(paused_at),
+        paused_since=None if paused_at is None else nearest_time(stored_time(paused_at)),
         next_start_at=next_start,
     )

@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-
-from stageflow.backends.sqlite.clock import from_micros, span_micros
+from stageflow.backends.sqlite.clock import span_micros, stored_time
 from stageflow.backends.sqlite.connection import Row
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Work, json_list
-from stageflow.backends.sqlite.rows import malformed
+from stageflow.contracts.damage import ROW_FAULTS, malformed
 from stageflow.contracts.dead_letter import DeadLetter, DeadLetterState, NewDeadLetter, require_letter_change
 from stageflow.contracts.message import JobQueueMessage, TaskQueueMessage
 from stageflow.contracts.outbox import Announcement
@@ -117,8 +115,8 @@ def to_letter(row: Row) -> DeadLetter:
             delivery_count=row[4],
             letter_id=row[5],
             state=status_from_text(DeadLetterState, row[6]),
-            created_at=from_micros(row[7]),
+            created_at=stored_time(row[7]),
         )
-    except ValidationError as error:
+    except ROW_FAULTS as error:
         what = f"dead letter {row[5]}"
         raise malformed(what, error) from error

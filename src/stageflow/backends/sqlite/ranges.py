@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from stageflow.backends.sqlite.clock import span_micros
 from stageflow.backends.sqlite.connection import Transaction
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.status import TERMINAL_JOB_STATUSES, JobStatus
 from stageflow.errors import StoreStateError
@@ -228,7 +229,7 @@ def read_parameters(tx: Transaction, work: Work) -> list[str]:
     if len(rows) != work.width:
         msg = (
             f"range {work.range_id} names the tasks {work.first} to {work.last - 1} of stage {work.stage_number} of job "
-            f"{work.job_id}, but {len(rows)} of these {work.width} are stored; run `stageflow verify`"
+            f"{work.job_id}, but {len(rows)} of these {work.width} are stored; {MEND_ROW}"
         )
         raise StoreStateError(msg)
     return [row[0] for row in rows]

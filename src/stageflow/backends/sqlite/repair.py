@@ -11,6 +11,7 @@ from stageflow.backends.sqlite.outcomes import list_closed, spread_out
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import insert_range, json_list
 from stageflow.backends.sqlite.resubmission import take_over_stages
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.event import EventKind
 from stageflow.contracts.ids import task_work_type
 from stageflow.contracts.job import JobRecord
@@ -183,10 +184,7 @@ def _keep(tx: Transaction, repair: StageRepair, former: _Former, stage_id: int) 
     counted = tx.row(_COUNT, (stage_id,))
     missing = (0 if counted is None else counted[0]) - len(chosen)
     if missing:
-        msg = (
-            f"results of {missing} tasks of stage {repair.stage.stage_number} of job {repair.job_id} are missing; run "
-            "`stageflow verify` and restore what was deleted."
-        )
+        msg = f"results of {missing} tasks of stage {repair.stage.stage_number} of job {repair.job_id} are missing; {MEND_ROW}"
         raise StoreStateError(msg)
 
 

@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Final
 
-from stageflow.backends.sqlite.clock import from_micros, to_micros
+from stageflow.backends.sqlite.clock import stored_time, to_micros
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.part import StorePart
+from stageflow.contracts.damage import nearest_time
 from stageflow.contracts.retention import PurgeBatch, PurgedBatch, PurgedLetters, PurgePosition
 from stageflow.contracts.status import StatusValidator
 from stageflow.errors import StoreStateError
@@ -88,7 +89,7 @@ def _purge(tx: Transaction, batch: PurgeBatch) -> PurgedBatch:
     last = None
     after = (None, None) if batch.after is None else (to_micros(batch.after.created_at), batch.after.job_id)
     for job_id, created_at in tx.rows(_CANDIDATES, (batch.status.value, to_micros(batch.before), *after, batch.limit)):
-        last = PurgePosition(created_at=from_micros(created_at), job_id=job_id)
+        last = PurgePosition(created_at=nearest_time(stored_time(created_at)), job_id=job_id)
         if tx.row(_OPEN_WORK, (job_id,)) is not None:
             kept += 1
             continue

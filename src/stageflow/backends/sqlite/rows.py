@@ -5,11 +5,12 @@ from typing import Final, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from stageflow.backends.sqlite.clock import from_micros
+from stageflow.backends.sqlite.clock import stored_time
 from stageflow.backends.sqlite.connection import Row, Transaction
-from stageflow.contracts.base import Contract, JsonObject
+from stageflow.contracts.base import Contract
+from stageflow.contracts.damage import MEND_ROW, ROW_FAULTS, malformed, seen_object, seen_row
 from stageflow.contracts.ids import make_task_id
-from stageflow.contracts.job import JobRecord
+from stageflow.contracts.job import JOB_STAND_INS, JobRecord
 from stageflow.contracts.partial import Partial
 from stageflow.contracts.payload import read_object_or_preview, shelved
 from stageflow.contracts.preview import preview
@@ -17,7 +18,7 @@ from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord, StageResultContract
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus, status_from_text
 from stageflow.contracts.task import TaskRecord, TaskResult
-from stageflow.errors import InvalidValueError, MalformedRowError
+from stageflow.errors import MalformedRowError
 
 _result_rows: Final[TypeAdapter[list[ResultRow]]] = TypeAdapter(list[ResultRow])
 _task_statuses: Final = {status.value: status for status in TaskStatus}
@@ -65,27 +66,6 @@ class StageKey(NamedTuple):
     updated_at: int
 
 
-def read_object(text: str, what: str) -> JsonObject:
-    """Validate stored text as a JSON object; of one in the blob store return the preview.
-
-    Raises:
-        MalformedRowError: It is none.
-    """
-    try:
-        return read_object_or_preview(text, what)
-    except InvalidValueError as error:
-        msg = f"{error}. The row was written by something else: run `stageflow verify`."
-        raise MalformedRowError(msg) from error
-
-
-def malformed(what: str, error: ValidationError) -> MalformedRowError:
-    """Return the error of a row that is not what its contract says."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "the whole"
-    msg = f"{what} is malformed at {field}: {first['msg']}. The row was written by something else: run `stageflow verify`."
-    return MalformedRowError(msg)
-
-
 def to_stage_record(row: Row) -> StageRecord:
     """Return a row of :data:`STAGE` as its contract.
 
@@ -113,11 +93,11 @@ def to_stage_record(row: Row) -> StageRecord:
             group_first=row[16],
             group_last=row[17],
             stored_result=row[18],
-            created_at=from_micros(row[19]),
-            updated_at=from_micros(row[20]),
-            deadline=None if row[21] is None else from_micros(row[21]),
+            created_at=stored_time(row[19]),
+            updated_at=stored_time(row[20]),
+            deadline=stored_time(row[21]),
         )
-    except ValidationError as error:
+    except ROW_FAULTS as error:
         what = f"stage {row[3]} of job {row[1]}"
         raise malformed(what, error) from error
 
@@ -133,7 +113,7 @@ def to_job_record(
     damages: list[str] = []
     job = to_seen_job(row, stage_results, damages, shelved_results)
     if damages:
-        msg = f"job {row[0]}: {job.damage}. The row was written by something else: correct it, or run `stageflow cancel`."
+        msg = f"job {row[0]}: {job.damage}; {MEND_ROW}"
         raise MalformedRowError(msg)
     return job
 
@@ -147,45 +127,35 @@ def to_seen_job(
     """Return a row of :data:`JOB` with what can be read of it; what cannot is added to ``damages``, which the job then names.
 
     Raises:
-        MalformedRowError: Something besides its JSON objects is not what the contract says.
+        MalformedRowError: Something besides its JSON objects and times is not what the contract says.
     """
-    what = f"job {row[0]}"
-    parameters, metadata = _seen_object(row[7], "parameters", damages), _seen_object(row[8], "metadata", damages)
-    result_data = None if row[9] is None else _seen_object(row[9], "result_data", damages)
+    columns = {
+        "job_id": row[0],
+        "job_type": row[1],
+        "workflow_version": row[2],
+        "run": row[4],
+        "stage": row[5],
+        "total_stages": row[6],
+        "parameters": seen_object(row[7], "parameters", damages),
+        "metadata": seen_object(row[8], "metadata", damages),
+        "result_data": None if row[9] is None else seen_object(row[9], "result_data", damages),
+        "error_details": row[10],
+        "idempotency_key": row[11],
+        "priority": row[12],
+        "not_before": stored_time(row[13]),
+        "created_at": stored_time(row[14]),
+        "updated_at": stored_time(row[15]),
+        "deadline": stored_time(row[16]),
+        "timeout_seconds": row[17],
+        "stage_results": stage_results,
+        "shelved": {**shelved(parameters=row[7], result_data=row[9]), **shelved_results},
+    }
     try:
-        return JobRecord(
-            job_id=row[0],
-            job_type=row[1],
-            workflow_version=row[2],
-            status=status_from_text(JobStatus, row[3]),
-            run=row[4],
-            stage=row[5],
-            total_stages=row[6],
-            parameters=parameters,
-            metadata=metadata,
-            result_data=result_data,
-            error_details=row[10],
-            idempotency_key=row[11],
-            priority=row[12],
-            not_before=None if row[13] is None else from_micros(row[13]),
-            created_at=from_micros(row[14]),
-            updated_at=from_micros(row[15]),
-            deadline=None if row[16] is None else from_micros(row[16]),
-            timeout_seconds=row[17],
-            stage_results=stage_results,
-            damage="; ".join(damages) or None,
-            shelved={**shelved(parameters=row[7], result_data=row[9]), **shelved_results},
-        )
-    except ValidationError as error:
+        columns["status"] = status_from_text(JobStatus, row[3])
+        return seen_row(JobRecord, columns, JOB_STAND_INS, damages)
+    except ROW_FAULTS as error:
+        what = f"job {row[0]}"
         raise malformed(what, error) from error
-
-
-def _seen_object(text: str, column: str, damages: list[str]) -> JsonObject:
-    try:
-        return read_object_or_preview(text, column)
-    except InvalidValueError as error:
-        damages.append(str(error))
-        return {}
 
 
 def to_result_rows(outcomes: Iterable[Outcome]) -> list[ResultRow]:
@@ -204,7 +174,7 @@ def to_result_rows(outcomes: Iterable[Outcome]) -> list[ResultRow]:
             ]
         )
     except (ValidationError, KeyError) as error:
-        msg = f"a row of a task's result is malformed: {preview(error)}; run `stageflow verify`"
+        msg = f"a row of a task's result is malformed: {preview(error)}; {MEND_ROW}"
         raise MalformedRowError(msg) from error
 
 
@@ -217,7 +187,7 @@ def to_partial(stage_id: int, row: Row) -> Partial:
     first, last, successful_tasks, value = row
     try:
         return Partial(first=first, last=last, successful_tasks=successful_tasks, value=value)
-    except ValidationError as error:
+    except ROW_FAULTS as error:
         what = f"the partial of tasks [{first}, {last}) of the stage with key {stage_id}"
         raise malformed(what, error) from error
 
@@ -238,13 +208,13 @@ def to_task_result(stage: StageKey, outcome: Outcome) -> TaskResult:
             attempt=outcome.attempt,
             task_type=stage.task_type,
             status=status_from_text(TaskStatus, outcome.status),
-            result_data=None if outcome.result is None else read_object(outcome.result, f"the result of task {task_id}"),
+            result_data=None if outcome.result is None else read_object_or_preview(outcome.result, "the result"),
             error_details=outcome.error_details,
             execution_time_seconds=outcome.seconds,
-            completed_at=from_micros(outcome.completed_at),
+            completed_at=stored_time(outcome.completed_at),
             shelved=shelved(result_data=outcome.result),
         )
-    except ValidationError as error:
+    except ROW_FAULTS as error:
         what = f"the result of task {task_id}"
         raise malformed(what, error) from error
 
@@ -277,16 +247,16 @@ def to_task_record(
             stage=stage.stage_number,
             task_index=task_index,
             key=key,
-            parameters=read_object(parameters, f"parameters of task {task_id}"),
-            result_data=None if result is None else read_object(result, f"the result of task {task_id}"),
+            parameters=read_object_or_preview(parameters, "the parameters"),
+            result_data=None if result is None else read_object_or_preview(result, "the result"),
             error_details=error_details,
             attempt=attempt,
-            heartbeat=None if heartbeat is None else from_micros(heartbeat),
-            created_at=from_micros(stage.created_at),
-            updated_at=from_micros(stage.updated_at if outcome is None else outcome.completed_at),
+            heartbeat=stored_time(heartbeat),
+            created_at=stored_time(stage.created_at),
+            updated_at=stored_time(stage.updated_at if outcome is None else outcome.completed_at),
             shelved=shelved(parameters=parameters, result_data=result),
         )
-    except ValidationError as error:
+    except ROW_FAULTS as error:
         what = f"task {task_id}"
         raise malformed(what, error) from error
 

@@ -4,12 +4,11 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from stageflow.backends.sqlite.clock import from_micros, to_micros
+from stageflow.backends.sqlite.clock import stored_time, to_micros
 from stageflow.backends.sqlite.connection import Row, Transaction
 from stageflow.backends.sqlite.jobs import create_jobs_in
 from stageflow.backends.sqlite.part import StorePart
-from stageflow.backends.sqlite.rows import read_object
-from stageflow.contracts.schedule import CatchUp, Firing, NewSchedule, ScheduleRecord, ScheduleState
+from stageflow.contracts.schedule import Firing, NewSchedule, ScheduleRecord, ScheduleState
 
 _SCHEDULE = (
     "select name, job_type, parameters, cron, time_zone, catch_up, priority, timeout_seconds, state, next_fire_at,"
@@ -103,13 +102,13 @@ class SqliteSchedules(StorePart):
                 create_jobs_in(tx, firing.jobs)
             return moved == 1
 
-    def fail_schedule(self, name: str, expected: datetime, error: str) -> bool:
+    def fail_schedule(self, name: str, expected: datetime | None, error: str) -> bool:
         """Stop an active schedule that cannot fire, and keep the reason; ``False``: it moved on, or is not active."""
         with self._database.transaction() as tx:
             failed = tx.run(
-                "update stageflow_schedules set state = 'failed', next_fire_at = null, error_details = ?, updated_at = ?"
-                " where name = ? and state = 'active' and next_fire_at = ?",
-                (error, tx.now, name, to_micros(expected)),
+                "update stageflow_schedules set state = 'failed', next_fire_at = null, error_details = ?1, updated_at = ?2"
+                " where name = ?3 and state = 'active' and (?4 is null or next_fire_at = ?4)",
+                (error, tx.now, name, None if expected is None else to_micros(expected)),
             )
             return failed == 1
 
@@ -119,20 +118,20 @@ def _read(tx: Transaction, name: str | None) -> list[ScheduleRecord]:
 
 
 def _schedule(row: Row) -> ScheduleRecord:
-    return ScheduleRecord(
+    return ScheduleRecord.from_columns(
         name=row[0],
         job_type=row[1],
-        parameters=read_object(row[2], f"parameters of the schedule {row[0]}"),
+        parameters=row[2],
         cron=row[3],
         time_zone=row[4],
-        catch_up=CatchUp(row[5]),
+        catch_up=row[5],
         priority=row[6],
         timeout_seconds=row[7],
-        state=ScheduleState(row[8]),
-        next_fire_at=None if row[9] is None else from_micros(row[9]),
-        last_fire_at=None if row[10] is None else from_micros(row[10]),
+        state=row[8],
+        next_fire_at=stored_time(row[9]),
+        last_fire_at=stored_time(row[10]),
         last_job_id=row[11],
         error_details=row[12],
-        created_at=from_micros(row[13]),
-        updated_at=from_micros(row[14]),
+        created_at=stored_time(row[13]),
+        updated_at=stored_time(row[14]),
     )

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from stageflow.backends.sqlite.connection import Transaction
 from stageflow.backends.sqlite.failure import how_to_migrate
 from stageflow.backends.sqlite.part import StorePart
-from stageflow.backends.sqlite.verify import find_drifts, read_catalog
+from stageflow.backends.sqlite.verify import find_drifts, find_missing_rows, read_catalog
 from stageflow.contracts.schema import SCHEMA_VERSION, SchemaReport, SchemaState
 from stageflow.errors import SchemaVersionError
 
@@ -65,9 +65,10 @@ class SqliteSchema(StorePart):
             if present == 0:
                 drifts = [_UNRECORDED] if _is_unrecorded(tx, present) else []
                 return SchemaReport(state=SchemaState.MISSING, version=0, drifts=drifts)
-            catalog = read_catalog(tx)
+            catalog, missing = read_catalog(tx), find_missing_rows(tx)
             applied: dict[int, str] = dict(tx.rows("select version, checksum from stageflow_migrations"))
         drifts = find_drifts(_reference(present), catalog) if present <= SCHEMA_VERSION else []
+        drifts += missing
         drifts += [
             f"migration {migration.name} was applied with another text than this code has; reinstall stageflow"
             for migration in read_migrations()

@@ -19,6 +19,7 @@ from stageflow.backends.sqlite.rows import (
     to_task_record,
     to_task_result,
 )
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.partial import Partial
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import StageRecord
@@ -158,10 +159,7 @@ def _derive(stage: StageKey, task: Row, outcome: Outcome | None, span: _Span | N
             heartbeat=None,
         )
     if span is None:
-        msg = (
-            f"task {task[0]} of stage {stage.stage_number} of job {stage.job_id} has neither a result nor a range; "
-            f"run `stageflow verify` and restore the rows that were deleted"
-        )
+        msg = f"task {task[0]} of stage {stage.stage_number} of job {stage.job_id} has neither a result nor a range; {MEND_ROW}"
         raise MalformedRowError(msg)
     leased = span.state == "leased"
     return to_task_record(

@@ -1,5 +1,7 @@
 """Drift: what differs between a store's catalog and the one that the migrations make."""
 
+from typing import Final
+
 from stageflow.backends.sqlite.connection import Transaction
 
 Catalog = dict[tuple[str, str], str]
@@ -21,6 +23,21 @@ def read_catalog(tx: Transaction) -> Catalog:
                     f"{'' if default is None else f' default {default}'}{f' key {key}' if key else ''}"
                 )
     return catalog
+
+
+_NO_COUNTERS: Final = (
+    "the only row of table stageflow_counters is missing, so nothing can be claimed; stop the workers and restore it:"
+    " `insert into stageflow_counters (only_row, lease_token) select 1, coalesce(max(token), 0) + 1000000 from (select token"
+    " from stageflow_ranges union all select token from stageflow_results)`"
+)
+
+
+def find_missing_rows(tx: Transaction) -> list[str]:
+    """Return one sentence for each row that the migrations make and that is not there."""
+    has_table = tx.row("select 1 from sqlite_schema where type = 'table' and name = 'stageflow_counters'")
+    if has_table is None or tx.row("select 1 from stageflow_counters") is not None:
+        return []
+    return [_NO_COUNTERS]
 
 
 def find_drifts(expected: Catalog, actual: Catalog) -> list[str]:

@@ -7,8 +7,10 @@ the suite leaves rows in which an audit finds nothing is checked after each of t
 import pytest
 
 from stageflow.contracts.audit import StageAudit
+from stageflow.contracts.job import JobUpdate
 from stageflow.contracts.lease import WorkKind
 from stageflow.contracts.open_work import OpenState
+from stageflow.contracts.status import JobStatus
 from stageflow.errors import InvalidValueError
 from stageflow.testing.conformance.builders import (
     BAD,
@@ -73,6 +75,15 @@ class AuditConformance(StoreScenarios):
         assert _audit(store).control is WorkKind.ADVANCE
         cancel(store, new_job())
         assert store.audit_stages(["0" * 64]) == []
+
+    def test_open_jobs_are_those_that_have_not_ended(self, store: MovableStore) -> None:
+        """Queued, started and paused ones, by id; a job that ended is none of them."""
+        start(store, new_job("started"), 2)
+        for name in ("queued", "paused", "ended"):
+            create(store, new_job(name))
+        store.change_job_status(job_id_of("paused"), JobStatus.PAUSED, JobUpdate())
+        cancel(store, new_job("ended"))
+        assert store.list_open_jobs() == sorted(job_id_of(name) for name in ("queued", "started", "paused"))
 
     def test_an_expired_lease_is_late(self, store: MovableStore) -> None:
         """From the given time after its end on, and until it is recovered."""

@@ -155,7 +155,8 @@ class CronConformance:
         active = store.change_schedule_state("nightly", ScheduleState.ACTIVE, following)
         assert active is not None
         assert (active.state, active.error_details, active.next_fire_at) == (ScheduleState.ACTIVE, None, following)
-        store.fail_schedule("nightly", following, "why")
+        assert store.fail_schedule("nightly", None, "its fire time cannot be read")
+        assert not store.fail_schedule("nightly", None, "again")
         mended = store.put_schedule(new_schedule(store, priority=8))
         assert (mended.state, mended.error_details) == (ScheduleState.ACTIVE, None)
         assert mended.next_fire_at is not None

@@ -73,7 +73,8 @@ begin
         o_outcome := 'group_closed';
     elsif v_job.stage <> v_stage.group_first or v_job.status not in ('queued', 'processing') or v_job.run <> v_stage.run then
         raise exception using errcode = 'SF002', message = format(
-            'job %s is %s at stage %s of run %s and cannot advance from stage %s of run %s; run `stageflow verify` and look at it.',
+            'job %s is %s at stage %s of run %s and cannot advance from stage %s of run %s; run `stageflow doctor` and correct '
+            'its rows by hand, or cancel it and submit it again.',
             v_job.job_id, v_job.status, v_job.stage, v_job.run, v_stage.group_first, v_stage.run);
     else
         o_plan_range_id := stageflow.open_stages(

@@ -56,6 +56,7 @@ begin
 exception
     when unique_violation then
         raise exception using errcode = 'SF002', message = format(
-            'a stage after the present one of job %s is open already; run `stageflow verify` and look at the job.', p_job_id);
+            'a stage after the present one of job %s is open already; run `stageflow doctor` and correct its rows by hand, or '
+            'cancel it and submit it again.', p_job_id);
 end
 $$;

@@ -85,7 +85,7 @@ begin
     returning s.remaining into v_done;
     if v_done <> v_chosen then
         raise exception using errcode = 'SF002', message = format(
-            'results of %s tasks of stage %s of job %s are missing; run `stageflow verify` and restore what was deleted.',
+            'results of %s tasks of stage %s of job %s are missing; restore what was deleted, or submit it again.',
             v_done - v_chosen, p_number, p_job_id);
     end if;
     update stageflow.jobs j set
