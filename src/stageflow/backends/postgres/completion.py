@@ -1,6 +1,6 @@
 """Fan-in: the three atomic operations, and the operator's hand on one task."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -8,12 +8,12 @@ from psycopg.rows import TupleRow
 
 from stageflow.backends.postgres.arrays import Doubles, dense_array, number_array, packed
 from stageflow.backends.postgres.inside import run_inside
-from stageflow.backends.postgres.rows import lease_from_rows, lease_without_state
+from stageflow.backends.postgres.rows import lease_from_rows
 from stageflow.backends.postgres.sql_text import query
 from stageflow.backends.postgres.tasks import Tasks
 from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
 from stageflow.contracts.job import JobCompletionResult
-from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion, TaskCompletionResult
+from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCompletionResult
 from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.errors import JobNotFoundError
@@ -41,9 +41,7 @@ class Completions(Tasks):
             rows = self._database.write(query("complete_tasks"), parameters)
         else:
             rows = run_inside(self._database, connection, query("complete_tasks"), parameters, last=True)
-        # The job that comes with an advancement is not looked at before the commit: it must not fail for what stands there.
-        lease_of = lease_from_rows if connection is None else lease_without_state
-        return [_answer([row[1:] for row in group], lease_of) for _, group in groupby(rows, key=itemgetter(0))]
+        return [_answer([row[1:] for row in group]) for _, group in groupby(rows, key=itemgetter(0))]
 
     def close_task(
         self, job_id: str, stage_number: int, task_index: int, status: TaskStatus, error_details: str | None
@@ -143,7 +141,7 @@ class Completions(Tasks):
         )
 
 
-def _answer(rows: list[TupleRow], lease_of: Callable[[Sequence[TupleRow]], Lease]) -> TaskCompletionResult:
+def _answer(rows: list[TupleRow]) -> TaskCompletionResult:
     outcome, is_last, job_id, stage_number, remaining, halted, advance_range_id, *_ = rows[0]
     return TaskCompletionResult(
         outcome=CompletionOutcome(outcome),
@@ -153,7 +151,7 @@ def _answer(rows: list[TupleRow], lease_of: Callable[[Sequence[TupleRow]], Lease
         stage_number=stage_number,
         remaining_tasks=remaining,
         stage_halted=halted,
-        advance=None if advance_range_id is None else lease_of([row[6:] for row in rows]),
+        advance=None if advance_range_id is None else lease_from_rows([row[6:] for row in rows]),
     )
 
 

@@ -65,13 +65,8 @@ def lease_from_rows(rows: Sequence[TupleRow]) -> Lease:
     try:
         return lease_from_row(rows[0], state_from_rows(states))
     except MalformedRowError:
-        # The claim has committed. Who carries the lease out reads the job again, meets the same, and fails the job with it.
+        # What gave the lease is not to fail for it. Who carries it out reads the job again, meets the same, and fails the job.
         return lease_from_row(rows[0])
-
-
-def lease_without_state(rows: Sequence[TupleRow]) -> Lease:
-    """Read these columns, but not the job."""
-    return lease_from_row(rows[0])
 
 
 def state_from_rows(rows: Sequence[TupleRow]) -> JobState:
