@@ -10,11 +10,11 @@ import pytest
 from psycopg import sql
 
 from stageflow.backends.postgres import PostgresStore
-from stageflow.contracts.job import JobUpdate
-from stageflow.contracts.lease import ClaimOutcome, HeldLease
+from stageflow.contracts.job import JobUpdate, NewJob
+from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, HeldLease, TaskCompletionResult, WorkKind
 from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.resubmission import NewRun
-from stageflow.contracts.status import JobStatus, TaskStatus
+from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.errors import IsolationLevelError, StoreError
 from stageflow.testing.conformance.builders import (
     TASK_TYPE,
@@ -29,9 +29,11 @@ from stageflow.testing.conformance.builders import (
     create,
     finish,
     give_back,
+    name_claim,
     new_job,
     new_stage,
     pause,
+    report,
     run_all,
     start,
     tasks_type,
@@ -186,6 +188,79 @@ def test_a_claim_that_meets_a_pause_and_a_resume_leaves_nothing_held(
         rival.commit()
     (task, *_) = store.list_tasks(_JOB.job_id, 1, 1, first_index=0, limit=1)
     assert task.status is TaskStatus.PROCESSING
+
+
+def test_a_last_report_that_meets_a_pause_and_a_resume_leaves_nothing_held(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """A report that sees the pause waits for the operator; if he resumes, the advancement is its own, not held for ever."""
+    start(store, _JOB, 1)
+    lease = claim_one(store, tasks_type(_JOB))
+    pause(store, _JOB)
+    answers: list[TaskCompletionResult] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(complete_one(store, complete_ok(lease)))):
+        rival.execute("update stageflow.jobs set status = 'processing'")
+        rival.commit()
+    assert answers[0].advance is not None
+
+
+def test_a_first_claim_that_meets_a_pause_does_not_start_the_job(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It found the job queued, and comes to its row when it is paused; what the operator said stays."""
+    create(store, _JOB)
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: ask(store, control_type(_JOB))):
+        rival.execute("update stageflow.jobs set status = 'paused'")
+        rival.commit()
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.PAUSED
+
+
+def test_planning_that_a_cancellation_passed_over_ends_with_its_next_claim(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """Whoever had it in hand was not waited for; it is gone without a trace in the counts, for it was no task."""
+    create(store, _JOB)
+    rival.execute(_all_rows("ranges", "for update"))
+    cancel(store, _JOB)
+    rival.rollback()
+    assert ask(store, control_type(_JOB)).leases == []
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks, stage.status) == (0, 0, StageStatus.CANCELLED)
+
+
+def _claim_tasks(store: PostgresStore, job: NewJob) -> ClaimAnswer:
+    return ask(store, tasks_type(job))
+
+
+def _claim_by_name(store: PostgresStore, job: NewJob) -> ClaimAnswer:
+    return store.claim_named(name_claim(job, WorkKind.TASK, last=3))
+
+
+@pytest.mark.parametrize("claim", [_claim_tasks, _claim_by_name])
+def test_a_halt_passes_over_tasks_that_are_locked(
+    store: PostgresStore, rival: psycopg.Connection, claim: Callable[[PostgresStore, NewJob], ClaimAnswer]
+) -> None:
+    """The report that halts the stage does not wait for who has tasks of it in hand; the next claim of them closes them."""
+    job = new_job(first_stage=new_stage(1, fail_fast=True))
+    start(store, job, 3, range_count=3)
+    lease = claim_one(store, tasks_type(job))
+    rival.execute("select 1 from stageflow.ranges where state = 'ready' for update")
+    answer = complete_one(store, report(lease, TaskStatus.FAILED))
+    assert (answer.stage_halted, answer.remaining_tasks) == (True, 2)
+    rival.rollback()
+    assert claim(store, job).leases == []
+    assert store.list_stages(job.job_id, 1)[0].remaining == 0
+    assert ask(store, control_type(job)).leases
+
+
+def test_a_named_claim_passes_over_work_that_is_locked(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Two messages of the same work lease it once; who comes second is told to come again, and does not wait."""
+    start(store, _JOB, 3)
+    rival.execute(_all_rows("ranges", "for update"))
+    answer = _claim_by_name(store, _JOB)
+    assert (answer.outcome, answer.leases) == (ClaimOutcome.BUSY, [])
+    rival.rollback()
+    assert _claim_by_name(store, _JOB).outcome is ClaimOutcome.WORK
 
 
 @pytest.mark.parametrize("table", ["limits", "slots", "stages", "jobs"])

@@ -182,6 +182,18 @@ class CompletionConformance(StoreScenarios):
             complete_one(store, completion)
         assert get_statuses(store, _JOB) == [TaskStatus.PROCESSING]
 
+    def test_a_report_that_names_another_stage_is_refused(self, store: MovableStore) -> None:
+        """A lease is of one stage; a report of its tasks for another one is a bug, and neither stage is counted down."""
+        jobs = [_JOB, new_job("other")]
+        for job in jobs:
+            start(store, job, 1)
+        leases = claim_all(store, _TASKS)
+        (mine,), (other,) = _of(leases, "job"), _of(leases, "other")
+        before = [snapshot(store, job) for job in jobs]
+        with pytest.raises(StoreStateError):
+            complete_one(store, complete_ok(mine).model_copy(update={"stage_id": other.stage_id}))
+        assert [snapshot(store, job) for job in jobs] == before
+
     def test_a_report_that_skips_tasks_writes_nothing(self, store: MovableStore) -> None:
         """Tasks are reported in index order, from the lease's first on; a gap is not filled by guessing."""
         start(store, _JOB, 4)

@@ -25,6 +25,7 @@ from stageflow.testing.conformance.builders import (
     give_back,
     new_job,
     new_stage,
+    pause,
     plan_all,
     report,
     start,
@@ -72,6 +73,17 @@ class PolicyConformance(StoreScenarios):
         complete_one(store, report(first, Again(600.0)))
         assert complete_one(store, report(second, BAD)).is_last_task_in_stage
         assert get_statuses(store, job) == [TaskStatus.SKIPPED, BAD]
+
+    def test_a_halt_skips_the_tasks_that_a_pause_holds(self, store: MovableStore) -> None:
+        """A stage that gave up while its job was paused has nothing left that the resume could bring back."""
+        job = new_job(first_stage=new_stage(1, fail_fast=True))
+        start(store, job, 2, range_count=2)
+        failing = claim_one(store, _TASKS)
+        pause(store, job)
+        assert claim_all(store, _TASKS) == []
+        answer = complete_one(store, report(failing, BAD))
+        assert (answer.stage_halted, answer.remaining_tasks) == (True, 0)
+        assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED]
 
     def test_a_stage_halts_when_its_rate_is_out_of_reach(self, store: MovableStore) -> None:
         """A minimum success rate trips as soon as it cannot be met any more, and not before."""
