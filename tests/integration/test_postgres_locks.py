@@ -13,6 +13,7 @@ from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.job import JobUpdate, NewJob
 from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, HeldLease, TaskCompletionResult, WorkKind
 from stageflow.contracts.limits import TaskTypeLimit
+from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.errors import IsolationLevelError, StoreError
@@ -22,6 +23,7 @@ from stageflow.testing.conformance.builders import (
     all_types,
     ask,
     cancel,
+    chunk,
     claim_one,
     complete_ok,
     complete_one,
@@ -215,6 +217,44 @@ def test_a_first_claim_that_meets_a_pause_does_not_start_the_job(
     assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.PAUSED
 
 
+def test_a_claim_of_planning_that_meets_a_cancellation_leaves_its_stage_closed(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It found the stage pending, and comes to its row when it is closed; what is closed stays so."""
+    create(store, _JOB)
+    with _Waiting(postgres_dsn, rival, "stages", lambda: ask(store, control_type(_JOB))):
+        rival.execute("update stageflow.stages set status = 'cancelled'")
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert stage.status is StageStatus.CANCELLED
+
+
+def test_a_stage_that_opened_amid_a_cancellation_is_closed_by_its_planner(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """The cancellation knew nothing of it; whoever plans it finds the job ended, and leaves no stage open in it."""
+    create(store, _JOB)
+    plan = claim_one(store, control_type(_JOB))
+    rival.execute("update stageflow.jobs set status = 'cancelled'")
+    rival.commit()
+    assert store.add_tasks(chunk(plan, 1)) is PlanOutcome.JOB_ENDED
+    assert store.list_stages(_JOB.job_id, 1)[0].status is StageStatus.CANCELLED
+
+
+def test_a_stage_that_opened_amid_a_cancellation_is_closed_by_its_last_report(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """Its tasks may still end; the last of them closes it in the place of an advancement."""
+    start(store, _JOB, 1)
+    lease = claim_one(store, tasks_type(_JOB))
+    rival.execute("update stageflow.jobs set status = 'cancelled'")
+    rival.commit()
+    answer = complete_one(store, complete_ok(lease))
+    assert (answer.remaining_tasks, answer.is_last_task_in_stage, answer.advance) == (0, False, None)
+    assert store.list_stages(_JOB.job_id, 1)[0].status is StageStatus.CANCELLED
+
+
 def test_planning_that_a_cancellation_passed_over_ends_with_its_next_claim(
     store: PostgresStore, rival: psycopg.Connection
 ) -> None:
@@ -367,6 +407,17 @@ def test_a_heartbeat_waits_for_a_report_of_the_same_range(
     with _Waiting(postgres_dsn, rival, "ranges", lambda: answers.append(store.extend_leases("ada", held, 30.0))):
         pass
     assert answers[0].held == [lease.token]
+
+
+def test_a_return_that_meets_a_recovery_is_refused(store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str) -> None:
+    """It waits for who has the range, and finds that it is no longer its own to give back."""
+    start(store, _JOB, 3)
+    lease = claim_one(store, tasks_type(_JOB))
+    answers: list[list[bool]] = []
+    with _Waiting(postgres_dsn, rival, "ranges", lambda: answers.append(store.return_ranges([give_back(lease, 1)]))):
+        rival.execute("update stageflow.ranges set state = 'ready', token = null, worker_id = null, lease_expires_at = null")
+        rival.commit()
+    assert answers == [[False]]
 
 
 def test_a_transaction_that_is_not_read_committed_is_refused(store: PostgresStore, postgres_dsn: str) -> None:

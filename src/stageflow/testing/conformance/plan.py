@@ -336,10 +336,12 @@ class PlanConformance(StoreScenarios):
         plan = _begin(store)
         early = store.add_tasks_and_lease(chunk(plan, 3, final=False, claimable=False), _wish(3))
         assert (early.outcome, early.lease) == (PlanOutcome.RECORDED, None)
-        whole = store.add_tasks_and_lease(chunk(plan, 0, first_index=3), _wish(3))
+        more = store.add_tasks_and_lease(chunk(plan, 2, first_index=3, final=False, claimable=False), _wish(3))
+        assert (more.outcome, more.lease) == (PlanOutcome.RECORDED, None)
+        whole = store.add_tasks_and_lease(chunk(plan, 0, first_index=5), _wish(3))
         assert (whole.outcome, whole.lease) == (PlanOutcome.RECORDED, None)
-        assert sum(_widths(claim_all(store, _TASKS))) == 3
-        again = store.add_tasks_and_lease(chunk(plan, 1, first_index=3), _wish(3))
+        assert sum(_widths(claim_all(store, _TASKS))) == 5
+        again = store.add_tasks_and_lease(chunk(plan, 1, first_index=5), _wish(3))
         assert (again.outcome, again.lease) == (PlanOutcome.STALE, None)
 
     @pytest.mark.parametrize("paused", [True, False])

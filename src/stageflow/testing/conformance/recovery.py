@@ -90,6 +90,15 @@ class RecoveryConformance(StoreScenarios):
         deaths = {lease.first: (lease.deaths, lease.suspect, lease.attempt) for lease in claim_all(store, _TASKS)}
         assert deaths == {0: (1, True, 1), 1: (0, True, 1)}
 
+    def test_a_task_that_an_operator_left_alone_is_not_charged_for_its_neighbours(self, store: MovableStore) -> None:
+        """What a worker died on was a range of two; that one of them was ended by hand since proves nothing of the other."""
+        start(store, _JOB, 2)
+        claim_one(store, _TASKS)
+        let_leases_expire(store)
+        assert store.close_task(_JOB.job_id, 1, 1, TaskStatus.SKIPPED, "not wanted")
+        lease = claim_one(store, _TASKS)
+        assert (lease.first, lease.last, lease.deaths, lease.suspect) == (0, 1, 0, True)
+
     def test_a_task_that_kills_its_workers_is_quarantined(self, store: MovableStore) -> None:
         """After the last permitted death the task is failed with that reason; its neighbours go on."""
         start(store, _JOB, 2, range_count=2)
