@@ -35,6 +35,7 @@ from stageflow.testing.conformance.builders import (
     new_job,
     new_stage,
     pause,
+    recover,
     report,
     run_all,
     start,
@@ -179,6 +180,49 @@ def test_a_resume_passes_over_held_work_that_is_locked(store: PostgresStore, riv
     assert ask(store, *all_types(_JOB)).leases
 
 
+def _hold_past_the_end(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Leave the held work of a paused job in it, because somebody had it in hand when the job was cancelled."""
+    start(store, _JOB, 3)
+    pause(store, _JOB)
+    assert ask(store, *all_types(_JOB)).leases == []
+    rival.execute("select 1 from stageflow.ranges for update")
+    cancel(store, _JOB)
+    rival.rollback()
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks) == (3, 0)
+
+
+def test_held_work_that_outlived_its_job_is_closed_however_long_ago_that_was(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """Recovery looks for what jobs that ended just now left ready; what is held it finds by itself."""
+    _hold_past_the_end(store, rival)
+    store.move_clock(3600.0)
+    assert recover(store).closed == 1
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks) == (0, 3)
+
+
+def test_held_work_of_a_former_run_is_closed_while_the_present_one_is_paused(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """The pause is of the present run; what a former one left behind has ended with it."""
+    _hold_past_the_end(store, rival)
+    assert store.resubmit_job(NewRun(job_id=_JOB.job_id, former_run=1, stages=(_JOB.first_stage,)))
+    pause(store, _JOB)
+    assert recover(store).closed == 1
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks) == (0, 3)
+
+
+def test_recovery_leaves_a_paused_job_held(store: PostgresStore) -> None:
+    """What waits for a resume is not opened by anything else."""
+    start(store, _JOB, 3)
+    pause(store, _JOB)
+    assert ask(store, *all_types(_JOB)).leases == []
+    assert (recover(store).due, recover(store).closed) == (0, 0)
+
+
 def test_a_claim_that_meets_a_pause_and_a_resume_leaves_nothing_held(
     store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
 ) -> None:
@@ -276,19 +320,39 @@ def _claim_by_name(store: PostgresStore, job: NewJob) -> ClaimAnswer:
     return store.claim_named(name_claim(job, WorkKind.TASK, last=3))
 
 
-@pytest.mark.parametrize("claim", [_claim_tasks, _claim_by_name])
+@pytest.mark.parametrize(("claim", "outcome"), [(_claim_tasks, ClaimOutcome.BUSY), (_claim_by_name, ClaimOutcome.DONE)])
+def test_a_plan_that_meets_a_pause_and_a_resume_is_recorded(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """A planner that sees the pause waits for the operator, range and stage in its hand; if he resumes, it goes on."""
+    create(store, _JOB)
+    plan = claim_one(store, control_type(_JOB))
+    pause(store, _JOB)
+    answers: list[PlanOutcome] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(store.add_tasks(chunk(plan, 1)))) as call:
+        assert call.holds("ranges")
+        assert call.holds("stages")
+        rival.execute("update stageflow.jobs set status = 'processing'")
+        rival.commit()
+    assert answers == [PlanOutcome.RECORDED]
+
+
 def test_a_halt_passes_over_tasks_that_are_locked(
-    store: PostgresStore, rival: psycopg.Connection, claim: Callable[[PostgresStore, NewJob], ClaimAnswer]
+    store: PostgresStore,
+    rival: psycopg.Connection,
+    claim: Callable[[PostgresStore, NewJob], ClaimAnswer],
+    outcome: ClaimOutcome,
 ) -> None:
     """The report that halts the stage does not wait for who has tasks of it in hand; the next claim of them closes them."""
     job = new_job(first_stage=new_stage(1, fail_fast=True))
     start(store, job, 3, range_count=3)
     lease = claim_one(store, tasks_type(job))
     rival.execute("select 1 from stageflow.ranges where state = 'ready' for update")
-    answer = complete_one(store, report(lease, TaskStatus.FAILED))
-    assert (answer.stage_halted, answer.remaining_tasks) == (True, 2)
+    report_of_it = complete_one(store, report(lease, TaskStatus.FAILED))
+    assert (report_of_it.stage_halted, report_of_it.remaining_tasks) == (True, 2)
     rival.rollback()
-    assert claim(store, job).leases == []
+    answer = claim(store, job)
+    assert (answer.outcome, answer.leases) == (outcome, [])  # busy, for what it closed may have opened the advancement
     assert store.list_stages(job.job_id, 1)[0].remaining == 0
     assert ask(store, control_type(job)).leases
 

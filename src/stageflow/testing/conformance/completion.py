@@ -224,6 +224,13 @@ class RetryConformance(StoreScenarios):
         store.move_clock(40)
         assert _spans(claim_all(store, _TASKS)) == [(4, 5)]
 
+    def test_a_part_of_what_is_retried_is_of_the_same_attempt(self, store: MovableStore) -> None:
+        """Who takes two of three tasks that go round again takes their second attempt; so does who takes the third."""
+        start(store, _JOB, 3)
+        complete_one(store, report(claim_one(store, _TASKS), Again(), Again(), Again()))
+        leases = [claim_one(store, _TASKS, max_tasks=2) for _ in range(2)]
+        assert [(lease.first, lease.last, lease.attempt) for lease in leases] == [(0, 2, 2), (2, 3, 2)]
+
     def test_the_attempt_is_recorded_with_the_result(self, store: MovableStore) -> None:
         """A result says which attempt it is of, and the error of an earlier attempt does not stick to it."""
         start(store, _JOB, 1)

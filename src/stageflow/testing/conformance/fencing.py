@@ -11,17 +11,20 @@ from stageflow.contracts.lease import (
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.stage import AdvanceOutcome
-from stageflow.contracts.status import JobStatus
+from stageflow.contracts.status import JobStatus, StageStatus
 from stageflow.testing.conformance.builders import (
     LEASE_SECONDS,
     MovableStore,
     advance,
     chunk,
     claim_advance,
+    claim_all,
     claim_one,
     claim_plan,
+    complete,
     complete_ok,
     complete_one,
+    control_type,
     create,
     finish,
     give_back,
@@ -112,6 +115,36 @@ class FencingConformance(StoreScenarios):
         )
         assert not store.end_job(ending)
         assert snapshot(store, job) == before
+
+    def test_a_lease_plans_its_own_stage_alone(self, store: MovableStore) -> None:
+        """A planner writes into no stage but its own, and nobody writes into one by a lease of its tasks."""
+        jobs = [_JOB, new_job("other")]
+        create(store, *jobs)
+        plans = {plan.job_id: plan for plan in claim_all(store, control_type(_JOB))}
+        mine, theirs = (plans[job.job_id] for job in jobs)
+        before = [snapshot(store, job) for job in jobs]
+        assert store.add_tasks(chunk(mine.model_copy(update={"stage_id": theirs.stage_id}), 1)) is PlanOutcome.STALE
+        assert [snapshot(store, job) for job in jobs] == before
+        assert store.add_tasks(chunk(mine, 1, final=False)) is PlanOutcome.RECORDED
+        assert store.add_tasks(chunk(claim_one(store, _TASKS), 1, first_index=1)) is PlanOutcome.STALE
+        assert store.add_tasks(chunk(mine, 0, first_index=1)) is PlanOutcome.RECORDED
+
+    def test_a_lease_advances_its_own_stage_alone(self, store: MovableStore) -> None:
+        """Nobody closes another stage than the one whose advancement is leased, nor any by a lease of its tasks."""
+        jobs = [new_job("one", stages=2), new_job("two", stages=2)]
+        for job in jobs:
+            start(store, job, 1)
+        tasks = claim_all(store, _TASKS)
+        early = advance(store, tasks[0], new_stage(2), status=StageStatus.COMPLETED)
+        assert (early.outcome, early.plan) == (AdvanceOutcome.STALE, None)
+        mine, theirs = (answer.advance for answer in complete(store, *map(complete_ok, tasks)))
+        assert mine is not None
+        assert theirs is not None
+        before = [snapshot(store, job) for job in jobs]
+        crossed = advance(store, mine.model_copy(update={"stage_id": theirs.stage_id}), new_stage(2))
+        assert (crossed.outcome, crossed.plan) == (AdvanceOutcome.STALE, None)
+        assert [snapshot(store, job) for job in jobs] == before
+        assert advance(store, mine, new_stage(2)).outcome is AdvanceOutcome.ADVANCED
 
     def test_a_wrong_token_is_as_stale_as_an_old_one(self, store: MovableStore) -> None:
         """A token is compared, not trusted."""

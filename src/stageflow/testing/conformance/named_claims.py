@@ -94,6 +94,13 @@ class NamedClaimConformance(StoreScenarios):
         assert store.claim_named(named).outcome is ClaimOutcome.LEASED
         assert get_statuses(store, _JOB) == [TaskStatus.PROCESSING] * 2 + [TaskStatus.QUEUED] * 2
 
+    def test_a_message_may_name_the_end_of_a_range(self, store: MovableStore) -> None:
+        """What is before it stays ready, and ends where the lease begins."""
+        start(store, _JOB, 10)
+        (lease,) = store.claim_named(name_claim(_JOB, WorkKind.TASK, first=6, last=10)).leases
+        assert (lease.first, lease.last) == (6, 10)
+        assert [(rest.first, rest.last) for rest in claim_all(store, _TASKS)] == [(0, 6)]
+
     def test_a_suspect_range_is_leased_singly_by_name(self, store: MovableStore) -> None:
         """Whichever task its worker died on dies alone the next time."""
         start(store, _JOB, 3)

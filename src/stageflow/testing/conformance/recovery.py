@@ -83,7 +83,7 @@ class RecoveryConformance(StoreScenarios):
         """As long as a range is wide nobody knows which task killed the worker; alone, it is charged."""
         start(store, _JOB, 2)
         claim_one(store, _TASKS)
-        let_leases_expire(store)
+        assert let_leases_expire(store, death_budget=1) == Recovery(returned=1)
         culprit = claim_one(store, _TASKS)
         assert (culprit.first, culprit.last, culprit.deaths) == (0, 1, 0)
         let_leases_expire(store)
@@ -231,6 +231,14 @@ class WatchedRecoveryConformance(StoreScenarios):
         recovery = store.recover(expired=[seen[first.range_id]], death_budget=3, limit=10)
         assert recovery == Recovery(returned=1)
         assert [lease.token for lease in get_leases(store)] == [second.token]
+
+    def test_a_watcher_recovers_in_portions(self, store: MovableStore) -> None:
+        """However much it saw, a round of it is no longer than asked."""
+        start(store, _JOB, 3, range_count=3)
+        claim_all(store, _TASKS)
+        seen = store.list_leases(10)
+        assert [store.recover(expired=seen, death_budget=3, limit=2).returned for _ in range(2)] == [2, 0]
+        assert store.recover(expired=store.list_leases(10), death_budget=3, limit=2).returned == 1
 
     def test_a_beat_that_moved_is_left_alone(self, store: MovableStore) -> None:
         """A holder that was heard of meanwhile lives."""
