@@ -10,13 +10,14 @@ import pytest
 from psycopg import sql
 
 from stageflow.backends.postgres import PostgresStore
-from stageflow.contracts.job import JobUpdate, NewJob
+from stageflow.contracts.job import JobCompletionResult, JobEnding, JobUpdate, NewJob
 from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, HeldLease, TaskCompletionResult, WorkKind
 from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.resubmission import NewRun
+from stageflow.contracts.stage import AdvanceOutcome, StageAdvancementResult
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
-from stageflow.errors import IsolationLevelError, StoreError
+from stageflow.errors import IsolationLevelError, StageflowError, StoreError
 from stageflow.testing.conformance.builders import (
     TASK_TYPE,
     advance,
@@ -458,6 +459,70 @@ def test_a_cancellation_that_meets_a_resubmission_is_told_to_be_called_again(
     threads.shutdown()
     other.close()
     assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.QUEUED
+
+
+def test_an_advancement_that_meets_a_cancellation_moves_nothing(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It comes to the job when that has ended, and does not revive it."""
+    start(store, _JOB, 1)
+    lease = run_all(store, _JOB)
+    answers: list[StageAdvancementResult] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(advance(store, lease, new_stage(2)))):
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    assert answers[0].outcome is AdvanceOutcome.JOB_ENDED
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.CANCELLED
+
+
+def test_the_end_of_a_job_that_meets_a_cancellation_ends_nothing(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """Who completes a job finds it cancelled, and leaves it so."""
+    job = new_job()
+    start(store, job, 1)
+    lease = run_all(store, job)
+    answers: list[JobCompletionResult] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(finish(store, lease))):
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    assert not answers[0].job_updated
+    assert store.get_jobs([job.job_id])[0].status is JobStatus.CANCELLED
+
+
+def test_a_failure_that_meets_a_cancellation_ends_nothing(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """Who fails a job by its lease holds that and the stages before it wants the job, and leaves an ended one as it is."""
+    create(store, _JOB)
+    plan = claim_one(store, control_type(_JOB))
+    ending = JobEnding(
+        job_id=_JOB.job_id, status=JobStatus.FAILED, error_details="no plan", range_id=plan.range_id, token=plan.token
+    )
+    answers: list[bool] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(store.end_job(ending))) as call:
+        assert call.holds("ranges")
+        assert call.holds("stages")
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    assert answers == [False]
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.CANCELLED
+
+
+def test_a_pause_that_meets_a_cancellation_is_refused(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It comes to the job when that has ended, which no pause undoes."""
+    start(store, _JOB, 1)
+
+    def be_refused() -> None:
+        with pytest.raises(StageflowError, match="cannot become paused"):
+            pause(store, _JOB)
+
+    with _Waiting(postgres_dsn, rival, "jobs", be_refused):
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.CANCELLED
 
 
 def test_a_heartbeat_waits_for_a_report_of_the_same_range(
