@@ -525,6 +525,22 @@ def test_a_pause_that_meets_a_cancellation_is_refused(
     assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.CANCELLED
 
 
+def test_a_resubmission_that_meets_another_is_refused(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It comes to the job when that is queued again, in a run that is not its own."""
+    start(store, _JOB, 1)
+    cancel(store, _JOB)
+
+    def be_refused() -> None:
+        with pytest.raises(StageflowError, match="cannot be resubmitted"):
+            store.resubmit_job(NewRun(job_id=_JOB.job_id, former_run=1, stages=(_JOB.first_stage,)))
+
+    with _Waiting(postgres_dsn, rival, "jobs", be_refused):
+        rival.execute("update stageflow.jobs set status = 'queued', run = 2")
+        rival.commit()
+
+
 def test_a_heartbeat_waits_for_a_report_of_the_same_range(
     store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
 ) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import pytest
+
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import (
     CompletionOutcome,
@@ -12,6 +14,7 @@ from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.stage import AdvanceOutcome
 from stageflow.contracts.status import JobStatus, StageStatus
+from stageflow.errors import StoreStateError
 from stageflow.testing.conformance.builders import (
     LEASE_SECONDS,
     MovableStore,
@@ -145,6 +148,25 @@ class FencingConformance(StoreScenarios):
         assert (crossed.outcome, crossed.plan) == (AdvanceOutcome.STALE, None)
         assert [snapshot(store, job) for job in jobs] == before
         assert advance(store, mine, new_stage(2)).outcome is AdvanceOutcome.ADVANCED
+
+    def test_a_lease_ends_its_own_job_alone(self, store: MovableStore) -> None:
+        """Neither as completed nor as failed is another job ended by it, nor its own by the result of another's stage."""
+        jobs = [new_job("one"), new_job("two")]
+        for job in jobs:
+            start(store, job, 1)
+        mine, theirs = (answer.advance for answer in complete(store, *map(complete_ok, claim_all(store, _TASKS))))
+        assert mine is not None
+        assert theirs is not None
+        before = [snapshot(store, job) for job in jobs]
+        crossed = finish(store, mine.model_copy(update={"job_id": theirs.job_id, "stage_id": theirs.stage_id}))
+        assert not crossed.job_updated
+        with pytest.raises(StoreStateError):
+            finish(store, mine.model_copy(update={"stage_id": theirs.stage_id}))
+        ending = JobEnding(
+            job_id=theirs.job_id, status=JobStatus.FAILED, error_details="late", range_id=mine.range_id, token=mine.token
+        )
+        assert not store.end_job(ending)
+        assert [snapshot(store, job) for job in jobs] == before
 
     def test_a_wrong_token_is_as_stale_as_an_old_one(self, store: MovableStore) -> None:
         """A token is compared, not trusted."""

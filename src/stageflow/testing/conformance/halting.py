@@ -23,6 +23,7 @@ from stageflow.testing.conformance.builders import (
     control_type,
     create,
     give_back,
+    let_leases_expire,
     new_job,
     new_stage,
     pause,
@@ -298,6 +299,32 @@ class CloseTaskConformance(StoreScenarios):
         answer = complete_one(store, complete_ok(lease))
         assert (answer.outcome, answer.is_last_task_in_stage) == (CompletionOutcome.RECORDED, True)
         assert get_statuses(store, _JOB) == [OK, OK, BAD, BAD]
+
+    def test_a_task_that_ended_with_its_job_is_not_ended_again(self, store: MovableStore) -> None:
+        """What was closed without a result is closed."""
+        start(store, _JOB, 3)
+        cancel(store, _JOB)
+        before = snapshot(store, _JOB)
+        assert not store.close_task(_JOB.job_id, 1, 1, TaskStatus.FAILED, "by hand")
+        assert snapshot(store, _JOB) == before
+
+    def test_what_waits_behind_a_taken_task_waits_on(self, store: MovableStore) -> None:
+        """An operator who ends one of the tasks that go round again later does not bring the others forward."""
+        start(store, _JOB, 3)
+        complete_one(store, report(claim_one(store, _TASKS), *[Again(600.0)] * 3))
+        assert store.close_task(_JOB.job_id, 1, 1, TaskStatus.SKIPPED, "not wanted")
+        assert claim_all(store, _TASKS) == []
+        store.move_clock(601)
+        assert _spans(claim_all(store, _TASKS)) == [(0, 1), (2, 3)]
+
+    def test_what_is_behind_a_taken_task_is_as_suspect_as_before(self, store: MovableStore) -> None:
+        """A worker died on these tasks; that one of them was ended since clears none of the others."""
+        start(store, _JOB, 3)
+        claim_one(store, _TASKS)
+        let_leases_expire(store)
+        assert store.close_task(_JOB.job_id, 1, 0, TaskStatus.SKIPPED, "not wanted")
+        lease = claim_one(store, _TASKS)
+        assert (lease.first, lease.last, lease.suspect) == (1, 2, True)
 
     def test_a_tail_that_was_taken_cannot_be_given_back(self, store: MovableStore) -> None:
         """A holder that gives back what an operator freed already changes nothing, and keeps what is before it."""
