@@ -321,7 +321,6 @@ def _claim_by_name(store: PostgresStore, job: NewJob) -> ClaimAnswer:
     return store.claim_named(name_claim(job, WorkKind.TASK, last=3))
 
 
-@pytest.mark.parametrize(("claim", "outcome"), [(_claim_tasks, ClaimOutcome.BUSY), (_claim_by_name, ClaimOutcome.DONE)])
 def test_a_plan_that_meets_a_pause_and_a_resume_is_recorded(
     store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
 ) -> None:
@@ -338,6 +337,7 @@ def test_a_plan_that_meets_a_pause_and_a_resume_is_recorded(
     assert answers == [PlanOutcome.RECORDED]
 
 
+@pytest.mark.parametrize(("claim", "outcome"), [(_claim_tasks, ClaimOutcome.BUSY), (_claim_by_name, ClaimOutcome.DONE)])
 def test_a_halt_passes_over_tasks_that_are_locked(
     store: PostgresStore,
     rival: psycopg.Connection,

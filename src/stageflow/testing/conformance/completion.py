@@ -160,6 +160,7 @@ class CompletionConformance(StoreScenarios):
         assert {answer.job_id for answer in last} == {job.job_id for job in jobs}
         assert len(last) == 3
         assert all(answer.advance is not None and answer.advance.job_id == answer.job_id for answer in last)
+        assert all(answer.advance is None for answer in answers if not answer.is_last_task_in_stage)
 
     def test_an_empty_batch_is_answered_with_nothing(self, store: MovableStore) -> None:
         """No report, no answer."""
@@ -170,7 +171,7 @@ class CompletionConformance(StoreScenarios):
         start(store, _JOB, 4, range_count=2)
         first, second = claim_all(store, _TASKS)
         before = snapshot(store, _JOB)
-        with pytest.raises(StoreStateError):
+        with pytest.raises(StoreStateError, match="report a prefix of what was leased"):
             complete(store, complete_ok(first), complete_ok(second, 3))
         assert snapshot(store, _JOB) == before
 

@@ -240,6 +240,13 @@ class WatchedRecoveryConformance(StoreScenarios):
         assert store.recover(expired=seen, death_budget=3, limit=2).returned == 2
         assert store.recover(expired=store.list_leases(10), death_budget=3, limit=2).returned == 1
 
+    def test_a_lease_that_was_seen_twice_is_recovered_once(self, store: MovableStore) -> None:
+        """A list that names it two times charges no second death."""
+        start(store, _JOB, 1)
+        claim_one(store, _TASKS)
+        assert store.recover(expired=store.list_leases(10) * 2, death_budget=3, limit=10) == Recovery(returned=1)
+        assert claim_one(store, _TASKS).deaths == 1
+
     def test_a_beat_that_moved_is_left_alone(self, store: MovableStore) -> None:
         """A holder that was heard of meanwhile lives."""
         start(store, _JOB, 1)

@@ -407,6 +407,23 @@ class ResubmitFromStageConformance(StoreScenarios):
             resubmit(store, job, new_stage(number))
         assert snapshot(store, job) == before
 
+    def test_a_group_moves_on_whatever_became_of_it_in_a_former_run(self, store: MovableStore) -> None:
+        """A stage that failed then is another than the one that completed now."""
+        job = new_job("again", stages=3)
+        group = [new_stage(number, group=(2, 3)) for number in (2, 3)]
+        start(store, job, 1)
+        plan = advance(store, run_all(store, job), *group).plan
+        assert plan is not None
+        store.add_tasks(chunk(plan, 1))
+        failing = complete_one(store, report(claim_one(store, tasks_type(job)), BAD)).advance
+        assert failing is not None
+        assert advance(store, failing, status=StageStatus.FAILED).outcome is AdvanceOutcome.SIBLINGS_OPEN
+        set_status(store, job, JobStatus.FAILED)
+        resubmit(store, job, *group)
+        for outcome in (AdvanceOutcome.SIBLINGS_OPEN, AdvanceOutcome.GROUP_CLOSED):
+            plan_all(store, job, 1)
+            assert advance(store, run_all(store, job)).outcome is outcome
+
     def test_a_group_is_not_gone_on_from_in_its_middle(self, store: MovableStore) -> None:
         """What completed beside a stage that did not is run again with it."""
         job = new_job("middle", stages=3)
