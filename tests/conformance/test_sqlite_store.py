@@ -86,6 +86,15 @@ class TestSqliteFileSchema(SchemaConformance):
         yield store
         store.close()
 
+    def test_a_lease_of_tasks_completes_no_job(self, store: MovableStore) -> None:
+        """The end of a job is the advancement's; whoever only runs a task of it changes nothing by asking."""
+        job = new_job()
+        start(store, job, 1)
+        task = claim_one(store, tasks_type(job))
+        before = snapshot(store, job)
+        assert not finish(store, task, status=StageStatus.COMPLETED).job_updated
+        assert snapshot(store, job) == before
+
 
 class TestSqliteMemorySchema(SchemaConformance):
     """The schema in memory."""
@@ -96,12 +105,3 @@ class TestSqliteMemorySchema(SchemaConformance):
         store = SqliteStore(":memory:")
         yield store
         store.close()
-
-    def test_a_lease_of_tasks_completes_no_job(self, store: MovableStore) -> None:
-        """The end of a job is the advancement's; whoever only runs a task of it changes nothing by asking."""
-        job = new_job()
-        start(store, job, 1)
-        task = claim_one(store, tasks_type(job))
-        before = snapshot(store, job)
-        assert not finish(store, task, status=StageStatus.COMPLETED).job_updated
-        assert snapshot(store, job) == before

@@ -9,7 +9,17 @@ from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.lease import SeenLease
 from stageflow.contracts.repair import StageRepair
 from stageflow.errors import StoreStateError
-from stageflow.testing.conformance.builders import claim_one, control_type, create, finish, new_job, plan_all, run_all
+from stageflow.testing.conformance.builders import (
+    advance,
+    claim_one,
+    control_type,
+    create,
+    finish,
+    new_job,
+    new_stage,
+    plan_all,
+    run_all,
+)
 
 _JOB = new_job()
 _END = "select stageflow.end_job(%s, %s, 'by hand', %s, %s, %s, null, null, null)"
@@ -89,3 +99,12 @@ def test_a_stage_whose_results_were_deleted_is_not_repaired(store: PostgresStore
     caller.execute("delete from stageflow.results where task_index = 2")
     with pytest.raises(StoreStateError, match=r"results of 1 tasks of stage 1 .* are missing"):
         store.repair_stage(StageRepair(job_id=_JOB.job_id, former_run=1, stage=_JOB.first_stage, tasks=(0,)))
+
+
+def test_a_job_advances_from_the_stage_at_which_it_stands(store: PostgresStore, caller: psycopg.Connection) -> None:
+    """A row that somebody changed by hand is not made worse."""
+    plan_all(store, _JOB, 1)
+    lease = run_all(store, _JOB)
+    caller.execute("update stageflow.jobs set stage = 2, total_stages = 3")
+    with pytest.raises(StoreStateError, match="at stage 2 of run 1 and cannot advance from stage 1"):
+        advance(store, lease, new_stage(2))

@@ -216,6 +216,30 @@ def test_held_work_of_a_former_run_is_closed_while_the_present_one_is_paused(
     assert (stage.remaining, stage.cancelled_tasks) == (0, 3)
 
 
+def test_ready_work_that_outlived_its_job_is_closed_by_recovery(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Nobody may ever claim it again; the next round finds it all the same."""
+    start(store, _JOB, 3)
+    rival.execute(_all_rows("ranges", "for update"))
+    cancel(store, _JOB)
+    rival.rollback()
+    assert recover(store).closed == 1
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks) == (0, 3)
+
+
+def test_ready_work_of_a_halted_stage_is_closed_by_recovery(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """What somebody had in hand when the stage gave up is skipped later, and the stage can end."""
+    job = new_job(first_stage=new_stage(1, fail_fast=True))
+    start(store, job, 3, range_count=3)
+    lease = claim_one(store, tasks_type(job))
+    rival.execute("select 1 from stageflow.ranges where state = 'ready' for update")
+    complete_one(store, report(lease, TaskStatus.FAILED))
+    rival.rollback()
+    assert recover(store).closed == 2
+    (stage,) = store.list_stages(job.job_id, 1)
+    assert (stage.remaining, stage.skipped_tasks) == (0, 2)
+
+
 def test_recovery_leaves_a_paused_job_held(store: PostgresStore) -> None:
     """What waits for a resume is not opened by anything else."""
     start(store, _JOB, 3)
@@ -382,6 +406,14 @@ def test_a_claim_of_limited_tasks_waits_for_nobody(
         assert answer.next_due_seconds is not None
         rival.rollback()
     assert ask(store, tasks_type(_JOB), max_tasks=1).leases or answer.leases
+
+
+def test_a_claim_does_not_look_at_work_of_a_paused_type(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Whoever has it in hand keeps nobody busy: there is nothing to come again for before the type is resumed."""
+    start(store, _JOB, 3)
+    store.pause_task_type(_JOB.job_type, TASK_TYPE)
+    rival.execute(_all_rows("ranges", "for update"))
+    assert ask(store, tasks_type(_JOB)).outcome is ClaimOutcome.EMPTY
 
 
 @pytest.mark.parametrize("table", ["limits", "slots"])
