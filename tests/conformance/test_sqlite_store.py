@@ -75,6 +75,15 @@ class TestSqliteMemory(StoreConformance):
         with store._database.transaction() as transaction:  # noqa: SLF001  nothing else reaches the memory
             assert transaction.run(_OVERWRITE, (text, job_id, stage_number)) == 1
 
+    def test_a_lease_of_tasks_completes_no_job(self, store: MovableStore) -> None:
+        """The end of a job is the advancement's; whoever only runs a task of it changes nothing by asking."""
+        job = new_job()
+        start(store, job, 1)
+        task = claim_one(store, tasks_type(job))
+        before = snapshot(store, job)
+        assert not finish(store, task, status=StageStatus.COMPLETED).job_updated
+        assert snapshot(store, job) == before
+
 
 class TestSqliteFileSchema(SchemaConformance):
     """The schema of a file."""
@@ -85,15 +94,6 @@ class TestSqliteFileSchema(SchemaConformance):
         store = SqliteStore(tmp_path / "stageflow.db")
         yield store
         store.close()
-
-    def test_a_lease_of_tasks_completes_no_job(self, store: MovableStore) -> None:
-        """The end of a job is the advancement's; whoever only runs a task of it changes nothing by asking."""
-        job = new_job()
-        start(store, job, 1)
-        task = claim_one(store, tasks_type(job))
-        before = snapshot(store, job)
-        assert not finish(store, task, status=StageStatus.COMPLETED).job_updated
-        assert snapshot(store, job) == before
 
 
 class TestSqliteMemorySchema(SchemaConformance):

@@ -108,3 +108,12 @@ def test_a_job_advances_from_the_stage_at_which_it_stands(store: PostgresStore, 
     caller.execute("update stageflow.jobs set stage = 2, total_stages = 3")
     with pytest.raises(StoreStateError, match="at stage 2 of run 1 and cannot advance from stage 1"):
         advance(store, lease, new_stage(2))
+
+
+def test_a_skipped_stage_is_planned(store: PostgresStore, caller: psycopg.Connection) -> None:
+    """Nothing of it is to come, which is what an audit reads."""
+    plan_all(store, _JOB, 1)
+    caller.execute("update stageflow.jobs set total_stages = 3")
+    advance(store, run_all(store, _JOB), new_stage(2, skipped=True), new_stage(3))
+    rows = caller.execute("select stage_number, planned from stageflow.stages order by stage_number").fetchall()
+    assert rows == [(1, True), (2, True), (3, False)]

@@ -339,7 +339,7 @@ class SweepConformance(StoreScenarios):
         start(store, job, 4, range_count=2)
         first, _ = claim_all(store, _TASKS)
         complete_one(store, report(first, BAD, BAD))
-        let_leases_expire(store)
+        assert let_leases_expire(store) == Recovery(closed=1)
         recover(store)
         assert claim_all(store, _TASKS) == []
         assert get_statuses(store, job) == [BAD, BAD, TaskStatus.SKIPPED, TaskStatus.SKIPPED]
@@ -357,6 +357,18 @@ class SweepConformance(StoreScenarios):
         recover(store)
         assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED]
         assert advance(store, take_advance(store, job, answer)).outcome is AdvanceOutcome.GROUP_FAILED
+
+    def test_tasks_that_were_planned_into_a_halted_stage_are_closed_by_the_sweep(self, store: MovableStore) -> None:
+        """The stage can end, though no worker claims them."""
+        job = new_job(first_stage=new_stage(1, fail_fast=True))
+        create(store, job)
+        plan = claim_plan(store, job)
+        store.add_tasks(chunk(plan, 1, final=False))
+        complete_one(store, report(claim_one(store, _TASKS), BAD))
+        store.add_tasks(chunk(plan, 2, first_index=1))
+        assert recover(store) == Recovery(closed=1)
+        assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED, TaskStatus.SKIPPED]
+        claim_advance(store, job)
 
     def test_leftovers_of_an_ended_job_are_closed_by_the_sweep(self, store: MovableStore) -> None:
         """A retry that was reported after the end of its job is closed, though no worker claims it."""
