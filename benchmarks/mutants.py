@@ -13,7 +13,7 @@ from stageflow.contracts.base import JsonObject
 from stageflow.testing.postgres_server import PostgresServer
 from tests.mutants.lists import MUTANTS
 from tests.mutants.mutant import Mutant
-from tests.mutants.run import Verdict, judge
+from tests.mutants.run import Verdict, judge, remember
 
 _SERVER: Final = "STAGEFLOW_TEST_POSTGRES_DSN"
 """A server to make databases on, for the tests too; one of our own where it is not set."""
@@ -27,6 +27,7 @@ class MutantsRequest(Request):
     only: str = Field(default="", description="parts of titles, between semicolons, such as 'count_down:'; all if left out")
     backend: str = Field(default="", description="postgres or sqlite; both when left out")
     narrow: bool = Field(default=False, description="stop at the tests that look at the function, which is quicker")
+    remember: bool = Field(default=False, description="write down who noticed, to be asked first the next time")
 
 
 def measure(request: MutantsRequest) -> Iterator[Measurement]:
@@ -59,6 +60,8 @@ def _measure(request: MutantsRequest, backend: str, mutants: list[Mutant]) -> Me
         if survived and not request.narrow:
             verdicts = [verdict for verdict in verdicts if verdict.killer is not None]
             judge(survived, tell, os.environ[_SERVER], wide=True)
+    if request.remember:
+        remember(verdicts)
     details: JsonObject = {
         "mutants": len(verdicts),
         "killed": sum(verdict.killer is not None for verdict in verdicts),

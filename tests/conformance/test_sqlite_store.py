@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from stageflow.backends.sqlite import SqliteStore
+from stageflow.contracts.status import StageStatus
+from stageflow.testing.conformance.builders import claim_one, finish, new_job, start, tasks_type
+from stageflow.testing.conformance.looking import snapshot
 from stageflow.testing.conformance.store import (
     ConnectionConformance,
     MovableStore,
@@ -71,6 +74,15 @@ class TestSqliteMemory(StoreConformance):
         assert isinstance(store, SqliteStore)
         with store._database.transaction() as transaction:  # noqa: SLF001  nothing else reaches the memory
             assert transaction.run(_OVERWRITE, (text, job_id, stage_number)) == 1
+
+    def test_a_lease_of_tasks_completes_no_job(self, store: MovableStore) -> None:
+        """The end of a job is the advancement's; whoever only runs a task of it changes nothing by asking."""
+        job = new_job()
+        start(store, job, 1)
+        task = claim_one(store, tasks_type(job))
+        before = snapshot(store, job)
+        assert not finish(store, task, status=StageStatus.COMPLETED).job_updated
+        assert snapshot(store, job) == before
 
 
 class TestSqliteFileSchema(SchemaConformance):

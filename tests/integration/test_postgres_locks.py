@@ -10,18 +10,21 @@ import pytest
 from psycopg import sql
 
 from stageflow.backends.postgres import PostgresStore
-from stageflow.contracts.job import JobUpdate
-from stageflow.contracts.lease import ClaimOutcome, HeldLease
+from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
+from stageflow.contracts.job import JobCompletionResult, JobEnding, JobUpdate, NewJob
+from stageflow.contracts.lease import ClaimAnswer, ClaimOutcome, HeldLease, TaskCompletionResult, WorkKind
 from stageflow.contracts.limits import TaskTypeLimit
+from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.resubmission import NewRun
-from stageflow.contracts.status import JobStatus, TaskStatus
-from stageflow.errors import IsolationLevelError, StoreError
+from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
+from stageflow.errors import IsolationLevelError, StageflowError, StoreError
 from stageflow.testing.conformance.builders import (
     TASK_TYPE,
     advance,
     all_types,
     ask,
     cancel,
+    chunk,
     claim_one,
     complete_ok,
     complete_one,
@@ -29,9 +32,12 @@ from stageflow.testing.conformance.builders import (
     create,
     finish,
     give_back,
+    name_claim,
     new_job,
     new_stage,
     pause,
+    recover,
+    report,
     run_all,
     start,
     tasks_type,
@@ -175,6 +181,73 @@ def test_a_resume_passes_over_held_work_that_is_locked(store: PostgresStore, riv
     assert ask(store, *all_types(_JOB)).leases
 
 
+def _hold_past_the_end(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Leave the held work of a paused job in it, because somebody had it in hand when the job was cancelled."""
+    start(store, _JOB, 3)
+    pause(store, _JOB)
+    assert ask(store, *all_types(_JOB)).leases == []
+    rival.execute("select 1 from stageflow.ranges for update")
+    cancel(store, _JOB)
+    rival.rollback()
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks) == (3, 0)
+
+
+def test_held_work_that_outlived_its_job_is_closed_however_long_ago_that_was(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """Recovery looks for what jobs that ended just now left ready; what is held it finds by itself."""
+    _hold_past_the_end(store, rival)
+    store.move_clock(3600.0)
+    assert recover(store).closed == 1
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks) == (0, 3)
+
+
+def test_held_work_of_a_former_run_is_closed_while_the_present_one_is_paused(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """The pause is of the present run; what a former one left behind has ended with it."""
+    _hold_past_the_end(store, rival)
+    assert store.resubmit_job(NewRun(job_id=_JOB.job_id, former_run=1, stages=(_JOB.first_stage,)))
+    pause(store, _JOB)
+    assert recover(store).closed == 1
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks) == (0, 3)
+
+
+def test_ready_work_that_outlived_its_job_is_closed_by_recovery(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Nobody may ever claim it again; the next round finds it all the same."""
+    start(store, _JOB, 3)
+    rival.execute(_all_rows("ranges", "for update"))
+    cancel(store, _JOB)
+    rival.rollback()
+    assert recover(store).closed == 1
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks) == (0, 3)
+
+
+def test_ready_work_of_a_halted_stage_is_closed_by_recovery(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """What somebody had in hand when the stage gave up is skipped later, and the stage can end."""
+    job = new_job(first_stage=new_stage(1, fail_fast=True))
+    start(store, job, 3, range_count=3)
+    lease = claim_one(store, tasks_type(job))
+    rival.execute("select 1 from stageflow.ranges where state = 'ready' for update")
+    complete_one(store, report(lease, TaskStatus.FAILED))
+    rival.rollback()
+    assert recover(store).closed == 2
+    (stage,) = store.list_stages(job.job_id, 1)
+    assert (stage.remaining, stage.skipped_tasks) == (0, 2)
+
+
+def test_recovery_leaves_a_paused_job_held(store: PostgresStore) -> None:
+    """What waits for a resume is not opened by anything else."""
+    start(store, _JOB, 3)
+    pause(store, _JOB)
+    assert ask(store, *all_types(_JOB)).leases == []
+    assert (recover(store).due, recover(store).closed) == (0, 0)
+
+
 def test_a_claim_that_meets_a_pause_and_a_resume_leaves_nothing_held(
     store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
 ) -> None:
@@ -186,6 +259,137 @@ def test_a_claim_that_meets_a_pause_and_a_resume_leaves_nothing_held(
         rival.commit()
     (task, *_) = store.list_tasks(_JOB.job_id, 1, 1, first_index=0, limit=1)
     assert task.status is TaskStatus.PROCESSING
+
+
+def test_a_last_report_that_meets_a_pause_and_a_resume_leaves_nothing_held(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """A report that sees the pause waits for the operator; if he resumes, the advancement is its own, not held for ever."""
+    start(store, _JOB, 1)
+    lease = claim_one(store, tasks_type(_JOB))
+    pause(store, _JOB)
+    answers: list[TaskCompletionResult] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(complete_one(store, complete_ok(lease)))):
+        rival.execute("update stageflow.jobs set status = 'processing'")
+        rival.commit()
+    assert answers[0].advance is not None
+
+
+def test_a_first_claim_that_meets_a_pause_does_not_start_the_job(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It found the job queued, and comes to its row when it is paused; what the operator said stays."""
+    create(store, _JOB)
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: ask(store, control_type(_JOB))):
+        rival.execute("update stageflow.jobs set status = 'paused'")
+        rival.commit()
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.PAUSED
+
+
+def test_a_claim_of_planning_that_meets_a_cancellation_leaves_its_stage_closed(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It found the stage pending, and comes to its row when it is closed; what is closed stays so."""
+    create(store, _JOB)
+    with _Waiting(postgres_dsn, rival, "stages", lambda: ask(store, control_type(_JOB))):
+        rival.execute("update stageflow.stages set status = 'cancelled'")
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert stage.status is StageStatus.CANCELLED
+
+
+def test_a_stage_that_opened_amid_a_cancellation_is_closed_by_its_planner(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """The cancellation knew nothing of it; whoever plans it finds the job ended, and leaves no stage open in it."""
+    create(store, _JOB)
+    plan = claim_one(store, control_type(_JOB))
+    rival.execute("update stageflow.jobs set status = 'cancelled'")
+    rival.commit()
+    assert store.add_tasks(chunk(plan, 1)) is PlanOutcome.JOB_ENDED
+    assert store.list_stages(_JOB.job_id, 1)[0].status is StageStatus.CANCELLED
+
+
+def test_a_stage_that_opened_amid_a_cancellation_is_closed_by_its_last_report(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """Its tasks may still end; the last of them closes it in the place of an advancement."""
+    start(store, _JOB, 1)
+    lease = claim_one(store, tasks_type(_JOB))
+    rival.execute("update stageflow.jobs set status = 'cancelled'")
+    rival.commit()
+    answer = complete_one(store, complete_ok(lease))
+    assert (answer.remaining_tasks, answer.is_last_task_in_stage, answer.advance) == (0, False, None)
+    assert store.list_stages(_JOB.job_id, 1)[0].status is StageStatus.CANCELLED
+
+
+def test_planning_that_a_cancellation_passed_over_ends_with_its_next_claim(
+    store: PostgresStore, rival: psycopg.Connection
+) -> None:
+    """Whoever had it in hand was not waited for; it is gone without a trace in the counts, for it was no task."""
+    create(store, _JOB)
+    rival.execute(_all_rows("ranges", "for update"))
+    cancel(store, _JOB)
+    rival.rollback()
+    assert ask(store, control_type(_JOB)).leases == []
+    (stage,) = store.list_stages(_JOB.job_id, 1)
+    assert (stage.remaining, stage.cancelled_tasks, stage.status) == (0, 0, StageStatus.CANCELLED)
+
+
+def _claim_tasks(store: PostgresStore, job: NewJob) -> ClaimAnswer:
+    return ask(store, tasks_type(job))
+
+
+def _claim_by_name(store: PostgresStore, job: NewJob) -> ClaimAnswer:
+    return store.claim_named(name_claim(job, WorkKind.TASK, last=3))
+
+
+def test_a_plan_that_meets_a_pause_and_a_resume_is_recorded(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """A planner that sees the pause waits for the operator, range and stage in its hand; if he resumes, it goes on."""
+    create(store, _JOB)
+    plan = claim_one(store, control_type(_JOB))
+    pause(store, _JOB)
+    answers: list[PlanOutcome] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(store.add_tasks(chunk(plan, 1)))) as call:
+        assert call.holds("ranges")
+        assert call.holds("stages")
+        rival.execute("update stageflow.jobs set status = 'processing'")
+        rival.commit()
+    assert answers == [PlanOutcome.RECORDED]
+
+
+@pytest.mark.parametrize(("claim", "outcome"), [(_claim_tasks, ClaimOutcome.BUSY), (_claim_by_name, ClaimOutcome.DONE)])
+def test_a_halt_passes_over_tasks_that_are_locked(
+    store: PostgresStore,
+    rival: psycopg.Connection,
+    claim: Callable[[PostgresStore, NewJob], ClaimAnswer],
+    outcome: ClaimOutcome,
+) -> None:
+    """The report that halts the stage does not wait for who has tasks of it in hand; the next claim of them closes them."""
+    job = new_job(first_stage=new_stage(1, fail_fast=True))
+    start(store, job, 3, range_count=3)
+    lease = claim_one(store, tasks_type(job))
+    rival.execute("select 1 from stageflow.ranges where state = 'ready' for update")
+    report_of_it = complete_one(store, report(lease, TaskStatus.FAILED))
+    assert (report_of_it.stage_halted, report_of_it.remaining_tasks) == (True, 2)
+    rival.rollback()
+    answer = claim(store, job)
+    assert (answer.outcome, answer.leases) == (outcome, [])  # busy, for what it closed may have opened the advancement
+    assert store.list_stages(job.job_id, 1)[0].remaining == 0
+    assert ask(store, control_type(job)).leases
+
+
+def test_a_named_claim_passes_over_work_that_is_locked(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Two messages of the same work lease it once; who comes second is told to come again, and does not wait."""
+    start(store, _JOB, 3)
+    rival.execute(_all_rows("ranges", "for update"))
+    answer = _claim_by_name(store, _JOB)
+    assert (answer.outcome, answer.leases) == (ClaimOutcome.BUSY, [])
+    rival.rollback()
+    assert _claim_by_name(store, _JOB).outcome is ClaimOutcome.WORK
 
 
 @pytest.mark.parametrize("table", ["limits", "slots", "stages", "jobs"])
@@ -202,6 +406,14 @@ def test_a_claim_of_limited_tasks_waits_for_nobody(
         assert answer.next_due_seconds is not None
         rival.rollback()
     assert ask(store, tasks_type(_JOB), max_tasks=1).leases or answer.leases
+
+
+def test_a_claim_does_not_look_at_work_of_a_paused_type(store: PostgresStore, rival: psycopg.Connection) -> None:
+    """Whoever has it in hand keeps nobody busy: there is nothing to come again for before the type is resumed."""
+    start(store, _JOB, 3)
+    store.pause_task_type(_JOB.job_type, TASK_TYPE)
+    rival.execute(_all_rows("ranges", "for update"))
+    assert ask(store, tasks_type(_JOB)).outcome is ClaimOutcome.EMPTY
 
 
 @pytest.mark.parametrize("table", ["limits", "slots"])
@@ -281,6 +493,86 @@ def test_a_cancellation_that_meets_a_resubmission_is_told_to_be_called_again(
     assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.QUEUED
 
 
+def test_an_advancement_that_meets_a_cancellation_moves_nothing(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It comes to the job when that has ended, and does not revive it."""
+    start(store, _JOB, 1)
+    lease = run_all(store, _JOB)
+    answers: list[StageAdvancementResult] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(advance(store, lease, new_stage(2)))):
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    assert answers[0].outcome is AdvanceOutcome.JOB_ENDED
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.CANCELLED
+
+
+def test_the_end_of_a_job_that_meets_a_cancellation_ends_nothing(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """Who completes a job finds it cancelled, and leaves it so."""
+    job = new_job()
+    start(store, job, 1)
+    lease = run_all(store, job)
+    answers: list[JobCompletionResult] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(finish(store, lease))):
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    assert not answers[0].job_updated
+    assert store.get_jobs([job.job_id])[0].status is JobStatus.CANCELLED
+
+
+def test_a_failure_that_meets_a_cancellation_ends_nothing(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """Who fails a job by its lease holds that and the stages before it wants the job, and leaves an ended one as it is."""
+    create(store, _JOB)
+    plan = claim_one(store, control_type(_JOB))
+    ending = JobEnding(
+        job_id=_JOB.job_id, status=JobStatus.FAILED, error_details="no plan", range_id=plan.range_id, token=plan.token
+    )
+    answers: list[bool] = []
+    with _Waiting(postgres_dsn, rival, "jobs", lambda: answers.append(store.end_job(ending))) as call:
+        assert call.holds("ranges")
+        assert call.holds("stages")
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    assert answers == [False]
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.CANCELLED
+
+
+def test_a_pause_that_meets_a_cancellation_is_refused(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It comes to the job when that has ended, which no pause undoes."""
+    start(store, _JOB, 1)
+
+    def be_refused() -> None:
+        with pytest.raises(StageflowError, match="cannot become paused"):
+            pause(store, _JOB)
+
+    with _Waiting(postgres_dsn, rival, "jobs", be_refused):
+        rival.execute("update stageflow.jobs set status = 'cancelled'")
+        rival.commit()
+    assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.CANCELLED
+
+
+def test_a_resubmission_that_meets_another_is_refused(
+    store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
+) -> None:
+    """It comes to the job when that is queued again, in a run that is not its own."""
+    start(store, _JOB, 1)
+    cancel(store, _JOB)
+
+    def be_refused() -> None:
+        with pytest.raises(StageflowError, match="cannot be resubmitted"):
+            store.resubmit_job(NewRun(job_id=_JOB.job_id, former_run=1, stages=(_JOB.first_stage,)))
+
+    with _Waiting(postgres_dsn, rival, "jobs", be_refused):
+        rival.execute("update stageflow.jobs set status = 'queued', run = 2")
+        rival.commit()
+
+
 def test_a_heartbeat_waits_for_a_report_of_the_same_range(
     store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str
 ) -> None:
@@ -292,6 +584,17 @@ def test_a_heartbeat_waits_for_a_report_of_the_same_range(
     with _Waiting(postgres_dsn, rival, "ranges", lambda: answers.append(store.extend_leases("ada", held, 30.0))):
         pass
     assert answers[0].held == [lease.token]
+
+
+def test_a_return_that_meets_a_recovery_is_refused(store: PostgresStore, rival: psycopg.Connection, postgres_dsn: str) -> None:
+    """It waits for who has the range, and finds that it is no longer its own to give back."""
+    start(store, _JOB, 3)
+    lease = claim_one(store, tasks_type(_JOB))
+    answers: list[list[bool]] = []
+    with _Waiting(postgres_dsn, rival, "ranges", lambda: answers.append(store.return_ranges([give_back(lease, 1)]))):
+        rival.execute("update stageflow.ranges set state = 'ready', token = null, worker_id = null, lease_expires_at = null")
+        rival.commit()
+    assert answers == [[False]]
 
 
 def test_a_transaction_that_is_not_read_committed_is_refused(store: PostgresStore, postgres_dsn: str) -> None:

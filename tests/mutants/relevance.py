@@ -21,7 +21,7 @@ _CLAIMS: Final = ("claims", "pausing", "plan", "limits", "job_status", "halting"
 _LEASES: Final = ("leases", "recovery", "fencing", "checkpoints", "outbox")
 _ADVANCE: Final = ("advance", "plan", "groups", "ending", "pausing", "fencing", "resubmission")
 _OPERATION: Final = ("job_status", "ending", "halting", "resubmission", "repair", "pausing", "deadlines", "jobs", "retention")
-_ALWAYS: Final = ("test_postgres_locks", "test_postgres_lock_order")
+_ALWAYS: Final = ("test_postgres_locks", "test_postgres_lock_order", "test_postgres_guards")
 
 RELEVANT: Final = {
     "complete_tasks": _COMPLETION,

@@ -144,7 +144,13 @@ SQLITE: Final = [
     _of("leases", "no more leases than asked", "while heads and len(leases) < most:", "while heads:"),
     _of("leases", "what is due", "            tx.run(_OPEN_DUE, (work_type, tx.now))\n"),
     _of("leases", "not yet due", "due is not None and due <= tx.now", "due is not None"),
-    _of("leases", "what is left has its turn", "            heapq.heappush(heads, _ranked(rest))", "            heads.clear()"),
+    _of(
+        "leases",
+        "what is left has its turn",
+        "            heapq.heappush(heads, _ranked(rest))",
+        "            heads.clear()",
+        "the heads are read again until there are leases enough, what is left among them",
+    ),
     _of("leases", "priority", "return (-work.priority, work.turn", "return (0, work.turn"),
     _of("ranges", "fencing token", "set lease_token = lease_token + 1", "set lease_token = lease_token + 0"),
     _of(
@@ -157,7 +163,13 @@ SQLITE: Final = [
     _of("ranges", "the rest begins after", "set first = ?, turn", "set first = first + 0 * ?, turn"),
     _of("ranges", "the rest has its turn later", "turn = turn + stride, announced_at", "announced_at"),
     _of("ranges", "the rest is announced again", "turn = turn + stride, announced_at = null", "turn = turn + stride"),
-    _of("ranges", "the rest has no deaths", "announced_at = null, deaths = 0 where", "announced_at = null where"),
+    _of(
+        "ranges",
+        "the rest has no deaths",
+        "announced_at = null, deaths = 0 where",
+        "announced_at = null where",
+        "a range of several tasks has no deaths, and no other leaves a rest",
+    ),
     _of("ranges", "a queued job runs", "if work.job_status == JobStatus.QUEUED:", "if False:"),
     _of("ranges", "a pending stage is planned", "if work.kind == WorkKind.PLAN:", "if False:"),
     _of(
@@ -166,7 +178,13 @@ SQLITE: Final = [
         "suspect=work.suspect,\n        deaths=work.deaths if",
         "suspect=0,\n        deaths=work.deaths if",
     ),
-    _of("ranges", "a part's deaths", "deaths=work.deaths if last - first == work.width else 0", "deaths=work.deaths"),
+    _of(
+        "ranges",
+        "a part's deaths",
+        "deaths=work.deaths if last - first == work.width else 0",
+        "deaths=work.deaths",
+        "a range of several tasks has no deaths",
+    ),
     _of("ranges", "token of what is held", "set state = 'held', token = null, ", "set state = 'held', "),
     _of("ranges", "a result of the operator's", "(token = 0 or attempt > ?4)", "attempt > ?4"),
     _of("ranges", "a result of a later attempt", "(token = 0 or attempt > ?4)", "token = 0"),
@@ -275,5 +293,11 @@ SQLITE: Final = [
         'where stage_id = ?"',
         "a stage with a result has a status that closes",
     ),
-    _of("stages", "a cancelled stage stays so", "\n        \" and status in ('pending', 'planning', 'processing')\"", ""),
+    _of(
+        "stages",
+        "a cancelled stage stays so",
+        "\n        \" and status in ('pending', 'planning', 'processing')\"",
+        "",
+        "a stage is cancelled with its job alone, and who stores a result found the job open",
+    ),
 ]

@@ -13,7 +13,7 @@ from tests.mutants.lists import MUTANTS
 from tests.mutants.mutant import Mutant, MutantError
 from tests.mutants.postgres import POSTGRES
 from tests.mutants.relevance import modules_for
-from tests.mutants.run import ROOT
+from tests.mutants.run import ROOT, known_killers
 from tests.mutants.sqlite import SQLITE
 
 _KILLED: Final = (
@@ -34,6 +34,11 @@ def test_a_mutant_changes_one_place_of_the_source(mutant: Mutant) -> None:
 def test_each_mutant_has_a_title_of_its_own() -> None:
     """None hides behind another's."""
     assert len(MUTANTS) == len(POSTGRES) + len(SQLITE)
+
+
+def test_each_mutant_was_killed() -> None:
+    """A new one is judged before it goes in: ``python -m benchmarks mutants --only TITLE --remember``."""
+    assert set(known_killers()) == {title for title, mutant in MUTANTS.items() if not mutant.equivalent}
 
 
 def test_a_mutant_of_another_source_is_refused() -> None:

@@ -56,7 +56,8 @@ class SqliteAdvance(StorePart):
             stage = _get_stage(tx, stage_id)
             advance = get_leased(tx, range_id, token)
             if advance is None or advance.kind != WorkKind.ADVANCE or advance.stage_id != stage_id:
-                closed = stage.has_result and stage.status in TERMINAL_STAGE_STATUSES
+                gone = get_work(tx, range_id) is None
+                closed = gone and stage.has_result and stage.status in TERMINAL_STAGE_STATUSES
                 return _answer(tx, stage, AdvanceOutcome.ALREADY_ADVANCED if closed else AdvanceOutcome.STALE)
             if advance.job_ended:
                 drop_control(tx, advance)

@@ -56,6 +56,11 @@ class _Progress(NamedTuple):
         highest = max((stage.group_last for stage in self.stages), default=0)
         return len(self.closed) == len(self.stages) and highest == self.total_stages
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a stage failed, so that the job cannot complete."""
+        return any(stage.status == StageStatus.FAILED for stage in self.stages)
+
 
 class SqliteEnding(StorePart):
     """Ends, pauses and resumes jobs."""
@@ -76,7 +81,7 @@ class SqliteEnding(StorePart):
 
         Raises:
             JobNotFoundError: There is no such job.
-            StoreStateError: A stage failed, or one of ``skipped`` is not skipped; nothing was written.
+            StoreStateError: A stage failed, one of ``skipped`` is not, or the stage is not of the job; nothing was written.
         """
         if token is None:
             with self._database.reading() as tx:
@@ -87,6 +92,7 @@ class SqliteEnding(StorePart):
             if control is None or control.is_task or control.job_id != job_id or not _may_go_on(tx, control):
                 return _report(tx, job_id, updated=False)
             if stage_id is not None and stage_status is not None:
+                _require_stage_of(tx, job_id, stage_id)
                 store_stage_result(tx, stage_id, stage_status, stage_result)
             if skipped:
                 open_stages(tx, (job_id, control.run, control.job_type, control.workflow_version, 0), _all_skipped(skipped))
@@ -143,7 +149,7 @@ def end_open_job(tx: Transaction, ending: JobEnding) -> bool:
     if row is None or row[0] in TERMINAL_JOB_STATUSES:
         return False
     tx.run(
-        "update stageflow_jobs set status = ?, error_details = ?, updated_at = ? where job_id = ?",
+        "update stageflow_jobs set status = ?, error_details = coalesce(?, error_details), updated_at = ? where job_id = ?",
         (ending.status.value, ending.error_details, tx.now, ending.job_id),
     )
     tx.job_ended = True
@@ -155,6 +161,12 @@ def end_open_job(tx: Transaction, ending: JobEnding) -> bool:
     _close_job(tx, ending.job_id, row[1])
     note_event(tx, ending.job_id, EventKind.JOB_ENDED, status=ending.status.value, detail=ending.error_details)
     return True
+
+
+def _require_stage_of(tx: Transaction, job_id: str, stage_id: int) -> None:
+    if tx.row("select 1 from stageflow_stages where stage_id = ? and job_id = ?", (stage_id, job_id)) is None:
+        msg = f"stage {stage_id} is none of job {job_id}; report the stage that was leased"
+        raise StoreStateError(msg)
 
 
 def _close_job(tx: Transaction, job_id: str, run: int) -> None:
@@ -178,8 +190,8 @@ def _close_job(tx: Transaction, job_id: str, run: int) -> None:
 def _move(tx: Transaction, job_id: str, current: JobStatus, new_status: JobStatus) -> None:
     if new_status in TERMINAL_JOB_STATUSES:
         progress = _read_progress(tx, job_id)
-        if not progress.is_complete:
-            msg = f"job {job_id} has stages that are not closed and cannot become {new_status}; use check_job_completion"
+        if not progress.is_complete or progress.has_failed:
+            msg = f"job {job_id} has open or failed stages and cannot become {new_status}; use check_job_completion"
             raise StoreStateError(msg)
         tx.job_ended = True
     tx.run("update stageflow_jobs set status = ?, updated_at = ? where job_id = ?", (new_status.value, tx.now, job_id))
@@ -230,11 +242,10 @@ def _all_skipped(stages: Sequence[NewStage]) -> Sequence[NewStage]:
 
 
 def _complete_job(tx: Transaction, job_id: str, progress: _Progress, result_data: str | None) -> None:
-    statuses = {stage.status for stage in progress.stages}
-    if StageStatus.FAILED in statuses:
+    if progress.has_failed:
         msg = f"job {job_id} has a failed stage and cannot complete; end it by end_job"
         raise StoreStateError(msg)
-    with_errors = StageStatus.COMPLETED_WITH_ERRORS in statuses
+    with_errors = any(stage.status == StageStatus.COMPLETED_WITH_ERRORS for stage in progress.stages)
     status = JobStatus.COMPLETED_WITH_ERRORS if with_errors else JobStatus.COMPLETED
     tx.run(
         "update stageflow_jobs set status = ?, result_data = ?, updated_at = ? where job_id = ?",

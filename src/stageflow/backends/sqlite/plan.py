@@ -25,6 +25,11 @@ from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanOutcome
 from stageflow.errors import InvalidValueError, StoreStateError
 
+_STARTED = (
+    "select 1 from stageflow_results where stage_id = ?1 union all select 1 from stageflow_ranges"
+    " where stage_id = ?1 and kind = 'task' and state not in ('ready', 'waiting', 'held') limit 1"
+)
+
 
 class SqlitePlan(StorePart):
     """Writes plans."""
@@ -35,7 +40,7 @@ class SqlitePlan(StorePart):
         Only the holder of the plan lease can, and only from the stage's ``task_count`` on.
 
         Raises:
-            StoreStateError: ``first_index`` is not the stage's ``task_count``.
+            StoreStateError: ``first_index`` is not the stage's ``task_count``, or a task of a plan to be replaced has started.
             InvalidValueError: A key is there twice; nothing was written.
         """
         with self._database.transaction() as tx:
@@ -92,15 +97,12 @@ def _lease_first(tx: Transaction, chunk: PlanChunk, wish: FirstLease) -> Lease |
 
 
 def _forget_tasks(tx: Transaction, stage_id: int) -> None:
+    if tx.row(_STARTED, (stage_id,)) is not None:
+        msg = f"tasks of stage {stage_id} have started, so its plan cannot be replaced; plan with claimable=False"
+        raise StoreStateError(msg)
     tx.run("delete from stageflow_ranges where stage_id = ? and kind = 'task'", (stage_id,))
-    tx.run("delete from stageflow_results where stage_id = ?", (stage_id,))
-    tx.run("delete from stageflow_partials where stage_id = ?", (stage_id,))
     tx.run("delete from stageflow_tasks where stage_id = ?", (stage_id,))
-    tx.run(
-        "update stageflow_stages set task_count = 0, remaining = 0, successful_tasks = 0, failed_tasks = 0, skipped_tasks = 0,"
-        " cancelled_tasks = 0, halted = 0, plan_digest = '' where stage_id = ?",
-        (stage_id,),
-    )
+    tx.run("update stageflow_stages set task_count = 0, remaining = 0, plan_digest = '' where stage_id = ?", (stage_id,))
 
 
 def _require_next_index(tx: Transaction, plan: Work, chunk: PlanChunk) -> None:

@@ -2,11 +2,14 @@
 
 from typing import Final
 
+import pytest
+
 from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.status import JobStatus, StageStatus
+from stageflow.errors import StoreStateError
 from stageflow.testing.conformance.builders import (
     MovableStore,
     advance,
@@ -119,6 +122,34 @@ class AdvanceConformance(StoreScenarios):
         assert outcomes.count(AdvanceOutcome.ALREADY_ADVANCED) == 5
         assert sum(answer.plan is not None for answer in answers) == 1
         assert [stage.stage_number for stage in store.list_stages(_TWO.job_id, 1)] == [1, 2]
+
+    def test_an_advancement_that_went_to_another_is_stale(self, store: MovableStore) -> None:
+        """Its stage is closed, but the rest of it is another's to do, who has not done it yet."""
+        job = new_job()
+        start(store, job, 1)
+        lease = run_all(store, job)
+        assert advance(store, lease).outcome is AdvanceOutcome.GROUP_CLOSED
+        let_leases_expire(store)
+        assert advance(store, lease).outcome is AdvanceOutcome.STALE
+
+    def test_a_job_does_not_advance_over_skipped_stages_alone(self, store: MovableStore) -> None:
+        """Where nothing is left to run the job is to be ended; the caller is told by which call, and nothing is written."""
+        job = new_job(stages=2)
+        start(store, job, 1)
+        lease = run_all(store, job)
+        before = snapshot(store, job)
+        with pytest.raises(StoreStateError, match="every stage after"):
+            advance(store, lease, new_stage(2, skipped=True))
+        assert snapshot(store, job) == before
+
+    def test_an_advancement_that_was_dropped_is_not_repeated_as_done(self, store: MovableStore) -> None:
+        """The stage was closed with its job, and nothing was advanced."""
+        job = new_job(stages=2)
+        start(store, job, 1)
+        lease = run_all(store, job)
+        cancel(store, job)
+        assert advance(store, lease, new_stage(2)).outcome is AdvanceOutcome.JOB_ENDED
+        assert advance(store, lease, new_stage(2)).outcome is AdvanceOutcome.STALE
 
     def test_an_ended_job_is_not_revived(self, store: MovableStore) -> None:
         """An advancement that comes after the end opens nothing and keeps the job ended."""

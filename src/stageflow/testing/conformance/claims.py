@@ -57,6 +57,13 @@ def _claim_one_by_one(store: MovableStore, times: int) -> list[Lease]:
 class ClaimConformance(StoreScenarios):
     """Claiming by work type."""
 
+    def test_one_claim_takes_several_parts_of_one_range(self, store: MovableStore) -> None:
+        """Who asks for two leases of two tasks gets them, where there is one range of five; the rest is ready."""
+        start(store, _JOB, 5)
+        answer = ask(store, _TASKS, max_tasks=2, max_leases=2)
+        assert sorted((lease.first, lease.last) for lease in answer.leases) == [(0, 2), (2, 4)]
+        assert [(lease.first, lease.last) for lease in claim_all(store, _TASKS)] == [(4, 5)]
+
     def test_a_task_lease_says_everything_about_its_work(self, store: MovableStore) -> None:
         """A worker can run what it claimed without asking the store again."""
         job = new_job(version=4, first_stage=new_stage(1, task_type="tile"))

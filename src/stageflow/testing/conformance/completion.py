@@ -160,6 +160,7 @@ class CompletionConformance(StoreScenarios):
         assert {answer.job_id for answer in last} == {job.job_id for job in jobs}
         assert len(last) == 3
         assert all(answer.advance is not None and answer.advance.job_id == answer.job_id for answer in last)
+        assert all(answer.advance is None for answer in answers if not answer.is_last_task_in_stage)
 
     def test_an_empty_batch_is_answered_with_nothing(self, store: MovableStore) -> None:
         """No report, no answer."""
@@ -170,7 +171,7 @@ class CompletionConformance(StoreScenarios):
         start(store, _JOB, 4, range_count=2)
         first, second = claim_all(store, _TASKS)
         before = snapshot(store, _JOB)
-        with pytest.raises(StoreStateError):
+        with pytest.raises(StoreStateError, match="report a prefix of what was leased"):
             complete(store, complete_ok(first), complete_ok(second, 3))
         assert snapshot(store, _JOB) == before
 
@@ -181,6 +182,18 @@ class CompletionConformance(StoreScenarios):
         with pytest.raises(StoreStateError):
             complete_one(store, completion)
         assert get_statuses(store, _JOB) == [TaskStatus.PROCESSING]
+
+    def test_a_report_that_names_another_stage_is_refused(self, store: MovableStore) -> None:
+        """A lease is of one stage; a report of its tasks for another one is a bug, and neither stage is counted down."""
+        jobs = [_JOB, new_job("other")]
+        for job in jobs:
+            start(store, job, 1)
+        leases = claim_all(store, _TASKS)
+        (mine,), (other,) = _of(leases, "job"), _of(leases, "other")
+        before = [snapshot(store, job) for job in jobs]
+        with pytest.raises(StoreStateError):
+            complete_one(store, complete_ok(mine).model_copy(update={"stage_id": other.stage_id}))
+        assert [snapshot(store, job) for job in jobs] == before
 
     def test_a_report_that_skips_tasks_writes_nothing(self, store: MovableStore) -> None:
         """Tasks are reported in index order, from the lease's first on; a gap is not filled by guessing."""
@@ -211,6 +224,13 @@ class RetryConformance(StoreScenarios):
         assert _spans(claim_all(store, _TASKS)) == [(0, 2), (3, 4)]
         store.move_clock(40)
         assert _spans(claim_all(store, _TASKS)) == [(4, 5)]
+
+    def test_a_part_of_what_is_retried_is_of_the_same_attempt(self, store: MovableStore) -> None:
+        """Who takes two of three tasks that go round again takes their second attempt; so does who takes the third."""
+        start(store, _JOB, 3)
+        complete_one(store, report(claim_one(store, _TASKS), Again(), Again(), Again()))
+        leases = [claim_one(store, _TASKS, max_tasks=2) for _ in range(2)]
+        assert [(lease.first, lease.last, lease.attempt) for lease in leases] == [(0, 2, 2), (2, 3, 2)]
 
     def test_the_attempt_is_recorded_with_the_result(self, store: MovableStore) -> None:
         """A result says which attempt it is of, and the error of an earlier attempt does not stick to it."""

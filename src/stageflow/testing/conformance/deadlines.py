@@ -5,6 +5,7 @@ from datetime import timedelta
 from stageflow.contracts.deadline import Overdue, OverdueEnding
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import CompletionOutcome, HeldLease
+from stageflow.contracts.repair import StageRepair
 from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.testing.conformance.builders import (
@@ -21,6 +22,7 @@ from stageflow.testing.conformance.builders import (
     complete_ok,
     complete_one,
     create,
+    finish,
     new_job,
     new_stage,
     pause,
@@ -157,6 +159,15 @@ class DeadlineConformance:
         store.move_clock(501)
         assert not end_late(store, job)
         assert end_late(store, job, run=2)
+
+    def test_a_repair_has_no_deadline(self, store: MovableStore) -> None:
+        """That of the former run has passed, or soon will; the tasks that are mended are not hurried by it."""
+        job = due_in(store, 60)
+        start(store, job, 1)
+        assert finish(store, run_all(store, job)).job_updated
+        record = store.repair_stage(StageRepair(job_id=job.job_id, former_run=1, stage=job.first_stage, tasks=(0,)))
+        assert record is not None
+        assert record.deadline is None
 
     def test_a_resubmission_may_bring_a_deadline(self, store: MovableStore) -> None:
         """What it says replaces what was."""

@@ -113,6 +113,26 @@ class JobCompletionConformance(StoreScenarios):
         assert (look.total_tasks, look.successful_tasks, len(look.task_results)) == (2, 2, 2)
         assert snapshot(store, _TWO) == before
 
+    def test_the_holder_of_a_stage_does_not_end_a_job_with_stages_to_come(self, store: MovableStore) -> None:
+        """Whoever asks too early has its stage closed and keeps its lease."""
+        start(store, _TWO, 2)
+        lease = run_all(store, _TWO)
+        answer = finish(store, lease)
+        assert (answer.job_complete, answer.job_updated) == (False, False)
+        assert get_status(store, _TWO) is JobStatus.PROCESSING
+        assert advance(store, lease, new_stage(2)).outcome is AdvanceOutcome.ADVANCED
+
+    def test_the_holder_of_a_stage_does_not_end_a_job_whose_others_are_open(self, store: MovableStore) -> None:
+        """Of two last stages side by side, the one that is done leaves the end of the job to the other."""
+        job = new_job(stages=3)
+        start(store, job, 1)
+        plan = advance(store, run_all(store, job), *(new_stage(number, group=(2, 3)) for number in (2, 3))).plan
+        assert plan is not None
+        store.add_tasks(chunk(plan, 1))
+        answer = finish(store, run_all(store, job))
+        assert (answer.job_complete, answer.job_updated) == (False, False)
+        assert get_status(store, job) is JobStatus.PROCESSING
+
     def test_looking_does_not_end_a_job(self, store: MovableStore) -> None:
         """Without a lease the answer is an answer only, also where everything is closed."""
         advance(store, _done(store))
@@ -185,6 +205,16 @@ class JobCompletionConformance(StoreScenarios):
         answer = finish(store, lease)
         assert (answer.job_updated, answer.status) == (False, JobStatus.PAUSED)
         assert ask(store, control_type(_JOB)).leases == []
+        resume(store, _JOB)
+        assert finish(store, claim_advance(store, _JOB)).job_updated
+
+    def test_a_paused_job_whose_stages_are_closed_waits_for_its_resumption(self, store: MovableStore) -> None:
+        """Even where nothing is left to run, the end is held."""
+        lease = _done(store)
+        advance(store, lease)
+        pause(store, _JOB)
+        assert not finish(store, lease).job_updated
+        assert get_status(store, _JOB) is JobStatus.PAUSED
         resume(store, _JOB)
         assert finish(store, claim_advance(store, _JOB)).job_updated
 

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import pytest
+
 from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobEnding
 from stageflow.contracts.lease import (
@@ -11,17 +13,21 @@ from stageflow.contracts.lease import (
 )
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.status import JobStatus
+from stageflow.contracts.status import JobStatus, StageStatus
+from stageflow.errors import StoreStateError
 from stageflow.testing.conformance.builders import (
     LEASE_SECONDS,
     MovableStore,
     advance,
     chunk,
     claim_advance,
+    claim_all,
     claim_one,
     claim_plan,
+    complete,
     complete_ok,
     complete_one,
+    control_type,
     create,
     finish,
     give_back,
@@ -112,6 +118,55 @@ class FencingConformance(StoreScenarios):
         )
         assert not store.end_job(ending)
         assert snapshot(store, job) == before
+
+    def test_a_lease_plans_its_own_stage_alone(self, store: MovableStore) -> None:
+        """A planner writes into no stage but its own, and nobody writes into one by a lease of its tasks."""
+        jobs = [_JOB, new_job("other")]
+        create(store, *jobs)
+        plans = {plan.job_id: plan for plan in claim_all(store, control_type(_JOB))}
+        mine, theirs = (plans[job.job_id] for job in jobs)
+        before = [snapshot(store, job) for job in jobs]
+        assert store.add_tasks(chunk(mine.model_copy(update={"stage_id": theirs.stage_id}), 1)) is PlanOutcome.STALE
+        assert [snapshot(store, job) for job in jobs] == before
+        assert store.add_tasks(chunk(mine, 1, final=False)) is PlanOutcome.RECORDED
+        assert store.add_tasks(chunk(claim_one(store, _TASKS), 1, first_index=1)) is PlanOutcome.STALE
+        assert store.add_tasks(chunk(mine, 0, first_index=1)) is PlanOutcome.RECORDED
+
+    def test_a_lease_advances_its_own_stage_alone(self, store: MovableStore) -> None:
+        """Nobody closes another stage than the one whose advancement is leased, nor any by a lease of its tasks."""
+        jobs = [new_job("one", stages=2), new_job("two", stages=2)]
+        for job in jobs:
+            start(store, job, 1)
+        tasks = claim_all(store, _TASKS)
+        early = advance(store, tasks[0], new_stage(2), status=StageStatus.COMPLETED)
+        assert (early.outcome, early.plan) == (AdvanceOutcome.STALE, None)
+        mine, theirs = (answer.advance for answer in complete(store, *map(complete_ok, tasks)))
+        assert mine is not None
+        assert theirs is not None
+        before = [snapshot(store, job) for job in jobs]
+        crossed = advance(store, mine.model_copy(update={"stage_id": theirs.stage_id}), new_stage(2))
+        assert (crossed.outcome, crossed.plan) == (AdvanceOutcome.STALE, None)
+        assert [snapshot(store, job) for job in jobs] == before
+        assert advance(store, mine, new_stage(2)).outcome is AdvanceOutcome.ADVANCED
+
+    def test_a_lease_ends_its_own_job_alone(self, store: MovableStore) -> None:
+        """Neither as completed nor as failed is another job ended by it, nor its own by the result of another's stage."""
+        jobs = [new_job("one"), new_job("two")]
+        for job in jobs:
+            start(store, job, 1)
+        mine, theirs = (answer.advance for answer in complete(store, *map(complete_ok, claim_all(store, _TASKS))))
+        assert mine is not None
+        assert theirs is not None
+        before = [snapshot(store, job) for job in jobs]
+        crossed = finish(store, mine.model_copy(update={"job_id": theirs.job_id, "stage_id": theirs.stage_id}))
+        assert not crossed.job_updated
+        with pytest.raises(StoreStateError):
+            finish(store, mine.model_copy(update={"stage_id": theirs.stage_id}))
+        ending = JobEnding(
+            job_id=theirs.job_id, status=JobStatus.FAILED, error_details="late", range_id=mine.range_id, token=mine.token
+        )
+        assert not store.end_job(ending)
+        assert [snapshot(store, job) for job in jobs] == before
 
     def test_a_wrong_token_is_as_stale_as_an_old_one(self, store: MovableStore) -> None:
         """A token is compared, not trusted."""

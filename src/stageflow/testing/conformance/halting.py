@@ -23,8 +23,10 @@ from stageflow.testing.conformance.builders import (
     control_type,
     create,
     give_back,
+    let_leases_expire,
     new_job,
     new_stage,
+    pause,
     plan_all,
     report,
     start,
@@ -72,6 +74,17 @@ class PolicyConformance(StoreScenarios):
         complete_one(store, report(first, Again(600.0)))
         assert complete_one(store, report(second, BAD)).is_last_task_in_stage
         assert get_statuses(store, job) == [TaskStatus.SKIPPED, BAD]
+
+    def test_a_halt_skips_the_tasks_that_a_pause_holds(self, store: MovableStore) -> None:
+        """A stage that gave up while its job was paused has nothing left that the resume could bring back."""
+        job = new_job(first_stage=new_stage(1, fail_fast=True))
+        start(store, job, 2, range_count=2)
+        failing = claim_one(store, _TASKS)
+        pause(store, job)
+        assert claim_all(store, _TASKS) == []
+        answer = complete_one(store, report(failing, BAD))
+        assert (answer.stage_halted, answer.remaining_tasks) == (True, 0)
+        assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED]
 
     def test_a_stage_halts_when_its_rate_is_out_of_reach(self, store: MovableStore) -> None:
         """A minimum success rate trips as soon as it cannot be met any more, and not before."""
@@ -286,6 +299,32 @@ class CloseTaskConformance(StoreScenarios):
         answer = complete_one(store, complete_ok(lease))
         assert (answer.outcome, answer.is_last_task_in_stage) == (CompletionOutcome.RECORDED, True)
         assert get_statuses(store, _JOB) == [OK, OK, BAD, BAD]
+
+    def test_a_task_that_ended_with_its_job_is_not_ended_again(self, store: MovableStore) -> None:
+        """What was closed without a result is closed."""
+        start(store, _JOB, 3)
+        cancel(store, _JOB)
+        before = snapshot(store, _JOB)
+        assert not store.close_task(_JOB.job_id, 1, 1, TaskStatus.FAILED, "by hand")
+        assert snapshot(store, _JOB) == before
+
+    def test_what_waits_behind_a_taken_task_waits_on(self, store: MovableStore) -> None:
+        """An operator who ends one of the tasks that go round again later does not bring the others forward."""
+        start(store, _JOB, 3)
+        complete_one(store, report(claim_one(store, _TASKS), *[Again(600.0)] * 3))
+        assert store.close_task(_JOB.job_id, 1, 1, TaskStatus.SKIPPED, "not wanted")
+        assert claim_all(store, _TASKS) == []
+        store.move_clock(601)
+        assert _spans(claim_all(store, _TASKS)) == [(0, 1), (2, 3)]
+
+    def test_what_is_behind_a_taken_task_is_as_suspect_as_before(self, store: MovableStore) -> None:
+        """A worker died on these tasks; that one of them was ended since clears none of the others."""
+        start(store, _JOB, 3)
+        claim_one(store, _TASKS)
+        let_leases_expire(store)
+        assert store.close_task(_JOB.job_id, 1, 0, TaskStatus.SKIPPED, "not wanted")
+        lease = claim_one(store, _TASKS)
+        assert (lease.first, lease.last, lease.suspect) == (1, 2, True)
 
     def test_a_tail_that_was_taken_cannot_be_given_back(self, store: MovableStore) -> None:
         """A holder that gives back what an operator freed already changes nothing, and keeps what is before it."""

@@ -6,8 +6,9 @@ import pytest
 
 from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobEnding, JobUpdate, NewJob
-from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease
+from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, Recovery
 from stageflow.contracts.plan import PlanOutcome
+from stageflow.contracts.resubmission import NewRun
 from stageflow.contracts.status import (
     JOB_TRANSITIONS,
     TERMINAL_JOB_STATUSES,
@@ -42,6 +43,7 @@ from stageflow.testing.conformance.builders import (
     new_job,
     new_stage,
     pause,
+    plan_all,
     recover,
     report,
     run_all,
@@ -147,6 +149,36 @@ class JobStatusConformance(StoreScenarios):
         with pytest.raises(StoreStateError, match="check_job_completion"):
             store.change_job_status(_JOB.job_id, status, JobUpdate())
         assert snapshot(store, _JOB) == before
+
+    def test_a_job_with_a_failed_stage_is_not_declared_complete(self, store: MovableStore) -> None:
+        """All is closed, and not all is well: such a job fails."""
+        start(store, _JOB, 1)
+        lease = complete_one(store, report(claim_one(store, tasks_type(_JOB)), BAD)).advance
+        assert lease is not None
+        assert advance(store, lease, status=StageStatus.FAILED).outcome is AdvanceOutcome.GROUP_FAILED
+        with pytest.raises(StoreStateError, match="open or failed stages"):
+            set_status(store, _JOB, JobStatus.COMPLETED)
+        assert get_status(store, _JOB) is JobStatus.PROCESSING
+
+    def test_a_job_is_declared_complete_by_its_present_run(self, store: MovableStore) -> None:
+        """What failed in a former run is done now."""
+        start(store, _JOB, 1)
+        lease = complete_one(store, report(claim_one(store, tasks_type(_JOB)), BAD)).advance
+        assert lease is not None
+        assert advance(store, lease, status=StageStatus.FAILED).outcome is AdvanceOutcome.GROUP_FAILED
+        set_status(store, _JOB, JobStatus.FAILED)
+        store.resubmit_job(NewRun(job_id=_JOB.job_id, former_run=1, stages=(_JOB.first_stage,)))
+        plan_all(store, _JOB, 1)
+        assert advance(store, run_all(store, _JOB)).outcome is AdvanceOutcome.GROUP_CLOSED
+        assert set_status(store, _JOB, JobStatus.COMPLETED).status is JobStatus.COMPLETED
+
+    def test_a_cancellation_without_a_reason_keeps_the_one_that_is_there(self, store: MovableStore) -> None:
+        """What was noted of a job before it ended stays readable, and nothing of it is left for a recovery to close."""
+        create(store, _JOB)
+        store.change_job_status(_JOB.job_id, JobStatus.QUEUED, JobUpdate(error_details="noted"))
+        cancel(store, _JOB)
+        assert get_job(store, _JOB).error_details == "noted"
+        assert recover(store) == Recovery()
 
     def test_a_changed_job_carries_its_stage_results(self, store: MovableStore) -> None:
         """The answer is the job, whole."""

@@ -167,6 +167,14 @@ class ReturnConformance(StoreScenarios):
         assert store.return_ranges([give_back(lease, 3)]) == [True]
         assert (claim_one(store, _TASKS).first, get_leases(store)[0].beat) == (3, 0)
 
+    def test_what_is_done_is_not_given_back(self, store: MovableStore) -> None:
+        """Who gives the whole lease back, reported tasks and all, gives the rest of it."""
+        start(store, _JOB, 3)
+        lease = claim_one(store, _TASKS)
+        complete_one(store, complete_ok(lease, 1))
+        assert store.return_ranges([give_back(lease)]) == [True]
+        assert [(rest.first, rest.last) for rest in claim_all(store, _TASKS)] == [(1, 3)]
+
     def test_one_stale_return_does_not_strand_the_others(self, store: MovableStore) -> None:
         """The answers stand in the order asked, each for its own lease."""
         start(store, _JOB, 4, range_count=4)

@@ -12,10 +12,11 @@ from stageflow.contracts.lease import (
 )
 from stageflow.contracts.outbox import Announcement
 from stageflow.contracts.plan import PlanOutcome
-from stageflow.contracts.status import TaskStatus
+from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.testing.conformance.builders import (
     Again,
     MovableStore,
+    advance,
     ask,
     cancel,
     chunk,
@@ -26,13 +27,16 @@ from stageflow.testing.conformance.builders import (
     control_type,
     create,
     finish,
+    let_leases_expire,
     name_claim,
     new_job,
+    new_stage,
     pause,
     recover,
     report,
     resume,
     run_all,
+    set_status,
     start,
     tasks_type,
 )
@@ -81,6 +85,29 @@ class NamedClaimConformance(StoreScenarios):
         start(store, _JOB, 10)
         (lease,) = store.claim_named(name_claim(_JOB, WorkKind.TASK, first=2, last=9, max_tasks=3)).leases
         assert (lease.first, lease.last) == (2, 5)
+
+    def test_a_named_claim_never_reaches_into_its_neighbours(self, store: MovableStore) -> None:
+        """Where all that a message names is leased, the ready work right after it is not taken in its place."""
+        start(store, _JOB, 4, range_count=2)
+        named = name_claim(_JOB, WorkKind.TASK, first=0, last=2)
+        assert store.claim_named(named).outcome is ClaimOutcome.WORK
+        assert store.claim_named(named).outcome is ClaimOutcome.LEASED
+        assert get_statuses(store, _JOB) == [TaskStatus.PROCESSING] * 2 + [TaskStatus.QUEUED] * 2
+
+    def test_a_message_may_name_the_end_of_a_range(self, store: MovableStore) -> None:
+        """What is before it stays ready, and ends where the lease begins."""
+        start(store, _JOB, 10)
+        (lease,) = store.claim_named(name_claim(_JOB, WorkKind.TASK, first=6, last=10)).leases
+        assert (lease.first, lease.last) == (6, 10)
+        assert [(rest.first, rest.last) for rest in claim_all(store, _TASKS)] == [(0, 6)]
+
+    def test_a_suspect_range_is_leased_singly_by_name(self, store: MovableStore) -> None:
+        """Whichever task its worker died on dies alone the next time."""
+        start(store, _JOB, 3)
+        claim_one(store, _TASKS)
+        let_leases_expire(store)
+        (lease,) = store.claim_named(name_claim(_JOB, WorkKind.TASK, first=0, last=3)).leases
+        assert (lease.first, lease.last) == (0, 1)
 
     def test_a_message_about_leased_work_is_told_so(self, store: MovableStore) -> None:
         """A doubled message finds the work in other hands."""
@@ -133,6 +160,12 @@ class NamedClaimConformance(StoreScenarios):
         assert [store.claim_named(claim).outcome for claim in strangers] == [ClaimOutcome.DONE] * len(strangers)
         assert get_statuses(store, _JOB) == [TaskStatus.QUEUED] * 2
 
+    def test_a_message_about_planning_of_another_generation_is_done(self, store: MovableStore) -> None:
+        """Control work has no generation of its own; that of its stage tells."""
+        create(store, _JOB)
+        assert store.claim_named(name_claim(_JOB, WorkKind.PLAN, generation=2)).outcome is ClaimOutcome.DONE
+        assert store.claim_named(name_claim(_JOB, WorkKind.PLAN)).outcome is ClaimOutcome.WORK
+
     def test_a_message_of_an_ended_job_is_done(self, store: MovableStore) -> None:
         """Nothing of a cancelled job is claimed by name."""
         start(store, _JOB, 2)
@@ -151,3 +184,19 @@ class NamedClaimConformance(StoreScenarios):
         assert recover(store) == Recovery()
         assert ask(store, control_type(_JOB), _TASKS).outcome is ClaimOutcome.EMPTY
         assert get_stage(store, _JOB).remaining == 0
+
+    def test_a_named_claim_of_tasks_starts_a_job_that_was_queued_again(self, store: MovableStore) -> None:
+        """Whatever its first lease is of, the job runs."""
+        start(store, _JOB, 1)
+        pause(store, _JOB)
+        set_status(store, _JOB, JobStatus.QUEUED)
+        assert store.claim_named(name_claim(_JOB, WorkKind.TASK)).outcome is ClaimOutcome.WORK
+        assert store.get_jobs([_JOB.job_id])[0].status is JobStatus.PROCESSING
+
+    def test_a_named_claim_of_planning_shows_in_its_stage(self, store: MovableStore) -> None:
+        """A stage beside another is in planning once its own work is leased, long after the job began."""
+        job = new_job(stages=3)
+        start(store, job, 1)
+        advance(store, run_all(store, job), *(new_stage(number, group=(2, 3)) for number in (2, 3)))
+        assert store.claim_named(name_claim(job, WorkKind.PLAN, stage_number=3)).outcome is ClaimOutcome.WORK
+        assert get_stage(store, job, 3).status is StageStatus.PLANNING

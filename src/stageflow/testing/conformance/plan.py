@@ -209,6 +209,19 @@ class PlanConformance(StoreScenarios):
         assert [task.key for task in get_tasks(store, _JOB)] == ["b", "a"]
         assert _widths(claim_all(store, _TASKS)) == [2]
 
+    @pytest.mark.parametrize("ended", [True, False])
+    def test_a_plan_of_which_a_task_has_started_is_not_replaced(self, store: MovableStore, *, ended: bool) -> None:
+        """What ran once cannot be as if it had never been; the planner is told, and nothing is lost."""
+        plan = _begin(store)
+        store.add_tasks(chunk(plan, 1, final=False))
+        lease = claim_one(store, _TASKS)
+        if ended:
+            complete_one(store, complete_ok(lease))
+        before = snapshot(store, _JOB)
+        with pytest.raises(StoreStateError, match="started"):
+            store.add_tasks(chunk(plan, 2, replace=True))
+        assert snapshot(store, _JOB) == before
+
     def test_a_second_planner_goes_on_where_the_first_stopped(self, store: MovableStore) -> None:
         """After a crash the digest and the count tell the next planner where it is; work on what is there went on."""
         first = _begin(store)
@@ -336,10 +349,12 @@ class PlanConformance(StoreScenarios):
         plan = _begin(store)
         early = store.add_tasks_and_lease(chunk(plan, 3, final=False, claimable=False), _wish(3))
         assert (early.outcome, early.lease) == (PlanOutcome.RECORDED, None)
-        whole = store.add_tasks_and_lease(chunk(plan, 0, first_index=3), _wish(3))
+        more = store.add_tasks_and_lease(chunk(plan, 2, first_index=3, final=False, claimable=False), _wish(3))
+        assert (more.outcome, more.lease) == (PlanOutcome.RECORDED, None)
+        whole = store.add_tasks_and_lease(chunk(plan, 0, first_index=5), _wish(3))
         assert (whole.outcome, whole.lease) == (PlanOutcome.RECORDED, None)
-        assert sum(_widths(claim_all(store, _TASKS))) == 3
-        again = store.add_tasks_and_lease(chunk(plan, 1, first_index=3), _wish(3))
+        assert sum(_widths(claim_all(store, _TASKS))) == 5
+        again = store.add_tasks_and_lease(chunk(plan, 1, first_index=5), _wish(3))
         assert (again.outcome, again.lease) == (PlanOutcome.STALE, None)
 
     @pytest.mark.parametrize("paused", [True, False])

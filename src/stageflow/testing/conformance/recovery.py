@@ -83,12 +83,21 @@ class RecoveryConformance(StoreScenarios):
         """As long as a range is wide nobody knows which task killed the worker; alone, it is charged."""
         start(store, _JOB, 2)
         claim_one(store, _TASKS)
-        let_leases_expire(store)
+        assert let_leases_expire(store, death_budget=1) == Recovery(returned=1)
         culprit = claim_one(store, _TASKS)
         assert (culprit.first, culprit.last, culprit.deaths) == (0, 1, 0)
         let_leases_expire(store)
         deaths = {lease.first: (lease.deaths, lease.suspect, lease.attempt) for lease in claim_all(store, _TASKS)}
         assert deaths == {0: (1, True, 1), 1: (0, True, 1)}
+
+    def test_a_task_that_an_operator_left_alone_is_not_charged_for_its_neighbours(self, store: MovableStore) -> None:
+        """What a worker died on was a range of two; that one of them was ended by hand since proves nothing of the other."""
+        start(store, _JOB, 2)
+        claim_one(store, _TASKS)
+        let_leases_expire(store)
+        assert store.close_task(_JOB.job_id, 1, 1, TaskStatus.SKIPPED, "not wanted")
+        lease = claim_one(store, _TASKS)
+        assert (lease.first, lease.last, lease.deaths, lease.suspect) == (0, 1, 0, True)
 
     def test_a_task_that_kills_its_workers_is_quarantined(self, store: MovableStore) -> None:
         """After the last permitted death the task is failed with that reason; its neighbours go on."""
@@ -223,6 +232,21 @@ class WatchedRecoveryConformance(StoreScenarios):
         assert recovery == Recovery(returned=1)
         assert [lease.token for lease in get_leases(store)] == [second.token]
 
+    def test_a_watcher_recovers_in_portions(self, store: MovableStore) -> None:
+        """However much it saw, a round of it is no longer than asked."""
+        start(store, _JOB, 3, range_count=3)
+        claim_all(store, _TASKS)
+        seen = store.list_leases(10)
+        assert store.recover(expired=seen, death_budget=3, limit=2).returned == 2
+        assert store.recover(expired=store.list_leases(10), death_budget=3, limit=2).returned == 1
+
+    def test_a_lease_that_was_seen_twice_is_recovered_once(self, store: MovableStore) -> None:
+        """A list that names it two times charges no second death."""
+        start(store, _JOB, 1)
+        claim_one(store, _TASKS)
+        assert store.recover(expired=store.list_leases(10) * 2, death_budget=3, limit=10) == Recovery(returned=1)
+        assert claim_one(store, _TASKS).deaths == 1
+
     def test_a_beat_that_moved_is_left_alone(self, store: MovableStore) -> None:
         """A holder that was heard of meanwhile lives."""
         start(store, _JOB, 1)
@@ -315,7 +339,7 @@ class SweepConformance(StoreScenarios):
         start(store, job, 4, range_count=2)
         first, _ = claim_all(store, _TASKS)
         complete_one(store, report(first, BAD, BAD))
-        let_leases_expire(store)
+        assert let_leases_expire(store) == Recovery(closed=1)
         recover(store)
         assert claim_all(store, _TASKS) == []
         assert get_statuses(store, job) == [BAD, BAD, TaskStatus.SKIPPED, TaskStatus.SKIPPED]
@@ -333,6 +357,18 @@ class SweepConformance(StoreScenarios):
         recover(store)
         assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED]
         assert advance(store, take_advance(store, job, answer)).outcome is AdvanceOutcome.GROUP_FAILED
+
+    def test_tasks_that_were_planned_into_a_halted_stage_are_closed_by_the_sweep(self, store: MovableStore) -> None:
+        """The stage can end, though no worker claims them."""
+        job = new_job(first_stage=new_stage(1, fail_fast=True))
+        create(store, job)
+        plan = claim_plan(store, job)
+        store.add_tasks(chunk(plan, 1, final=False))
+        complete_one(store, report(claim_one(store, _TASKS), BAD))
+        store.add_tasks(chunk(plan, 2, first_index=1))
+        assert recover(store) == Recovery(closed=1)
+        assert get_statuses(store, job) == [BAD, TaskStatus.SKIPPED, TaskStatus.SKIPPED]
+        claim_advance(store, job)
 
     def test_leftovers_of_an_ended_job_are_closed_by_the_sweep(self, store: MovableStore) -> None:
         """A retry that was reported after the end of its job is closed, though no worker claims it."""

@@ -88,6 +88,19 @@ def _run_second_stage(store: MovableStore, lease: Lease) -> None:
     assert finish(store, run_all(store, _TWO)).job_updated
 
 
+def _ending_with_a_result(lease: Lease, status: JobStatus) -> JobEnding:
+    return JobEnding(
+        job_id=lease.job_id,
+        status=status,
+        error_details="given up",
+        range_id=lease.range_id,
+        token=lease.token,
+        stage_id=lease.stage_id,
+        stage_status=status.value,
+        stage_result="{}",
+    )
+
+
 def _mend(store: MovableStore, lease: Lease) -> Lease | None:
     """Report all tasks of a lease with results that no first run has; return what it hands over."""
     good = complete_ok(lease)
@@ -213,20 +226,29 @@ class RepairConformance(StoreScenarios):
         assert get_statuses(store, job) == [OK, OK, OK, skipped, skipped, OK]
 
     def test_results_of_every_kind_are_kept(self, store: MovableStore) -> None:
-        """Failed and skipped tasks that are not chosen stay so, and the stage's counters say it."""
+        """Failed, skipped and cancelled tasks that are not chosen stay so, and the stage's counters say it."""
         job = new_job("kinds", stages=2, first_stage=new_stage(1, minimum_success_rate=60.0))
-        start(store, job, 5)
+        start(store, job, 6)
         lease = claim_one(store, tasks_type(job))
+        store.close_task(job.job_id, 1, 5, TaskStatus.CANCELLED, "not wanted")
         store.close_task(job.job_id, 1, 4, TaskStatus.SKIPPED, "not wanted")
         answer = complete_one(store, report(lease, OK, BAD, BAD, OK))
         advancing = answer.advance or claim_one(store, control_type(job))
         advance(store, advancing, new_stage(2), status=StageStatus.COMPLETED_WITH_ERRORS)
         cancel(store, job)
-        assert get_statuses(store, job) == [OK, BAD, BAD, OK, TaskStatus.SKIPPED]
+        assert get_statuses(store, job) == [OK, BAD, BAD, OK, TaskStatus.SKIPPED, TaskStatus.CANCELLED]
         repair(store, job, 2, 3)
-        assert get_statuses(store, job) == [OK, BAD, TaskStatus.QUEUED, TaskStatus.QUEUED, TaskStatus.SKIPPED]
+        assert get_statuses(store, job) == [
+            OK,
+            BAD,
+            TaskStatus.QUEUED,
+            TaskStatus.QUEUED,
+            TaskStatus.SKIPPED,
+            TaskStatus.CANCELLED,
+        ]
         stage = get_stage(store, job)
-        assert (stage.successful_tasks, stage.failed_tasks, stage.skipped_tasks, stage.remaining) == (1, 1, 1, 2)
+        assert (stage.successful_tasks, stage.failed_tasks, stage.remaining) == (1, 1, 2)
+        assert (stage.skipped_tasks, stage.cancelled_tasks) == (1, 1)
         failed = store.list_failed_tasks(job.job_id, 2, 1, first_index=0, limit=10)
         assert [(each.task_index, each.error_details) for each in failed] == [(1, "task 1 is failed")]
         check_partition(store, job)
@@ -379,6 +401,23 @@ class RepairGuardConformance(StoreScenarios):
         with pytest.raises(StoreStateError, match=r"has no result in run 1.*resubmit"):
             repair(store, _JOB, 0)
         assert snapshot(store, _JOB) == before
+
+    def test_a_stage_of_which_a_task_still_ran_is_not_repaired(self, store: MovableStore) -> None:
+        """Its planner failed it, result and all, while somebody had a task of it in hand."""
+        create(store, _JOB)
+        plan = claim_plan(store, _JOB)
+        store.add_tasks(chunk(plan, 2, final=False))
+        claim_one(store, tasks_type(_JOB), max_tasks=1)
+        assert store.end_job(_ending_with_a_result(plan, JobStatus.FAILED))
+        with pytest.raises(StoreStateError, match="nothing to repair"):
+            repair(store, _JOB, 0)
+
+    def test_a_stage_that_was_cancelled_with_a_result_is_not_repaired(self, store: MovableStore) -> None:
+        """A result that nobody went on from is no reason to go on from it."""
+        start(store, _JOB, 2)
+        assert store.end_job(_ending_with_a_result(run_all(store, _JOB), JobStatus.CANCELLED))
+        with pytest.raises(StoreStateError, match="nothing to repair"):
+            repair(store, _JOB, 0)
 
     def test_a_stage_beside_one_that_failed_is_not_repaired(self, store: MovableStore) -> None:
         """Its group would fail again: the error says how to go on."""

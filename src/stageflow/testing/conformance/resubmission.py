@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from stageflow.contracts.advancement import AdvanceOutcome
-from stageflow.contracts.job import JobEnding, JobRecord, NewJob
+from stageflow.contracts.job import JobEnding, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, HeldLease, Lease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
 from stageflow.contracts.resubmission import NewRun
@@ -109,6 +109,12 @@ class ResubmitConformance(StoreScenarios):
         plan = claim_plan(store, _JOB)
         assert (plan.run, plan.stage_id) == (2, stage.stage_id)
         assert get_status(store, _JOB) is JobStatus.PROCESSING
+
+    def test_a_resubmission_forgets_why_the_former_run_failed(self, store: MovableStore) -> None:
+        """The error was that run's; the new one has none yet."""
+        create(store, _JOB)
+        store.change_job_status(_JOB.job_id, JobStatus.FAILED, JobUpdate(error_details="no disk"))
+        assert resubmit(store, _JOB).error_details is None
 
     def test_a_resubmitted_job_runs_to_its_end(self, store: MovableStore) -> None:
         """The second run is as good as the first, and so is the third."""
@@ -401,6 +407,35 @@ class ResubmitFromStageConformance(StoreScenarios):
         with pytest.raises(StoreStateError, match="resubmit the whole job"):
             resubmit(store, job, new_stage(number))
         assert snapshot(store, job) == before
+
+    def test_a_group_moves_on_whatever_became_of_it_in_a_former_run(self, store: MovableStore) -> None:
+        """A stage that failed then is another than the one that completed now."""
+        job = new_job("again", stages=3)
+        group = [new_stage(number, group=(2, 3)) for number in (2, 3)]
+        start(store, job, 1)
+        plan = advance(store, run_all(store, job), *group).plan
+        assert plan is not None
+        store.add_tasks(chunk(plan, 1))
+        failing = complete_one(store, report(claim_one(store, tasks_type(job)), BAD)).advance
+        assert failing is not None
+        assert advance(store, failing, status=StageStatus.FAILED).outcome is AdvanceOutcome.SIBLINGS_OPEN
+        set_status(store, job, JobStatus.FAILED)
+        resubmit(store, job, *group)
+        for outcome in (AdvanceOutcome.SIBLINGS_OPEN, AdvanceOutcome.GROUP_CLOSED):
+            plan_all(store, job, 1)
+            assert advance(store, run_all(store, job)).outcome is outcome
+
+    def test_a_group_is_not_gone_on_from_in_its_middle(self, store: MovableStore) -> None:
+        """What completed beside a stage that did not is run again with it."""
+        job = new_job("middle", stages=3)
+        start(store, job, 1)
+        plan = advance(store, run_all(store, job), *(new_stage(number, group=(2, 3)) for number in (2, 3))).plan
+        assert plan is not None
+        store.add_tasks(chunk(plan, 1))
+        assert advance(store, run_all(store, job)).outcome is AdvanceOutcome.SIBLINGS_OPEN
+        cancel(store, job)
+        with pytest.raises(StoreStateError, match="resubmit the whole job"):
+            resubmit(store, job, new_stage(3))
 
 
 def _cancel_and_resubmit(store: MovableStore, job: NewJob) -> None:
