@@ -71,6 +71,7 @@ class Contract(ValidatedModel):
         """Return pydantic's schema of the contract, in which every datetime needs a time zone."""
         cls.written_as = None
         return require_zones(handler(source))
+
     # pragma: no mutate end
 
     def to_json(self) -> str:
