@@ -290,9 +290,9 @@ class TestStorable:
             assert str(caught.value) == (
                 f"the payload holds text with a NUL character, which PostgreSQL cannot store: {shown!r}; remove it"
             )
-        for value in ({"\ud800": 1}, {"a": [("\ud800",)]}, {"a": {"\ud800"}}):
+        for beyond in ({"\ud800": 1}, {"a": [("\ud800",)]}, {"a": {"\ud800"}}):
             with pytest.raises(InvalidValueError, match=r"^the payload holds NUL or a lone surrogate"):
-                canonical_json(Free(value=value))
+                canonical_json(Free(value=beyond))
 
     def test_what_has_no_json_says_what_to_hold_instead(self) -> None:
         """By the name of its contract."""
@@ -446,6 +446,7 @@ class TestSchedules:
         """Never to the same time, and never with a last fire time that no job has."""
         later = NOON + timedelta(seconds=1)
         assert Firing(name="n", expected=NOON, next_fire_at=later).jobs == ()
-        for wrong in ({"next_fire_at": NOON}, {"next_fire_at": later, "last_fire_at": NOON}):
+        wrongs: tuple[dict[str, Any], ...] = ({"next_fire_at": NOON}, {"next_fire_at": later, "last_fire_at": NOON})
+        for wrong in wrongs:
             with pytest.raises(ValidationError, match="a firing moves from"):
                 Firing(name="n", expected=NOON, **wrong)
