@@ -286,7 +286,7 @@ class TestStorable:
         for value in ({"a": ["\0" + "x" * 100]}, [{"\0" + "x" * 100: 1}]):
             with pytest.raises(InvalidValueError) as caught:
                 Free(value=value).to_json()
-            shown = "\0" + "x" * 39
+            shown = "\0" + "x" * 39  # forty characters
             assert str(caught.value) == (
                 f"the payload holds text with a NUL character, which PostgreSQL cannot store: {shown!r}; remove it"
             )
@@ -312,6 +312,8 @@ class TestStorable:
             canonical_json(Free(value=float("inf")))
         with pytest.raises(InvalidValueError, match=r"^the object cannot be written as JSON: .*, and make it flat$"):
             json_object_text({"a": float("inf")})
+        with pytest.raises(InvalidValueError, match=r"^the object is no JSON object: .*recursion"):
+            json_object_text({"a": json.loads("[" * 250 + "]" * 250)})
         with pytest.raises(InvalidValueError, match=r"^this Free could not be read again from JSON: .*; make it flatter"):
             Free(value=json.loads("[" * 250 + "]" * 250)).to_json()
 

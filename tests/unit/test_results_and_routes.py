@@ -224,14 +224,14 @@ class TestRoute:
 
     def test_a_group_is_opened_as_one_and_left_as_one(self) -> None:
         """Each of its stages knows the first and the last, and the stage after the last follows."""
-        four = workflow((), (1,), (1,), (2, 3))
-        orchestration = decide(OrchestrationAction.PARALLEL_STAGES, stages=[2, 3])
-        route = choose_route(four, stage(1), closed(1, orchestration))
-        assert route == OpenStages([four.new_stage(2, group=(2, 3)), four.new_stage(3, group=(2, 3))])
-        assert choose_route(four, stage(2, group=(2, 3)), closed(2)) == OpenStages([four.new_stage(4)])
-        last = workflow((), (1,), (1,))
+        five = workflow((), (1,), (1,), (1,), (2, 3))
+        orchestration = decide(OrchestrationAction.PARALLEL_STAGES, stages=[2, 3, 4])
+        route = choose_route(five, stage(1), closed(1, orchestration))
+        assert route == OpenStages([five.new_stage(number, group=(2, 4)) for number in (2, 3, 4)])
+        assert choose_route(five, stage(2, group=(2, 4)), closed(2)) == OpenStages([five.new_stage(5)])
+        last = workflow((), (1,), (1,), (1,))
         assert isinstance(choose_route(last, stage(1), closed(1, orchestration)), OpenStages)
-        assert choose_route(last, stage(3, group=(2, 3)), closed(3)) == EndJob(fails=False)
+        assert choose_route(last, stage(3, group=(2, 4)), closed(3)) == EndJob(fails=False)
 
     @pytest.mark.parametrize(
         ("definition", "record", "orchestration", "said"),
