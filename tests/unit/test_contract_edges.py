@@ -371,6 +371,7 @@ class TestRetries:
         """Times the draw; without jitter the bound itself."""
         policy = RetryPolicy(initial_seconds=2.0, multiplier=3.0, cap_seconds=20.0)
         assert [policy.delay_seconds(attempt, 0.5) for attempt in (1, 2, 3, 4, 1000)] == [1.0, 3.0, 9.0, 10.0, 10.0]
+        assert RetryPolicy(multiplier=3.0, jitter=False).delay_seconds(3, 0.1) == 9.0
         assert RetryPolicy(initial_seconds=5.0, cap_seconds=5.0, jitter=False).delay_seconds(9, 0.1) == 5.0
 
 

@@ -10,24 +10,31 @@ from stageflow import (
     Contract,
     ContractViolationError,
     DeadLetterNotFoundError,
+    InvalidTransitionError,
     InvalidValueError,
     JobExecutionContext,
     JobRegistry,
     JobStatus,
+    OrchestrationAction,
+    OrchestrationDataContract,
     PermanentTaskError,
     RetryPolicy,
     Stageflow,
     StageResults,
     TaskCancelledError,
     TaskExecutionContext,
+    TaskStatus,
     stage,
     task,
     workflow,
 )
-from stageflow.contracts.lease import ClaimRequest, Recovery
+from stageflow.backends.sqlite import SqliteStore
+from stageflow.contracts.base import JsonObject
+from stageflow.contracts.lease import ClaimRequest, CompletionOutcome, RangeCompletion, Recovery
 from stageflow.engine.recover import recover_work
-from stageflow.engine.writes import HandlerWrites
+from stageflow.engine.writes import HandlerWrites, Written
 from stageflow.telemetry import Event
+from stageflow.testing.conformance.builders import claim_one, let_leases_expire, new_job, report, start, tasks_type
 from stageflow.testing.drain import drain_work, move_clock
 
 registry = JobRegistry()
@@ -79,6 +86,35 @@ class Steps(BaseController[Count]):
         yield from first
 
 
+@workflow("forked", registry=registry)
+class Forked(BaseController[Count]):
+    """A parallel group of two after the first stage."""
+
+    forks = stage(1, "forks", task=step)
+    left = stage(2, "left", task=step, after=forks)
+    right = stage(3, "right", task=step, after=forks)
+
+    @forks.plan
+    def plan_forks(self, job: JobExecutionContext[Count]) -> Iterator[Item]:  # noqa: ARG002
+        """Plan one item."""
+        yield Item(index=0)
+
+    @forks.orchestrate
+    def fork(self, job: JobExecutionContext[Count], results: StageResults[Item]) -> OrchestrationDataContract:  # noqa: ARG002
+        """Run the other two together."""
+        return OrchestrationDataContract(action=OrchestrationAction.PARALLEL_STAGES, stages=[2, 3])
+
+    @left.plan
+    def plan_left(self, job: JobExecutionContext[Count], forks: StageResults[Item]) -> Iterator[Item]:  # noqa: ARG002
+        """Plan what goes well."""
+        yield Item(index=1)
+
+    @right.plan
+    def plan_right(self, job: JobExecutionContext[Count], forks: StageResults[Item]) -> Iterator[Item]:  # noqa: ARG002
+        """Plan what goes wrong at first."""
+        yield Item(index=2)
+
+
 @pytest.fixture
 def app() -> Iterator[Stageflow]:
     """Give an app in memory."""
@@ -128,7 +164,7 @@ def test_a_job_that_fails_and_runs_again_tells_so(app: Stageflow, events: list[E
     drain_work(app)
     bad.clear()
     app.repair(job_id, 1)
-    again = {"run": 2, "from_stage": 1}
+    again: JsonObject = {"run": 2, "from_stage": 1}
     assert [event for event in events if event.name in {"job_resubmitted", "job_cancelled", "stage_repaired"}] == [
         Event(name="job_resubmitted", job_id=job_id, details=again),
         Event(name="job_cancelled", job_id=job_id),
@@ -148,7 +184,7 @@ def test_what_operators_do_is_told(app: Stageflow, events: list[Event]) -> None:
     app.resume_task_type("steps", "step")
     stored = app.schedule("daily", Steps, Count(count=1), cron="0 2 * * *")
     app.unschedule("daily")
-    kind = {"job_type": "steps", "task_type": "step"}
+    kind: JsonObject = {"job_type": "steps", "task_type": "step"}
     assert events[1:] == [
         Event(name="job_paused", job_id=job_id),
         Event(name="job_resumed", job_id=job_id),
@@ -229,6 +265,28 @@ def test_a_stage_from_which_nothing_goes_on_is_told_with_those_that_do(app: Stag
     assert "1 of 2 tasks failed" in str(answer.former_error)
 
 
+def test_a_parallel_group_runs_again_as_a_whole(app: Stageflow) -> None:
+    """From its first stage, with its siblings; the refusal lists where the job can go on."""
+    bad.add(2)
+    job_id = app.submit(Forked, Count(count=1)).job.job_id
+    drain_work(app)
+    with pytest.raises(
+        InvalidValueError, match="cannot be resubmitted from stage 3; in this state it can from stage 1, 2: those"
+    ):
+        app.resubmit(job_id, from_stage=3)
+    bad.clear()
+    seen.clear()
+    answer = app.resubmit(job_id, from_stage=2)
+    assert (answer.kept_stages, answer.kept_tasks) == ([1], 1)
+    opened = app.repositories.stages.list_stages(job_id, 2)
+    assert [(each.stage_number, each.group_first, each.group_last) for each in opened] == [(1, 1, 1), (2, 2, 3), (3, 2, 3)]
+    drain_work(app)
+    assert seen == [None, Item(index=11), None, Item(index=12)]
+    assert app.job(job_id).status is JobStatus.COMPLETED
+    with pytest.raises(InvalidTransitionError, match=f"^job {job_id} is completed and cannot be resubmitted"):
+        app.resubmit(job_id)
+
+
 def test_the_tasks_that_can_be_repaired_are_told(app: Stageflow) -> None:
     """First and last of the stage, whatever was asked for."""
     job_id = app.submit(Steps, Count(count=3)).job.job_id
@@ -280,9 +338,38 @@ def test_only_the_task_that_runs_gets_a_transaction(app: Stageflow) -> None:
     with pytest.raises(TaskCancelledError):
         writes.connection_of(5)
     writes.roll_back()
-    assert not writes.is_open
-    assert not writes.is_offered
-    writes.offer([])
-    assert writes.is_offered
-    writes.settled()
-    assert not writes.is_offered
+    assert writes.refusal is None
+
+
+def test_what_a_handler_wrote_is_committed_with_its_task_or_not_at_all(app: Stageflow) -> None:
+    """With those of the same lease before it; who lost the lease writes nothing, and gets the answer of its own task alone."""
+    store, job = app.repositories.store, new_job()
+    assert isinstance(store, SqliteStore)
+    start(store, job, 4)
+    lease = claim_one(store, tasks_type(job))
+    writes = HandlerWrites(app.repositories, worker_id="ada", lease_seconds=10.0)
+
+    def write(index: int, *before: RangeCompletion) -> tuple[list[CompletionOutcome], Written]:
+        writes.admit(index)
+        writes.connection_of(index).execute(f"create table of_{index} (number integer)")
+        writes.close_door()
+        writes.offer(before)
+        offered = writes.is_offered
+        answers = writes.complete(report(lease, TaskStatus.COMPLETED, first=index))
+        written = writes.settled()
+        assert (offered, writes.is_offered, writes.is_open, writes.refusal) == (True, False, False, None)
+        return [answer.outcome for answer in answers], written
+
+    recorded, stale = CompletionOutcome.RECORDED, CompletionOutcome.STALE
+    assert write(1, report(lease, TaskStatus.COMPLETED)) == ([recorded, recorded], Written.COMMITTED)
+    let_leases_expire(store)
+    claim_one(store, tasks_type(job), worker="bob")
+    assert write(2) == ([stale], Written.STALE)
+    assert write(3, report(lease, TaskStatus.COMPLETED, first=2)) == ([stale], Written.STALE)
+    transaction = store.begin_transaction()
+    tables = [
+        name
+        for (name,) in transaction.connection.execute("select name from sqlite_master where name like 'of\\__' escape '\\'")
+    ]
+    transaction.roll_back()
+    assert tables == ["of_1"]
