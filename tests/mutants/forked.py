@@ -1,11 +1,12 @@
 """Judge mutmut's mutants without starting pytest for each: ``python tests/mutants/forked.py``, after mutmut made them.
 
 mutmut notes which tests reach which function. Here pytest collects once; then each mutant has a fork, which runs the tests
-that reach it, cheap ones first, up to the first that fails. At most ``MOST`` of them and ``SECONDS``: a mutant that survives
+that reach it, the narrowest first, up to the first that fails. At most ``MOST`` of them and ``SECONDS``: a mutant that survives
 these might not survive all of them. Verdicts are noted where ``mutmut results`` and ``mutmut show`` look for them; what has
 one already is left alone.
 """
 
+import gc
 import json
 import os
 import random
@@ -13,7 +14,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -29,9 +30,9 @@ WHOLE: Final = {
 """The modules of which every mutant is judged; of the others ``SIZE`` are, drawn with ``SEED``."""
 SIZE: Final = 300
 SEED: Final = 20
-MOST: Final = 40
-SECONDS: Final = 4.0
-LONGEST: Final = 60.0
+MOST: Final = 60
+SECONDS: Final = 5.0
+LONGEST: Final = 25.0
 """Seconds after which a mutant has hung."""
 KILLED, SURVIVED, NO_TESTS, SKIPPED, HUNG = 1, 0, 33, 34, 36
 """mutmut's own codes of what became of a mutant."""
@@ -44,12 +45,15 @@ class Judge:
         reached = json.loads((ROOT / "mutants" / "mutmut-stats.json").read_text())
         self._tests: dict[str, list[str]] = reached["tests_by_mangled_function_name"]
         self._seconds: dict[str, float] = reached["duration_by_test"]
+        self._breadth = Counter(test for tests in self._tests.values() for test in tests)
         self._items: dict[str, pytest.Item] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Judge what is not judged, and say how it stands."""
         self._items = {item.nodeid: item for item in session.items}
+        gc.collect()
+        gc.freeze()  # or the first collection in each fork would copy what it shares
         tally: Counter[int] = Counter()
         for file, mutants in choose().items():
             notes = json.loads(file.read_text())
@@ -63,7 +67,7 @@ class Judge:
         return True
 
     def _judge(self, mutant: str, session: pytest.Session) -> int:
-        tests = self._cheap_tests(mutant.rpartition("__mutmut_")[0])
+        tests = self._narrow_tests(mutant.rpartition("__mutmut_")[0])
         if not tests:
             return NO_TESTS
         child = os.fork()
@@ -93,21 +97,16 @@ class Judge:
             os._exit(SURVIVED)
         os._exit(KILLED)
 
-    def _cheap_tests(self, function: str) -> list[str]:
-        """Return the tests to run, in turn from each file, those of ``tests/unit`` before others."""
-        by_file: defaultdict[str, list[str]] = defaultdict(list)
-        for test in sorted(self._tests.get(function, []), key=self._seconds.__getitem__):
-            if test in self._items:
-                by_file[test.partition("::")[0]].append(test)
-        files = sorted(by_file, key=lambda file: (not file.startswith("tests/unit"), file))
+    def _narrow_tests(self, function: str) -> list[str]:
+        """Return the tests to run: those that reach the fewest functions are most likely about this one."""
         chosen: list[str] = []
         left = SECONDS
-        for place in range(max(map(len, by_file.values()), default=0)):
-            for test in (by_file[file][place] for file in files if place < len(by_file[file])):
-                if not chosen or self._seconds[test] <= left:
-                    chosen.append(test)
-                    left -= self._seconds[test]
-        return chosen[:MOST]
+        known = (test for test in self._tests.get(function, []) if test in self._items)
+        for test in sorted(known, key=lambda test: (self._breadth[test], self._seconds[test])):
+            if len(chosen) < MOST and (not chosen or self._seconds[test] <= left):
+                chosen.append(test)
+                left -= self._seconds[test]
+        return chosen
 
 
 def choose() -> dict[Path, list[str]]:
