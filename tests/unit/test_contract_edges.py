@@ -1,12 +1,14 @@
 """Where the contracts' limits lie to the byte, and what those read who crossed one."""
 
+import builtins
 import hashlib
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, get_origin
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, NaiveDatetime, ValidationError, create_model
+from typing_extensions import TypedDict
 
 from stageflow import (
     Contract,
@@ -17,11 +19,25 @@ from stageflow import (
     PayloadTooLargeError,
     PermanentTaskError,
     RetryPolicy,
+    StageResultContract,
+    StageResultsFormatter,
+    StageResultsInvalidError,
     StageStatus,
     StatusValidator,
+    TaskDefinition,
     TaskStatus,
+    enforce_contract,
 )
-from stageflow.contracts.base import INLINE_BYTES, canonical_json, checked_json, checked_text, inline_json, json_object_text
+from stageflow.contracts.base import (
+    INLINE_BYTES,
+    UtcDatetime,
+    canonical_json,
+    checked_json,
+    checked_text,
+    inline_json,
+    json_object_text,
+)
+from stageflow.contracts.blob import validate_blob_name
 from stageflow.contracts.ids import make_job_id, parse_task_id, stage_key, task_work_type, validate_job_id, validate_task_id
 from stageflow.contracts.json_fields import WrittenAs, holds_anything, holds_plain_values
 from stageflow.contracts.json_text import require_single_keys, require_size, require_storable
@@ -59,6 +75,28 @@ class Words(Contract):
     """A list that can be changed."""
 
     words: list[str]
+
+
+def _held(kind: Any, moment: datetime) -> Any:
+    """Return a value of a kind that holds a moment."""
+    match get_origin(kind):
+        case builtins.list:
+            return [moment]
+        case builtins.dict:
+            return {"a": moment}
+        case builtins.tuple:
+            return (moment,)
+        case _:
+            return moment
+
+
+def _error_of(model: type[Contract], value: Any) -> str | None:
+    """Return why a contract refuses a value; ``None`` where it takes it."""
+    try:
+        model(at=value)
+    except ValidationError as error:
+        return str(error)
+    return None
 
 
 def violation(call: Any, *arguments: Any) -> dict[str, Any]:
@@ -453,3 +491,108 @@ class TestSchedules:
         for wrong in wrongs:
             with pytest.raises(ValidationError, match="a firing moves from"):
                 Firing(name="n", expected=NOON, **wrong)
+
+
+class TestDatetimes:
+    """Every datetime of an author's contract has a time zone, wherever its field holds it."""
+
+    @pytest.mark.parametrize(
+        "kind", [datetime, list[datetime], dict[str, datetime], tuple[datetime, ...], datetime | None, list[datetime | None]]
+    )
+    def test_a_naive_datetime_is_refused_by_a_contract_that_is_made_now(self, kind: Any) -> None:
+        """In whatever it is held."""
+        made = create_model("Made", __base__=Contract, at=(kind, ...))
+        assert "a datetime needs a time zone" in str(_error_of(made, _held(kind, NOON.replace(tzinfo=None))))
+        assert _error_of(made, _held(kind, NOON)) is None
+
+    def test_who_asks_for_a_naive_one_gets_it(self) -> None:
+        """By the name of pydantic's type; ours of UTC is left as it is."""
+        made = create_model("Made", __base__=Contract, local=(NaiveDatetime, ...), at=(UtcDatetime, ...))
+        local = NOON.replace(tzinfo=None)
+        assert made(local=local, at=NOON).model_dump() == {"local": local, "at": NOON}
+        elsewhere = NOON.astimezone(timezone(timedelta(hours=2)))
+        with pytest.raises(ValidationError, match=r"must be in UTC, got .*; pass value.astimezone\(UTC\)"):
+            made(local=local, at=elsewhere)
+
+
+class TestBlobNames:
+    """A name that is refused says why."""
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("x" * 1025, "it has more than 1024 characters"),
+            ("a//b", "it is empty, or has an empty part before, between or after its slashes"),
+            ("a/../b", "it has a part that stands for another folder"),
+            ("./a", "it has a part that stands for another folder"),
+            ("a\\b", "it has a backslash"),
+            ("a\x1fb", "it has a control character"),
+            ("a\ud800", "it has characters that UTF-8 cannot express"),
+        ],
+    )
+    def test_a_name_that_is_refused_says_why(self, name: str, reason: str) -> None:
+        """With its start, and a good one."""
+        assert validate_blob_name("x" * 1024) == "x" * 1024
+        with pytest.raises(InvalidValueError) as caught:
+            validate_blob_name(name)
+        assert str(caught.value) == (
+            f"the blob name {name[:80]!r} is refused: {reason}; use parts separated by single slashes, such as 'tiles/0-1.bin'"
+        )
+
+
+class TestEnforced:
+    """What a function's contract refuses is told to programs too."""
+
+    def test_a_wrong_answer_is_no_parameter(self) -> None:
+        """It has none, and says what came."""
+
+        @enforce_contract
+        def answer(number: int) -> list[int]:
+            return [number, "two"]  # type: ignore[list-item]
+
+        found = violation(answer, 1)
+        assert found["function"].endswith("answer")
+        assert (found["parameter"], found["expected"], found["actual"], found["preview"]) == (None, "int", "str", "'two'")
+        found = violation(answer, "one")
+        assert (found["parameter"], found["path"], found["preview"]) == ("number", "number", "'one'")
+
+    def test_a_key_that_a_typed_dict_does_not_have_is_named(self) -> None:
+        """Where it is."""
+
+        class Point(TypedDict):
+            x: int
+
+        @enforce_contract
+        def draw(point: Point) -> None:
+            del point
+
+        found = violation(draw, {"x": 1, "y": 2})
+        assert found["path"] == "point"
+        assert "'y' is not one of its keys" in found["message"]
+
+
+class TestStages:
+    """A stored stage result is text that every store holds, and its fields are named."""
+
+    def test_a_field_inside_is_named_by_its_path(self) -> None:
+        """From the outside in, with dots."""
+        stored = StageResultsFormatter.to_stored(StageResultContract.from_task_results(1, [], completed_at=NOON))
+        fields = json.loads(stored)
+        fields["orchestration"] = {"action": "SKIP_STAGE", "items": [1]}
+        with pytest.raises(StageResultsInvalidError, match=r"orchestration\.items\.0"):
+            StageResultsFormatter.from_stored(1, json.dumps(fields), [])
+
+    def test_a_surrogate_in_metadata_is_refused(self) -> None:
+        """Also where it is a key, which would be stored as another one."""
+        result = StageResultContract.from_task_results(1, [], metadata={"a\ud800": 1}, completed_at=NOON)
+        with pytest.raises(InvalidValueError, match="lone surrogate"):
+            StageResultsFormatter.to_stored(result)
+
+    def test_parameters_in_a_record_are_json(self) -> None:
+        """A datetime is a text there."""
+
+        class At(Contract):
+            at: datetime
+
+        definition = TaskDefinition(job_id=JOB, job_type="j", task_type="t", stage_number=1, key="a", parameters=At(at=NOON))
+        assert definition.to_task_record(NOON).parameters == {"at": "2026-05-17T12:00:00Z"}
