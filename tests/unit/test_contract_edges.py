@@ -40,7 +40,7 @@ from stageflow.contracts.base import (
 from stageflow.contracts.blob import validate_blob_name
 from stageflow.contracts.ids import make_job_id, parse_task_id, stage_key, task_work_type, validate_job_id, validate_task_id
 from stageflow.contracts.json_fields import WrittenAs, holds_anything, holds_plain_values
-from stageflow.contracts.json_text import require_single_keys, require_size, require_storable
+from stageflow.contracts.json_text import JSON_BYTES, read_json_object, require_single_keys, require_size, require_storable
 from stageflow.contracts.limits import TaskTypeLimit, scope_of
 from stageflow.contracts.payload import (
     PayloadOptions,
@@ -237,6 +237,11 @@ class TestSizes:
         said = "the text has 4 bytes, at most 3 are read; write the bulk to a blob and pass on its name"
         assert str(caught.value) == said
 
+    def test_bytes_are_counted_where_there_are_as_many_letters_as_fit(self) -> None:
+        """Two letters may be four bytes."""
+        with pytest.raises(PayloadTooLargeError, match="has 4 bytes, at most 2"):
+            require_size("üü", 2, "the text")
+
     def test_a_row_takes_a_mebibyte_and_no_byte_more(self) -> None:
         """Counted in UTF-8."""
         assert len(inline_json("x" * INLINE_BYTES, "result")) == INLINE_BYTES
@@ -293,6 +298,17 @@ class TestStorable:
         """A word in a text is no number."""
         require_storable(text, "the file")
 
+    def test_a_stored_object_is_called_by_its_name(self) -> None:
+        """Whatever is wrong with it, as text and as bytes."""
+        assert read_json_object(b'{"a": [1, null]}', "the row") == {"a": [1, None]}
+        for text in ('{"a": NaN}', b'{"a": NaN}'):
+            with pytest.raises(InvalidValueError, match=r"^the row holds NaN, which no store can hold"):
+                read_json_object(text, "the row")
+        with pytest.raises(InvalidValueError, match=r"^the row is no JSON object: "):
+            read_json_object("[]", "the row")
+        with pytest.raises(PayloadTooLargeError, match=r"^the row has 8,388,609 bytes, at most 8,388,608 are read"):
+            read_json_object(" " * (JSON_BYTES + 1), "the row")
+
     def test_json_that_cannot_be_read_is_told_apart(self) -> None:
         """From what cannot be stored."""
         with pytest.raises(InvalidValueError, match=r"^the file cannot be read: .*; correct the JSON$"):
@@ -310,6 +326,8 @@ class TestStorable:
             require_single_keys(f'{{"{long}": 1, "{long}": 2}}', "the parameters")
         require_single_keys('{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}]}', "the parameters")
         require_single_keys("no JSON", "the parameters")
+        with pytest.raises(InvalidValueError, match="name the key 'a' twice"):
+            require_single_keys('{"a": ' + "1" * 5000 + ', "a": 1}', "the parameters")
         with pytest.raises(
             InvalidValueError, match=r"^the parameters are nested too deeply to be read; make the JSON flatter$"
         ):

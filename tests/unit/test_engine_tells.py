@@ -32,6 +32,7 @@ from stageflow.backends.sqlite import SqliteStore
 from stageflow.contracts.base import JsonObject
 from stageflow.contracts.lease import ClaimRequest, CompletionOutcome, RangeCompletion, Recovery
 from stageflow.engine.recover import recover_work
+from stageflow.engine.schedules import fire_due
 from stageflow.engine.writes import HandlerWrites, Written
 from stageflow.telemetry import Event
 from stageflow.testing.conformance.builders import claim_one, let_leases_expire, new_job, report, start, tasks_type
@@ -195,6 +196,19 @@ def test_what_operators_do_is_told(app: Stageflow, events: list[Event]) -> None:
         Event(name="schedule_stored", details={"schedule": "daily", "next_fire_at": str(stored.next_fire_at)}),
         Event(name="schedule_removed", details={"schedule": "daily"}),
     ]
+
+
+def test_a_schedule_that_fires_tells_of_its_fire_time(app: Stageflow, events: list[Event]) -> None:
+    """With the number of jobs; an unknown time zone is shown."""
+    stored = app.schedule("daily", Steps, Count(count=1), cron="0 2 * * *", catch_up="one")
+    events.clear()
+    assert fire_due(registry, app.repositories, app.telemetry) == 0
+    move_clock(app, 86_400)
+    assert fire_due(registry, app.repositories, app.telemetry) == 1
+    fired: JsonObject = {"schedule": "daily", "jobs": 1, "fire_time": str(stored.next_fire_at)}
+    assert events == [Event(name="schedule_fired", details=fired)]
+    with pytest.raises(InvalidValueError, match="there is no time zone 'Mars/Base'; name one of the IANA database"):
+        app.schedule("there", Steps, Count(count=1), cron="0 2 * * *", time_zone="Mars/Base")
 
 
 def test_recovered_work_is_counted(app: Stageflow, events: list[Event]) -> None:

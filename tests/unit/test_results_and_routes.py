@@ -276,6 +276,9 @@ class TestRoute:
         ended = closed(1, decide(OrchestrationAction.FAIL_JOB, reason="no disk"))
         assert choose_route(one, stage(1), ended) == EndJob(fails=True, reason="stage 1 ended the job: no disk")
         first = ResultRow(task_index=7, attempt=1, status=TaskStatus.FAILED, result=None, error_details="it broke")
+        three = workflow((), (1,), (2,))
+        planned = closed(1, decide(OrchestrationAction.CREATE_TASKS, items=[{}]))
+        assert choose_route(three, stage(1), planned) == OpenStages([three.new_stage(2)])
         empty = closed(1).model_copy(update={"status": StageStatus.FAILED})
         counts = "0 of 0 tasks failed, 0 were skipped, 0 completed"
         assert why_failed(empty, None) == f"stage 1 failed: should_advance_stage answered False ({counts})"
