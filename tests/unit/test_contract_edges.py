@@ -4,10 +4,10 @@ import builtins
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, get_origin
+from typing import Annotated, Any, get_origin
 
 import pytest
-from pydantic import BaseModel, NaiveDatetime, ValidationError, create_model
+from pydantic import BaseModel, Field, NaiveDatetime, PlainSerializer, ValidationError, create_model
 from typing_extensions import TypedDict
 
 from stageflow import (
@@ -387,6 +387,28 @@ class TestWriting:
         assert WrittenAs.of(Number.__pydantic_core_schema__) == (False, False)
         assert WrittenAs.of(Words.__pydantic_core_schema__) == ("error", False)
         assert WrittenAs.of(Free.__pydantic_core_schema__) == ("error", True)
+
+    def test_what_is_left_out_of_json_is_not_read_again_and_what_its_author_writes_is_compared(self) -> None:
+        """An excluded field may hold anything; a field with a serializer of its own is not known."""
+
+        class Hidden(Contract):
+            cache: Any = Field(default=None, exclude=True)
+
+        class HiddenNumber(Contract):
+            number: int = Field(default=0, exclude=True)
+
+        class Written(Contract):
+            number: Annotated[int, PlainSerializer(str)]
+
+        assert WrittenAs.of(Hidden.__pydantic_core_schema__) == ("error", False)
+        assert WrittenAs.of(HiddenNumber.__pydantic_core_schema__) == ("error", False)
+        assert WrittenAs.of(Written.__pydantic_core_schema__) == ("error", False)
+
+    def test_anything_is_found_wherever_a_field_holds_it(self) -> None:
+        """In a tuple and beside other types."""
+        for kind in (tuple[int, Any], list[Any] | int, dict[str, Any] | None):
+            made = create_model("Made", __base__=Contract, value=(kind, ...))
+            assert holds_anything(made.__pydantic_core_schema__)
 
     def test_a_foreign_model_inside_is_not_plain(self) -> None:
         """Nobody validated what is in it."""
