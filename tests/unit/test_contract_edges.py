@@ -71,6 +71,18 @@ class Number(Contract):
     index: int
 
 
+class At(Contract):
+    """A moment."""
+
+    at: datetime
+
+
+class Counts(Contract):
+    """Free keys, and values that are not."""
+
+    counts: dict[str, int]
+
+
 class Words(Contract):
     """A list that can be changed."""
 
@@ -377,6 +389,13 @@ class TestStorable:
         """Sorted and dense, letters as they are."""
         assert canonical_json(Free(value={"b": "ü", "a": [1, 2]})) == '{"value":{"a":[1,2],"b":"ü"}}'
         assert json_object_text({"b": "ü", "a": [1, 2]}) == '{"b":"ü","a":[1,2]}'
+        assert canonical_json(At(at=NOON)) == '{"at":"2026-05-17T12:00:00Z"}'
+
+    def test_a_key_that_utf8_cannot_express_is_refused_where_nothing_is_read_again(self) -> None:
+        """It would be stored as another one."""
+        assert Counts(counts={"\ufffd": 1}).to_json() == '{"counts":{"\ufffd":1}}'
+        with pytest.raises(InvalidValueError, match="lone surrogate"):
+            Counts(counts={"\ud800": 1}).to_json()
 
 
 class TestWriting:
@@ -630,9 +649,5 @@ class TestStages:
 
     def test_parameters_in_a_record_are_json(self) -> None:
         """A datetime is a text there."""
-
-        class At(Contract):
-            at: datetime
-
         definition = TaskDefinition(job_id=JOB, job_type="j", task_type="t", stage_number=1, key="a", parameters=At(at=NOON))
         assert definition.to_task_record(NOON).parameters == {"at": "2026-05-17T12:00:00Z"}
