@@ -21,7 +21,7 @@ from stageflow import (
 )
 from stageflow.contracts.results import FIRST_PAGE_SIZE, PAGE_SIZE, ResultRow
 from stageflow.contracts.stage import StageRecord
-from stageflow.engine.route import EndJob, OpenStages, choose_route
+from stageflow.engine.route import EndJob, OpenStages, choose_route, why_failed
 
 NOW = datetime(2026, 5, 17, tzinfo=UTC)
 
@@ -198,3 +198,89 @@ class TestRoute:
         """Before anything is stored, with what to correct."""
         with pytest.raises(OrchestrationError, match=said):
             choose_route(definition, record, closed(record.stage_number, orchestration))
+
+    def test_a_skip_at_the_end_completes_the_job_and_one_that_is_needed_names_the_stages(self) -> None:
+        """The skipped stage may be the last; who needs its results is told apart from who may do without."""
+        skip = decide(OrchestrationAction.SKIP_STAGE)
+        two = workflow((), (1,))
+        assert choose_route(two, stage(1), closed(1, skip)) == EndJob(fails=False, skipped=[two.new_stage(2, skipped=True)])
+        with pytest.raises(OrchestrationError) as caught:
+            choose_route(workflow((), (1,), (2,), (3,)), stage(1), closed(1, skip))
+        assert str(caught.value) == (
+            "stage 1 skips stage 2, whose results the planner of stage 3 needs; declare may_skip=True there and take "
+            "StageResults[...] | None"
+        )
+        beside = choose_route(workflow((), (1,), (1,)), stage(1), closed(1, skip))
+        assert isinstance(beside, OpenStages)
+        assert [(each.stage_number, each.skipped) for each in beside.stages] == [(2, True), (3, False)]
+
+    def test_a_job_that_is_complete_early_skips_all_that_follows(self) -> None:
+        """Each stage to the last is recorded as skipped."""
+        four = workflow((), (1,), (2,), (3,))
+        orchestration = decide(OrchestrationAction.COMPLETE_JOB, reason="enough")
+        expected = EndJob(fails=False, skipped=[four.new_stage(number, skipped=True) for number in (2, 3, 4)])
+        assert choose_route(four, stage(1), closed(1, orchestration)) == expected
+        assert choose_route(four, stage(4), closed(4, orchestration)) == EndJob(fails=False)
+
+    def test_a_group_is_opened_as_one_and_left_as_one(self) -> None:
+        """Each of its stages knows the first and the last, and the stage after the last follows."""
+        five = workflow((), (1,), (1,), (1,), (2, 3))
+        orchestration = decide(OrchestrationAction.PARALLEL_STAGES, stages=[2, 3, 4])
+        route = choose_route(five, stage(1), closed(1, orchestration))
+        assert route == OpenStages([five.new_stage(number, group=(2, 4)) for number in (2, 3, 4)])
+        assert choose_route(five, stage(2, group=(2, 4)), closed(2)) == OpenStages([five.new_stage(5)])
+        last = workflow((), (1,), (1,), (1,))
+        assert isinstance(choose_route(last, stage(1), closed(1, orchestration)), OpenStages)
+        assert choose_route(last, stage(3, group=(2, 4)), closed(3)) == EndJob(fails=False)
+
+    @pytest.mark.parametrize(
+        ("definition", "record", "orchestration", "said"),
+        [
+            (
+                workflow((), (1,)),
+                stage(2),
+                decide(OrchestrationAction.CREATE_TASKS),
+                "stage 2 is the last one, CREATE_TASKS has nothing to act on; return COMPLETE_JOB, FAIL_JOB or None",
+            ),
+            (
+                workflow((), (1,), (1,)),
+                stage(1),
+                decide(OrchestrationAction.PARALLEL_STAGES, stages=[2, 3, 4]),
+                "parallel stages after stage 1 must be 2..m with m <= 3, got 2..4; correct the orchestration",
+            ),
+            (
+                workflow((), (1,), (2,)),
+                stage(1),
+                decide(OrchestrationAction.PARALLEL_STAGES, stages=[2, 3]),
+                "stage 3 takes the results of [2] and cannot run beside it; correct `after` or the group",
+            ),
+            (
+                workflow((), (1,), (1,), (3,)),
+                stage(2, group=(2, 3)),
+                decide(OrchestrationAction.COMPLETE_JOB, reason="enough"),
+                "stage 2 runs in a parallel group, where only FAIL_JOB is allowed, not COMPLETE_JOB; decide after the group",
+            ),
+        ],
+    )
+    def test_a_refusal_names_the_stages(
+        self, definition: WorkflowDefinition, record: StageRecord, orchestration: OrchestrationDataContract, said: str
+    ) -> None:
+        """What was decided, where, and what is possible in its place."""
+        with pytest.raises(OrchestrationError) as caught:
+            choose_route(definition, record, closed(record.stage_number, orchestration))
+        assert str(caught.value) == said
+
+    def test_a_job_says_why_its_stage_failed(self) -> None:
+        """Its own decision before all, then the counts, with the first failure where it is known."""
+        one = workflow((), (1,))
+        ended = closed(1, decide(OrchestrationAction.FAIL_JOB, reason="no disk"))
+        assert choose_route(one, stage(1), ended) == EndJob(fails=True, reason="stage 1 ended the job: no disk")
+        first = ResultRow(task_index=7, attempt=1, status=TaskStatus.FAILED, result=None, error_details="it broke")
+        three = workflow((), (1,), (2,))
+        planned = closed(1, decide(OrchestrationAction.CREATE_TASKS, items=[{}]))
+        assert choose_route(three, stage(1), planned) == OpenStages([three.new_stage(2)])
+        empty = closed(1).model_copy(update={"status": StageStatus.FAILED})
+        counts = "0 of 0 tasks failed, 0 were skipped, 0 completed"
+        assert why_failed(empty, None) == f"stage 1 failed: should_advance_stage answered False ({counts})"
+        assert why_failed(empty, first) == f"stage 1 failed: {counts}; first failure, task 7: it broke"
+        assert choose_route(one, stage(1), empty, first) == EndJob(fails=True, reason=why_failed(empty, first))
