@@ -425,7 +425,8 @@ class TestWriting:
 
     def test_anything_is_found_wherever_a_field_holds_it(self) -> None:
         """In a tuple and beside other types."""
-        for kind in (tuple[int, Any], list[Any] | int, dict[str, Any] | None):
+        kinds: tuple[Any, ...] = (tuple[int, Any], list[Any] | int, dict[str, Any] | None)
+        for kind in kinds:
             made = create_model("Made", __base__=Contract, value=(kind, ...))
             assert holds_anything(made.__pydantic_core_schema__)
 
