@@ -322,6 +322,12 @@ _CLAIMS: Final = [
         "'leased', p_range.priority, p_range.turn, p_range.suspect",
         "'leased', p_range.priority, p_range.turn, false",
     ),
+    _of(
+        "lease_range",
+        "a part's checkpoints",
+        "p_range.error_details, p_range.checkpointed,\n        nextval",
+        "p_range.error_details, false,\n        nextval",
+    ),
     _of("lease_new_range", "a halted stage", " or v_halted"),
     _of("lease_new_range", "held tasks", " or v_range.state <> 'ready'"),
     _of("lease_new_range", "no more tasks than asked", "least(v_range.last, v_range.first + p_max_tasks)", "v_range.last"),
@@ -627,6 +633,7 @@ _ADVANCE: Final = [
     _of("close_stage", "a status that closes", "p_status is null or not stageflow.is_closed_stage(p_status)", "false"),
     _of("check_job_completion", "fence by the token", " and r.token = p_token"),
     _of("check_job_completion", "lock of the range", "r.token = p_token\n        for update;", "r.token = p_token;"),
+    _of("check_job_completion", "kind of the lease", " and v_kind = 'advance'"),
     _of("check_job_completion", "range of the job", " and s.job_id = p_job_id;\n        v_holds", ";\n        v_holds"),
     _of(
         "check_job_completion",
@@ -756,8 +763,11 @@ _OPERATION: Final = [
         "if p_status <> v_job.status and stageflow.is_ended_job(p_status) then",
         "if false then",
     ),
-    _of("change_job_status", "failed stages", " or s.status = 'failed')", ")"),
-    _of("change_job_status", "stages of this run", " and s.run = v_job.run\n            and (", "\n            and ("),
+    _of("change_job_status", "failed stages", " and s.status <> 'failed')", ")"),
+    _of(
+        "change_job_status", "stages of this run", " and s.run = v_job.run;\n        if v_complete", ";\n        if v_complete"
+    ),
+    _of("change_job_status", "there is no further stage", " and max(s.group_last) = v_job.total_stages"),
     _of(
         "change_job_status",
         "resume",

@@ -123,14 +123,15 @@ def insert_range(
     deaths: int = 0,
     not_before: int | None = None,
     error_details: str | None = None,
+    checkpointed: int = 0,
 ) -> int:
     """Insert a range that nobody holds and return its id; a ready one wakes waiters."""
     if state == "ready":
         tx.work_ready = True
     return tx.insert(
         "insert into stageflow_ranges (stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn,"
-        " stride, suspect, deaths, not_before, error_details, created_at)"
-        " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " stride, suspect, deaths, not_before, error_details, checkpointed, created_at)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             stage_id,
             kind,
@@ -147,6 +148,7 @@ def insert_range(
             deaths,
             not_before,
             error_details,
+            checkpointed,
             tx.now,
         ),
     )
@@ -171,6 +173,7 @@ def insert_part(tx: Transaction, work: Work, first: int, last: int, *, turn: int
         deaths=work.deaths if last - first == work.width else 0,
         not_before=work.not_before if state == "waiting" else None,
         error_details=work.error_details,
+        checkpointed=work.checkpointed,
     )
 
 

@@ -129,6 +129,17 @@ class CheckpointConformance(StoreScenarios):
         assert store.return_ranges([give_back(lease)]) == [True]
         assert kept(store, claim_one(store, _TASKS)) == ["zero", None]
 
+    def test_a_part_of_a_returned_lease_ends_the_checkpoints_of_its_tasks(self, store: MovableStore) -> None:
+        """Though the part is a range of its own, which stored none."""
+        start(store, _JOB, 2)
+        lease = claim_one(store, _TASKS)
+        assert save(store, lease, 0, "zero")
+        assert save(store, lease, 1, "one")
+        assert store.return_ranges([give_back(lease)]) == [True]
+        for left in ([None, "one"], [None, None]):
+            complete_one(store, report(claim_one(store, _TASKS, max_tasks=1), OK))
+            assert kept(store, lease) == left
+
     def test_checkpoints_of_another_generation_are_not_seen(self, store: MovableStore) -> None:
         """A task that is repaired begins anew."""
         start(store, _JOB, 1)

@@ -79,6 +79,24 @@ class JobCompletionConformance(StoreScenarios):
         )
         assert (end.job_complete, end.job_updated, end.status) == (True, True, JobStatus.COMPLETED)
 
+    def test_the_lease_of_a_task_ends_no_job(self, store: MovableStore) -> None:
+        """Only the holder of the advancement closes the last stage."""
+        start(store, _JOB, 1)
+        lease = claim_one(store, tasks_type(_JOB))
+        before = snapshot(store, _JOB)
+        end = store.check_job_completion(
+            job_id=lease.job_id,
+            range_id=lease.range_id,
+            token=lease.token,
+            stage_id=lease.stage_id,
+            stage_status="completed",
+            stage_result="{}",
+            result_data=None,
+            skipped=[],
+        )
+        assert (end.job_complete, end.job_updated) == (False, False)
+        assert snapshot(store, _JOB) == before
+
     def test_a_stage_with_errors_makes_a_job_with_errors(self, store: MovableStore) -> None:
         """A job whose policies let failures pass says so, also where only an early stage had them."""
         start(store, _TWO, 2)

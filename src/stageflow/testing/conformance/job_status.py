@@ -160,6 +160,15 @@ class JobStatusConformance(StoreScenarios):
             set_status(store, _JOB, JobStatus.COMPLETED)
         assert get_status(store, _JOB) is JobStatus.PROCESSING
 
+    def test_a_job_with_stages_to_come_is_not_declared_complete(self, store: MovableStore) -> None:
+        """All that was opened is closed, and that is not all."""
+        job = new_job("two", stages=2)
+        start(store, job, 1)
+        assert advance(store, run_all(store, job)).outcome is AdvanceOutcome.GROUP_CLOSED
+        with pytest.raises(StoreStateError, match="check_job_completion"):
+            set_status(store, job, JobStatus.COMPLETED)
+        assert get_status(store, job) is JobStatus.PROCESSING
+
     def test_a_job_is_declared_complete_by_its_present_run(self, store: MovableStore) -> None:
         """What failed in a former run is done now."""
         start(store, _JOB, 1)

@@ -1,6 +1,6 @@
 -- Changes a job's status by an operator's hand, and fields with it (null leaves a field alone).
 -- Promise: only what the transition table allows; a resume opens what was held; failing and cancelling close the waiting work
--- (end_job); completing needs every stage closed. The same status again changes the fields only. False: there is no such job.
+-- (end_job); completing needs every stage of the workflow closed. The same status again changes the fields only. False: there is no such job.
 -- Locks: the job; then held ranges, skipping locked ones (who holds one may wait for the job, and recovery opens what was left).
 -- Errors: SF001; SF002 where stages are open or failed; SF003 for a forbidden transition.
 create or replace function stageflow.change_job_status(
@@ -10,6 +10,7 @@ declare
     v_now timestamptz := stageflow.clock();
     v_job stageflow.jobs;
     v_ended boolean := false;
+    v_complete boolean;
 begin
     perform stageflow.require_read_committed();
     if p_status in ('failed', 'cancelled') then
@@ -29,13 +30,13 @@ begin
             'JobStatus %s becomes %s by resubmit or repair only, which opens a run of its own; use that', v_job.status, p_status);
     end if;
     if p_status <> v_job.status and stageflow.is_ended_job(p_status) then
-        perform 1 from stageflow.stages s
-        where s.job_id = p_job_id and s.run = v_job.run
-            and (not stageflow.is_closed_stage(s.status) or s.status = 'failed');
-        if found then
+        select bool_and(stageflow.is_closed_stage(s.status) and s.status <> 'failed') and max(s.group_last) = v_job.total_stages
+        into v_complete
+        from stageflow.stages s where s.job_id = p_job_id and s.run = v_job.run;
+        if v_complete is not true then
             raise exception using errcode = 'SF002', message = format(
-                'job %s has open or failed stages and cannot become %s by hand; let it finish: use check_job_completion.',
-                p_job_id, p_status);
+                'job %s has open or failed stages, or some that were not opened, and cannot become %s by hand; let it finish: use '
+                'check_job_completion.', p_job_id, p_status);
         end if;
         perform pg_notify('stageflow_jobs', p_job_id);
     end if;

@@ -15,17 +15,18 @@ declare
     v_job stageflow.jobs;
     v_holds boolean := false;
     v_stage_id bigint;
+    v_kind text;
     v_run integer;
     v_failed_stage integer;
 begin
     perform stageflow.require_read_committed();
     o_updated := false;
     if p_token is not null then
-        select r.stage_id into v_stage_id from stageflow.ranges r
+        select r.stage_id, r.kind into v_stage_id, v_kind from stageflow.ranges r
         where r.range_id = p_range_id and r.token = p_token
         for update;
         select s.run into v_run from stageflow.stages s where s.stage_id = v_stage_id and s.job_id = p_job_id;
-        v_holds := found;
+        v_holds := found and v_kind = 'advance';
     end if;
     if v_holds then
         if p_stage_id is not null then

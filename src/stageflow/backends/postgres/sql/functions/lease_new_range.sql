@@ -12,7 +12,8 @@ declare
     v_range_id bigint;
 begin
     select s.halted into v_halted from stageflow.stages s where s.stage_id = p_stage_id;
-    select r.* into v_range from stageflow.ranges r where r.stage_id = p_stage_id and r.first = p_first limit 1;
+    select r.* into v_range from stageflow.ranges r where r.stage_id = p_stage_id and r.first = p_first
+    order by r.kind = 'task' desc limit 1;  -- the plan's own range begins at 0 too
     if not found or v_halted or v_range.kind <> 'task' or v_range.state <> 'ready' then
         return null;
     end if;

@@ -30,17 +30,19 @@ begin
         where r.range_id = p_range.range_id;
     elsif p_first > p_range.first then
         insert into stageflow.ranges (
-            stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn, suspect, error_details, created_at)
+            stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn, suspect, error_details,
+            checkpointed, created_at)
         values (
             p_range.stage_id, p_range.kind, p_range.work_type, p_range.generation, p_range.first, p_first, p_range.attempt,
-            'ready', p_range.priority, p_range.turn + p_range.stride, p_range.suspect, p_range.error_details, v_now);
+            'ready', p_range.priority, p_range.turn + p_range.stride, p_range.suspect, p_range.error_details,
+            p_range.checkpointed, v_now);
     end if;
     insert into stageflow.ranges (
-        stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn, suspect, error_details,
+        stage_id, kind, work_type, generation, first, last, attempt, state, priority, turn, suspect, error_details, checkpointed,
         token, worker_id, lease_expires_at, renewed_at, current_index, current_since, created_at)
     values (
         p_range.stage_id, p_range.kind, p_range.work_type, p_range.generation, p_first, p_last, p_range.attempt,
-        'leased', p_range.priority, p_range.turn, p_range.suspect, p_range.error_details,
+        'leased', p_range.priority, p_range.turn, p_range.suspect, p_range.error_details, p_range.checkpointed,
         nextval('stageflow.lease_token'), p_worker_id, v_expires, v_now, p_first, v_now, v_now)
     returning ranges.range_id into v_range_id;
     return v_range_id;
