@@ -1,6 +1,7 @@
 """The servers that tests need: found, started when the first test asks, and named in the header."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ settings.register_profile("dev", deadline=None, suppress_health_check=[HealthChe
 settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ci" if UNDER_CI else "dev")
 
-_missing: set[str] = set()
-"""Why servers could not be had."""
+_MISSING = "a server is missing: "
+"""In front of the reason for which a test that needs one is skipped."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say loudly what could not be tested."""
-    for reason in sorted(_missing):
-        tests = sum(reason in str(report.longrepr) for report in terminalreporter.getreports("skipped"))
+    skipped = [str(report.longrepr) for report in terminalreporter.getreports("skipped")]
+    reasons = Counter(text.partition(_MISSING)[2] for text in skipped if _MISSING in text)
+    for reason, tests in sorted(reasons.items()):
         terminalreporter.section(f"A SERVER IS MISSING, {tests} TESTS DID NOT RUN", sep="!", red=True, bold=True)
         terminalreporter.line(reason)
 
@@ -123,8 +125,7 @@ def azurite() -> Iterator[AzuriteServer | GivenAzurite]:
 def _give_up(error: ServerNotFoundError) -> NoReturn:
     if UNDER_CI:
         pytest.fail(str(error), pytrace=False)
-    _missing.add(str(error))
-    pytest.skip(str(error))
+    pytest.skip(f"{_MISSING}{error}")
 
 
 def _describe_postgres() -> str:
