@@ -250,7 +250,7 @@ def test_a_checkpoint_is_kept_for_its_own_task(app: Stageflow) -> None:
 def test_a_request_that_is_no_parameter_model_is_a_violation(app: Stageflow) -> None:
     """A program reads what a person does."""
     with pytest.raises(ContractViolationError) as caught:
-        app.submit(Steps, Item(index=1))
+        app.submit("steps", Item(index=1))
     assert str(caught.value) == "submit('steps'): parameters must be Count, got Item: Item(index=1); pass Count(...)"
     assert vars(caught.value) == {
         "function": "submit",
