@@ -582,7 +582,7 @@ def test_it_goes_on_top_of_a_wrapped_object() -> None:
 # Types
 
 
-def _named(value: object) -> str:
+def _id_of(value: object) -> str:
     """Return a name that is the same in every process: without the addresses of objects."""
     return re.sub(r"0x[0-9a-f]+|id='[0-9]+'", "somewhere", str(value))
 
@@ -684,7 +684,7 @@ def _named(value: object) -> str:
         ("Plan", [Plan()], [Record()]),
         ("list[Plan | None]", [[Plan(), None]], [[Record()]]),
     ],
-    ids=_named,
+    ids=_id_of,
 )
 def test_a_type_takes_its_values_and_no_others(hint: Any, good: list[Any], bad: list[Any]) -> None:
     """Each form of annotation is checked down to the last element."""
@@ -723,7 +723,7 @@ def test_a_type_takes_its_values_and_no_others(hint: Any, good: list[Any], bad: 
         (Job[Plan], Plan(), "value", "Job[Plan]", "Plan"),
         (typing.Never, 3, "value", "no value at all", "int"),
     ],
-    ids=_named,
+    ids=_id_of,
 )
 def test_a_violation_points_to_the_bad_element(hint: Any, value: Any, path: str, expected: str, actual: str) -> None:
     """The path can be pasted behind the variable, and the types are those of the element."""
