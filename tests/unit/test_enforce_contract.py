@@ -5,7 +5,6 @@ import contextlib
 import functools
 import importlib.util
 import inspect
-import re
 import subprocess
 import sys
 import threading
@@ -583,8 +582,8 @@ def test_it_goes_on_top_of_a_wrapped_object() -> None:
 
 
 def _id_of(value: object) -> str:
-    """Return a name that is the same in every process: without the addresses of objects."""
-    return re.sub(r"0x[0-9a-f]+|id='[0-9]+'", "somewhere", str(value))
+    """Return a name that is the same in every process: no address of an object is in it, nor the order of a set."""
+    return f"{len(value)} values" if isinstance(value, list) else str(value)
 
 
 @pytest.mark.parametrize(
