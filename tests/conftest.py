@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
+from stageflow.backends.postgres import PostgresStore
 from stageflow.testing.azurite_server import AzuriteServer, describe_azurite, find_node, install_azurite
 from stageflow.testing.child_process import ServerNotFoundError
 from stageflow.testing.pgbouncer_server import PgBouncer, describe_pgbouncer
@@ -93,6 +94,25 @@ def postgres_server() -> Iterator[PostgresDatabases]:
 def postgres_dsn(postgres_server: PostgresDatabases) -> Iterator[str]:
     """Give the address of an empty database of one's own."""
     dsn = postgres_server.create_database()
+    yield dsn
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: PostgresDatabases) -> Iterator[str]:
+    """Give the address of a migrated database to copy, which is quicker than to migrate one for each test."""
+    dsn = postgres_server.create_database()
+    store = PostgresStore(dsn)
+    store.migrate()
+    store.close()
+    yield dsn
+    postgres_server.drop_database(dsn)
+
+
+@pytest.fixture
+def migrated_dsn(postgres_server: PostgresDatabases, migrated_template: str) -> Iterator[str]:
+    """Give the address of a database of one's own that is migrated, and else empty."""
+    dsn = postgres_server.create_database(template=migrated_template)
     yield dsn
     postgres_server.drop_database(dsn)
 

@@ -43,7 +43,7 @@ registry = JobRegistry()
 @pytest.fixture(params=["sqlite", "postgres"])
 def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
     """Give an app on each kind of store, that no worker works on yet."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     with Stageflow(url, registry=registry, options=OPTIONS) as made:
         made.migrate()
         yield made

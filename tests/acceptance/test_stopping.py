@@ -163,7 +163,7 @@ def app(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     entered.clear()
     finished.clear()
     cleaned.clear()
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     with Stageflow(url, registry=all_workflows(), options=OPTIONS) as made:
         made.migrate()
         with made.worker():

@@ -76,7 +76,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     """Name a store of each kind that several apps can open."""
     if request.param == "sqlite":
         return f"sqlite:{tmp_path_factory.mktemp('store') / 'jobs.db'}"
-    dsn: str = request.getfixturevalue("postgres_dsn")
+    dsn: str = request.getfixturevalue("migrated_dsn")
     return dsn
 
 

@@ -20,7 +20,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Name an empty store of each kind."""
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'limits.db'}"
-    dsn: str = request.getfixturevalue("postgres_dsn")
+    dsn: str = request.getfixturevalue("migrated_dsn")
     return dsn
 
 

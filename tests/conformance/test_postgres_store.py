@@ -16,47 +16,27 @@ from stageflow.testing.conformance.store import (
     SharingConformance,
     StoreConformance,
 )
-from stageflow.testing.postgres_server import PostgresDatabases
 
 _OVERWRITE = "update stageflow.stages set stored_result = %s where job_id = %s and stage_number = %s and run = 1"
 _LOCK = "select range_id from stageflow.ranges for update"
-
-
-@pytest.fixture(scope="module")
-def migrated_dsn(postgres_server: PostgresDatabases) -> Iterator[str]:
-    """Give the address of a migrated database to copy, which is quicker than to migrate one for each scenario."""
-    dsn = postgres_server.create_database()
-    store = PostgresStore(dsn)
-    store.migrate()
-    store.close()
-    yield dsn
-    postgres_server.drop_database(dsn)
-
-
-@pytest.fixture
-def dsn(postgres_server: PostgresDatabases, migrated_dsn: str) -> Iterator[str]:
-    """Give the address of a migrated, empty database."""
-    dsn = postgres_server.create_database(template=migrated_dsn)
-    yield dsn
-    postgres_server.drop_database(dsn)
 
 
 class TestPostgres(StoreConformance, ConnectionConformance, SharingConformance):
     """The store on a real server."""
 
     @pytest.fixture
-    def store(self, dsn: str) -> Iterator[MovableStore]:
+    def store(self, migrated_dsn: str) -> Iterator[MovableStore]:
         """Give a store on a migrated database of its own."""
-        self._dsn = dsn
-        store = PostgresStore(dsn)
+        self._dsn = migrated_dsn
+        store = PostgresStore(migrated_dsn)
         yield store
         store.close()
 
     @pytest.fixture
-    def rival(self, store: MovableStore, dsn: str) -> Iterator[MovableStore]:
+    def rival(self, store: MovableStore, migrated_dsn: str) -> Iterator[MovableStore]:
         """Give a second store on the database."""
         assert store.url
-        rival = PostgresStore(dsn)
+        rival = PostgresStore(migrated_dsn)
         yield rival
         rival.close()
 

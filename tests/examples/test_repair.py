@@ -22,5 +22,5 @@ def test_three_wrong_tiles_are_repaired(
     run_example: Callable[..., list[str]], request: pytest.FixtureRequest, store: str
 ) -> None:
     """Exactly three tiles and the report are computed again, and both histories can be read."""
-    url = "sqlite::memory:" if store == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if store == "sqlite" else request.getfixturevalue("migrated_dsn")
     assert run_example("repair.py", STAGEFLOW_STORE=url) == _PRINTED

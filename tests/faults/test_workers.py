@@ -72,7 +72,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the address of each kind of store."""
     if request.param == "sqlite":
         return f"sqlite:{tmp_path / 'jobs.db'}"
-    dsn: str = request.getfixturevalue("postgres_dsn")
+    dsn: str = request.getfixturevalue("migrated_dsn")
     return dsn
 
 

@@ -121,7 +121,7 @@ class ShortenedController(BaseController[Three]):
 @pytest.fixture(params=["sqlite", "postgres"])
 def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
     """Give an app on each store, migrated and empty."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     interrupting.clear()
     runs.clear()
     failing.clear()

@@ -191,7 +191,7 @@ def damaged_pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tup
         url, table = f"sqlite:{tmp_path / 'pair.db'}", "stageflow_jobs"
         alter_rows: Callable[[str], None] = partial(alter, tmp_path / "pair.db")
     else:
-        url, table = request.getfixturevalue("postgres_dsn"), "stageflow.jobs"
+        url, table = request.getfixturevalue("migrated_dsn"), "stageflow.jobs"
 
         def alter_rows(statement: str) -> None:
             with psycopg.connect(url, autocommit=True) as connection:
@@ -242,7 +242,7 @@ def test_a_job_with_a_malformed_stage_result_is_paused(app: Stageflow, path: Pat
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the address of an empty store of each kind."""
-    dsn: str = f"sqlite:{tmp_path / 'rows.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    dsn: str = f"sqlite:{tmp_path / 'rows.db'}" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     return dsn
 
 

@@ -88,7 +88,7 @@ _apps: list[Stageflow] = []
 @pytest.fixture(params=["sqlite", "postgres"])
 def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
     """Give an app on each store, migrated and empty."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     entered.clear()
     told.clear()
     with Stageflow(url, registry=registry) as app:

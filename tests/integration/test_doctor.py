@@ -80,7 +80,7 @@ class DoctoredController(BaseController[Many]):
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Give the address of an empty store of each kind."""
-    dsn: str = f"sqlite:{tmp_path / 'jobs.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    dsn: str = f"sqlite:{tmp_path / 'jobs.db'}" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     return dsn
 
 

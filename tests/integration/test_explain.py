@@ -103,7 +103,7 @@ class DemoController(BaseController[Many]):
 def store(request: pytest.FixtureRequest) -> Iterator[MovableStore]:
     """Give a migrated, empty store of each kind."""
     made: MovableStore
-    made = SqliteStore(":memory:") if request.param == "sqlite" else PostgresStore(request.getfixturevalue("postgres_dsn"))
+    made = SqliteStore(":memory:") if request.param == "sqlite" else PostgresStore(request.getfixturevalue("migrated_dsn"))
     made.migrate()
     yield made
     made.close()

@@ -76,7 +76,7 @@ class Orders(BaseController[Order]):
 def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stageflow]:
     """Give an app on a store of each kind."""
     path = tmp_path_factory.mktemp("store") / "jobs.db"
-    url = f"sqlite:{path}" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = f"sqlite:{path}" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     with Stageflow(url, registry=registry) as made:
         made.migrate()
         yield made

@@ -33,7 +33,7 @@ def park(app: Stageflow, body: bytes = b"not json", *, queue: str = "stageflow-j
 @pytest.fixture(params=["sqlite", "postgres"])
 def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
     """Give an app on each store, without an external queue."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     with Stageflow(url, registry=registry) as app:
         app.migrate()
         yield app

@@ -67,7 +67,7 @@ class MeddledController(BaseController[Many]):
 @pytest.fixture(params=["sqlite", "postgres"])
 def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
     """Give an app on each kind of store, that no worker works on."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     with Stageflow(url, registry=registry) as made:
         made.migrate()
         yield made

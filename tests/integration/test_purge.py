@@ -64,7 +64,7 @@ class KeptController(BaseController[Two]):
 @pytest.fixture(params=["sqlite", "postgres"])
 def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
     """Give an app on each store, migrated and empty."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     with Stageflow(url, registry=registry) as app:
         app.migrate()
         yield app

@@ -87,7 +87,7 @@ class QueuedController(BaseController[Count]):
 @pytest.fixture(params=["sqlite", "postgres"])
 def app(request: pytest.FixtureRequest, azurite: Any, tmp_path: Any) -> Iterator[Stageflow]:
     """Give an app on each kind of store, with queues of a new name."""
-    store = f"sqlite:{tmp_path / 'jobs.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    store = f"sqlite:{tmp_path / 'jobs.db'}" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     queue = f"azure:{azurite.connection_string}?prefix=t-{uuid.uuid4().hex[:12]}"
     with Stageflow(store, registry=registry, queue=queue, options=OPTIONS) as made:
         made.migrate()
@@ -159,7 +159,7 @@ def test_upkeep_announces_what_is_ready_whatever_stops_the_schedules(app: Stagef
         with closing(sqlite3.connect(url.removeprefix("sqlite:"))) as file:
             file.execute("alter table stageflow_schedules rename column last_job_id to gone")
     else:
-        with psycopg.connect(request.getfixturevalue("postgres_dsn")) as connection:
+        with psycopg.connect(request.getfixturevalue("migrated_dsn")) as connection:
             connection.execute("alter table stageflow.schedules rename column last_job_id to gone")
     with pytest.raises(StoreError, match="last_job_id"):
         app.maintain()

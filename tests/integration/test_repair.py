@@ -110,7 +110,7 @@ class RepairedController(BaseController[Survey]):
 @pytest.fixture(params=["sqlite", "postgres"])
 def app(request: pytest.FixtureRequest) -> Iterator[Stageflow]:
     """Give an app on each store, migrated and empty."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     runs.clear()
     bad.clear()
     with Stageflow(url, registry=registry) as app:

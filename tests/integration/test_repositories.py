@@ -48,7 +48,7 @@ class Item(Contract):
 @pytest.fixture(params=["sqlite", "postgres"])
 def repositories(request: pytest.FixtureRequest) -> Iterator[Repositories]:
     """Give the repositories of each kind of store, migrated."""
-    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_dsn")
+    url = "sqlite::memory:" if request.param == "sqlite" else request.getfixturevalue("migrated_dsn")
     made = RepositoryFactory.create_repositories(url)
     made.store.migrate()
     yield made

@@ -55,7 +55,7 @@ def opened(url: str, work: ModuleType) -> Iterator[Stageflow]:
 def app(request: pytest.FixtureRequest, tmp_path: Path, work: ModuleType) -> Iterator[Stageflow]:
     """Give an app on each kind of store."""
     url = {"sqlite": f"sqlite:{tmp_path / 'jobs.db'}", "memory": "sqlite::memory:"}.get(request.param, "")
-    yield from opened(url or request.getfixturevalue("postgres_dsn"), work)
+    yield from opened(url or request.getfixturevalue("migrated_dsn"), work)
 
 
 @pytest.fixture

@@ -47,7 +47,11 @@ class Answer(Contract):
 def note_call(parameters: Item) -> None:
     """Leave a file for each call, with the process it was in, past all transactions."""
     folder = Path(parameters.folder)
-    folder.joinpath(f"{parameters.number}.{len(list(folder.iterdir()))}").write_text(str(os.getpid()))
+    call = folder.joinpath(f"{parameters.number}.{len(list(folder.iterdir()))}")
+    # Under its name only when it is whole: who waits for the call reads it at once.
+    unfinished = folder.parent.joinpath(f"{folder.name}.{os.getpid()}.{call.name}")
+    unfinished.write_text(str(os.getpid()))
+    unfinished.rename(call)
 
 
 def calls(folder: Path, number: int) -> list[int]:

@@ -19,7 +19,7 @@ SCHEMA: Final = "stageflow"
 _LOCK: Final = 7_235_419_016_287_103
 """Key of the advisory lock under which one process migrates at a time; any number would do."""
 
-_LOCK_MILLISECONDS: Final = 200
+_LOCK_TIMEOUT: Final = "200ms"
 """How long to wait for the tables at a time; who comes meanwhile waits behind. Less than any deadlock_timeout in use."""
 _PATIENCE_SECONDS: Final = 60.0
 
@@ -158,7 +158,7 @@ def _take_tables(connection: Connection) -> None:
     while True:
         try:
             with connection.transaction():
-                connection.execute(f"set local lock_timeout = '{_LOCK_MILLISECONDS}ms'")
+                connection.execute("select set_config('lock_timeout', %s, true)", (_LOCK_TIMEOUT,))
                 connection.execute("lock table stageflow.ranges, stageflow.stages, stageflow.jobs in access exclusive mode")
         except psycopg.errors.LockNotAvailable as error:
             if time.monotonic() >= until:
