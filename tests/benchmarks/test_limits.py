@@ -28,7 +28,7 @@ def test_a_limit_is_never_exceeded_and_used_over_four_processes(store: str) -> N
     """Never more than five tasks run, and five do; how many on average is for the benchmark to say, on a quiet machine."""
     found = {each.name: each for each in measure(LimitsRequest(store=store, tasks=TASKS, limit=LIMIT))}
     assert found["limits.peak"].samples == [LIMIT]
-    assert 1 < found["limits.mean"].median <= LIMIT
+    assert LIMIT / 2 < found["limits.mean"].median <= LIMIT
 
 
 def test_a_killed_worker_frees_its_slots_and_no_more_than_those(store: str) -> None:
