@@ -1,10 +1,12 @@
 """stageflow: durable multi-stage jobs with typed contracts and exact fan-in.
 
-What an author of workflows writes with is here: contracts, contexts, the authoring layer, errors and the app. Importing it
-opens nothing, reads no environment, and loads neither psycopg nor the Azure SDK nor typeguard.
+What an author of workflows writes with is here: contracts, contexts, the authoring layer and errors; and what a host runs
+them with, the app and the worker, which are loaded when they are first named. Importing it opens nothing, reads no environment,
+and loads neither psycopg nor the Azure SDK nor typeguard.
 """
 
-from stageflow.app import RepositoryFactory, RepositoryRegistry, Stageflow
+from typing import TYPE_CHECKING, Any
+
 from stageflow.contracts.advancement import StageAdvancementResult
 from stageflow.contracts.base import Contract, UtcDatetime
 from stageflow.contracts.blob import BlobProperties
@@ -70,10 +72,27 @@ from stageflow.errors import (
     WorkflowDefinitionError,
 )
 from stageflow.telemetry import TaskLogFilter
-from stageflow.worker import Worker, WorkerOptions
 from stageflow.workflow.authoring import Keyed, stage, task, workflow
 from stageflow.workflow.controller import BaseController
 from stageflow.workflow.registry import JobRegistry
+
+if TYPE_CHECKING:
+    from stageflow.app import RepositoryFactory, RepositoryRegistry, Stageflow
+    from stageflow.worker import Worker, WorkerOptions
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Load what a host runs workflows with: a module of workflows needs none of it."""
+        match name:
+            case "RepositoryFactory" | "RepositoryRegistry" | "Stageflow":
+                import stageflow.app as room  # noqa: PLC0415  loaded on first need
+            case "Worker" | "WorkerOptions":
+                import stageflow.worker as room  # noqa: PLC0415  loaded on first need
+            case _:
+                msg = f"module {__name__!r} has no attribute {name!r}; its names are listed in {__name__}.__all__"
+                raise AttributeError(msg)
+        return getattr(room, name)
+
 
 __version__ = "0.2.0"
 

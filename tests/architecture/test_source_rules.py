@@ -141,12 +141,29 @@ def test_one_place_turns_a_finished_stage_into_the_next() -> None:
     assert callers == {"engine/advance.py", "repositories/completion.py"}
 
 
-def test_importing_the_package_loads_no_driver_and_opens_nothing() -> None:
-    """`import stageflow` is cheap: no psycopg, no Azure SDK, no typeguard, no sqlite3, no cron parser."""
-    code = (
-        "import sys, stageflow; "
-        "print([m for m in sys.modules if m.split('.')[0] in {'psycopg', 'azure', 'typeguard', 'sqlite3', 'cronsim'}])"
-    )
+def _loaded_by(code: str) -> set[str]:
+    """Return the names of all modules that a fresh interpreter holds after some code."""
     unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=unmeasured)  # noqa: S603
-    assert answer.stdout.strip() == "[]"
+    command = [sys.executable, "-c", f"import sys; {code}; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True, env=unmeasured).stdout.split())  # noqa: S603
+
+
+def test_importing_the_package_loads_no_driver_and_opens_nothing() -> None:
+    """Every public name is had without psycopg, the Azure SDK, typeguard, sqlite3 and the cron parser."""
+    loaded = _loaded_by("from stageflow import *")
+    assert "stageflow.app.stageflow" in loaded
+    assert not {name.split(".")[0] for name in loaded} & {"psycopg", "azure", "typeguard", "sqlite3", "cronsim"}
+
+
+def test_a_module_of_workflows_loads_nothing_that_runs_them() -> None:
+    """What an author writes with comes with `import stageflow`; app, worker and engine come when they are named."""
+    loaded = _loaded_by("from stageflow import BaseController, Contract, JobRegistry, stage, task, workflow")
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("stageflow.")}
+    assert rooms == {"contracts", "errors", "telemetry", "workflow"}
+
+
+def test_a_name_that_the_package_has_not_is_refused() -> None:
+    """A misspelt name is an AttributeError that says where the names are."""
+    misspelt = "Stagefloww"
+    with pytest.raises(AttributeError, match=r"no attribute 'Stagefloww'; its names are listed in stageflow\.__all__"):
+        getattr(stageflow, misspelt)

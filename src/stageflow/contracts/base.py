@@ -138,7 +138,7 @@ class Contract(ValidatedModel):
 
 
 class LateContract(Contract):
-    """A contract between rooms of this library, whose validator is built when it is first used: importing stays cheap."""
+    """A contract of this library, whose validator is built when it is first used: importing stays cheap."""
 
     model_config = ConfigDict(defer_build=True)
 

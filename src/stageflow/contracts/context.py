@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from stageflow.contracts.base import Contract, TypeName, UtcDatetime
+from stageflow.contracts.base import Contract, LateContract, TypeName, UtcDatetime
 from stageflow.contracts.enforce import enforce_contract
 from stageflow.contracts.ids import JobId, make_task_id, stage_key
 from stageflow.contracts.stage import StageResultContract
@@ -45,7 +45,7 @@ def _plain_results(value: Mapping[str, StageResultContract], handler: Serializer
     return handler(dict(value))
 
 
-class JobExecutionContext(Contract, Generic[J]):
+class JobExecutionContext(LateContract, Generic[J]):
     """A job, as its controller's hooks see it.
 
     Attributes:
@@ -86,7 +86,7 @@ class JobExecutionContext(Contract, Generic[J]):
         return type(self)(**fields, stage_results={**self.stage_results, stage_key(stage_number): result})
 
 
-class StageExecutionContext(Contract):
+class StageExecutionContext(LateContract):
     """A stage, as the hooks that close it see it.
 
     Attributes:
@@ -165,7 +165,7 @@ _never_stopping = FixedSignal(stopping=False)
 _any_value = GetPydanticSchema(lambda _source, _handler: core_schema.any_schema())
 
 
-class TaskExecutionContext(Contract):
+class TaskExecutionContext(LateContract):
     """A task, as its handler sees it.
 
     Attributes:

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from stageflow.contracts.base import Contract, JsonObject
+from stageflow.contracts.base import JsonObject, LateContract
 
 
 class OrchestrationAction(StrEnum):
@@ -18,7 +18,7 @@ class OrchestrationAction(StrEnum):
     FAIL_JOB = "FAIL_JOB"
 
 
-class OrchestrationDataContract(Contract):
+class OrchestrationDataContract(LateContract):
     """A stage's decision about what follows it; the engine carries out all five actions.
 
     Attributes:

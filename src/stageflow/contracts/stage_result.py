@@ -8,7 +8,6 @@ from pydantic import Field, ValidationError, computed_field, model_validator
 from pydantic_core import PydanticSerializationError
 
 from stageflow.contracts.base import (
-    Contract,
     JsonObject,
     LateContract,
     UtcDatetime,
@@ -30,7 +29,7 @@ HYDRATED_RESULTS: Final = 1000
 _PERCENT: Final = 100.0
 
 
-class StageResultContract(Contract):
+class StageResultContract(LateContract):
     """What a finished stage left: its counts always, its task results up to :data:`HYDRATED_RESULTS`.
 
     Attributes:
@@ -171,7 +170,7 @@ class StageResultContract(Contract):
         return self.stage_key, self.model_dump(mode="json", exclude={"stage_key"})
 
 
-class StageAggregate(Contract):
+class StageAggregate(LateContract):
     """What a controller adds to the result of a stage; counts and status are the engine's own.
 
     Attributes:

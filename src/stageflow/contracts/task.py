@@ -19,7 +19,7 @@ def _visible(key: str) -> str:
     return key
 
 
-class TaskDefinition(Contract, Generic[P]):
+class TaskDefinition(LateContract, Generic[P]):
     """What a controller plans; :meth:`to_task_record` and :meth:`to_queue_message` are the only ways onward.
 
     Attributes:

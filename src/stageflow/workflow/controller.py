@@ -3,7 +3,7 @@
 import json
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from pydantic import ValidationError
 
@@ -20,12 +20,14 @@ from stageflow.contracts.stage import StageAggregate, StageResultContract
 from stageflow.contracts.status import StageStatus
 from stageflow.contracts.task import TaskDefinition
 from stageflow.errors import ContractViolationError, OrchestrationError, UnboundControllerError, WorkflowDefinitionError
-from stageflow.ports import Engine
 from stageflow.workflow.annotations import place_of
 from stageflow.workflow.current import get_current_job
 from stageflow.workflow.declared import declared_stage
 from stageflow.workflow.overrides import check_overrides
 from stageflow.workflow.stage import Keyed, Stage
+
+if TYPE_CHECKING:
+    from stageflow.ports import Engine
 
 J = TypeVar("J", bound=Contract)
 
@@ -42,7 +44,7 @@ class BaseController(ABC, Generic[J]):
     """
 
     _definition: WorkflowDefinition | None = None
-    _bound_engine: Engine | None = None
+    _bound_engine: "Engine | None" = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Check that overridden hooks keep their form.
@@ -236,12 +238,12 @@ class BaseController(ABC, Generic[J]):
         """Take the definition under which the registry keeps this controller."""
         self._definition = definition
 
-    def bind(self, engine: Engine) -> None:
+    def bind(self, engine: "Engine") -> None:
         """Take the engine to which the boundary methods hand over; a second app replaces the first's."""
         self._bound_engine = engine
 
     @property
-    def _engine(self) -> Engine:
+    def _engine(self) -> "Engine":
         if self._bound_engine is None:
             name = type(self).__qualname__
             msg = f"{name} is bound to no app; create Stageflow(…) with its registry before you pass messages to it"
