@@ -2,8 +2,9 @@
 -- Promise: what is due is ready, what a resume could not reach is ready, and what was locked while its job ended (within the last
 -- ten minutes) or its stage halted is closed. Answers ranges opened and ranges closed.
 -- Locks: ranges, skipping locked ones; then stages by id. Errors: SF001.
+-- Without bitmaps: only an index scan notes which entries are dead, so that the next round need not look at the rows behind them.
 create or replace function stageflow.recover_waiting(p_limit integer, out o_due integer, out o_closed integer)
-language plpgsql volatile as $$
+language plpgsql volatile set enable_bitmapscan = off as $$
 declare
     v_now timestamptz := stageflow.clock();
     v_range stageflow.ranges;
