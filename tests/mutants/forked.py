@@ -1,9 +1,12 @@
-"""Judge mutmut's mutants without starting pytest for each: ``python tests/mutants/forked.py``, after mutmut made them.
+"""Judge mutmut's mutants without starting pytest for each, after mutmut made them.
+
+``python tests/mutants/forked.py`` judges the most important modules and a sample of the others, ``… forked.py engine.plan``
+every mutant of the modules that are named.
 
 mutmut notes which tests reach which function. Here pytest collects once; then each mutant has a fork, which runs the tests
 that reach it, the narrowest first, up to the first that fails. At most ``MOST`` of them and ``SECONDS``: a mutant that survives
-these might not survive all of them. Verdicts are noted where ``mutmut results`` and ``mutmut show`` look for them; what has
-one already is left alone.
+these might not survive all of them. Tests that mutmut does not know, because they are new, are asked before all others.
+Verdicts are noted where ``mutmut results`` and ``mutmut show`` look for them; what was noticed is not judged again.
 """
 
 import gc
@@ -47,19 +50,21 @@ class Judge:
         self._seconds: dict[str, float] = reached["duration_by_test"]
         self._breadth = Counter(test for tests in self._tests.values() for test in tests)
         self._items: dict[str, pytest.Item] = {}
+        self._new: list[str] = []
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Judge what is not judged, and say how it stands."""
         self._items = {item.nodeid: item for item in session.items}
+        self._new = [test for test in self._items if test not in self._seconds]
         gc.collect()
         gc.freeze()  # or the first collection in each fork would copy what it shares
         tally: Counter[int] = Counter()
-        for file, mutants in choose().items():
+        for file, mutants in choose(sys.argv[1:]).items():
             notes = json.loads(file.read_text())
             verdicts = notes["exit_code_by_key"]
             for mutant in mutants:
-                if verdicts[mutant] in {None, SKIPPED}:
+                if verdicts[mutant] not in {KILLED, HUNG}:
                     verdicts[mutant] = self._judge(mutant, session)
                     file.write_text(json.dumps(notes, indent=4))
             tally.update(verdicts[mutant] for mutant in mutants)
@@ -99,21 +104,24 @@ class Judge:
 
     def _narrow_tests(self, function: str) -> list[str]:
         """Return the tests to run: those that reach the fewest functions are most likely about this one."""
-        chosen: list[str] = []
+        chosen = list(self._new)
         left = SECONDS
         known = (test for test in self._tests.get(function, []) if test in self._items)
         for test in sorted(known, key=lambda test: (self._breadth[test], self._seconds[test])):
-            if len(chosen) < MOST and (not chosen or self._seconds[test] <= left):
+            if len(chosen) < MOST + len(self._new) and (not chosen or self._seconds[test] <= left):
                 chosen.append(test)
                 left -= self._seconds[test]
         return chosen
 
 
-def choose() -> dict[Path, list[str]]:
+def choose(modules: list[str]) -> dict[Path, list[str]]:
     """Return the mutants to judge, by mutmut's file of notes."""
     made: dict[Path, list[str]] = {
         file: sorted(json.loads(file.read_text())["exit_code_by_key"]) for file in sorted(NOTES.glob("*/*.meta"))
     }
+    if modules:
+        named = [NOTES / f"{module.replace('.', '/')}.py.meta" for module in modules]
+        return {file: made[file] for file in named}
     whole = {NOTES / room / f"{name}.py.meta" for room in WHOLE for name in WHOLE[room].split()}
     others = sorted(mutant for file, mutants in made.items() if file not in whole for mutant in mutants)
     sample = set(random.Random(SEED).sample(others, SIZE))  # noqa: S311 - nothing is secret
