@@ -93,6 +93,9 @@ else:
                 raise AttributeError(msg)
         return getattr(room, name)
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
+
 
 __version__ = "0.2.0"
 

@@ -162,6 +162,12 @@ def test_a_module_of_workflows_loads_nothing_that_runs_them() -> None:
     assert rooms == {"contracts", "errors", "telemetry", "workflow"}
 
 
+def test_what_is_loaded_later_is_listed_before() -> None:
+    """A shell that completes names offers `Stageflow` too."""
+    code = "import stageflow; listed = dir(stageflow); assert set(stageflow.__all__) <= set(listed), listed"
+    assert "stageflow.app" not in _loaded_by(code)
+
+
 def test_a_name_that_the_package_has_not_is_refused() -> None:
     """A misspelt name is an AttributeError that says where the names are."""
     misspelt = "Stagefloww"
