@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from stageflow.backends.postgres import PostgresStore
+from stageflow.backends.postgres.failures import translated
 from stageflow.backends.postgres.pool import require_suitable
 from stageflow.contracts.job import JobUpdate
 from stageflow.errors import InvalidValueError, StoreError, StoreUnreachableError, StoreUnsuitableError
@@ -50,6 +51,17 @@ def own_server() -> Iterator[PostgresServer]:
         pytest.fail(str(error))
     with server:
         yield server
+
+
+@pytest.mark.parametrize("state", ["53100", "53200"])
+def test_a_server_without_room_is_not_said_to_be_away(postgres_dsn: str, state: str) -> None:
+    """A full disk or memory is tried again like an outage, and the advice is to make room."""
+    with psycopg.connect(postgres_dsn) as connection, pytest.raises(psycopg.OperationalError) as caught:
+        connection.execute(f"do $$ begin raise exception 'no room' using errcode = '{state}'; end $$".encode())
+    error = translated(caught.value, "postgresql://store")
+    assert isinstance(error, StoreUnreachableError)
+    assert str(error).startswith("PostgreSQL at postgresql://store has no room left (no room")
+    assert str(error).endswith("; free disk space or memory there, then try again")
 
 
 def _refused(dsn: str, kind: type[StoreError]) -> str:

@@ -31,6 +31,13 @@ _NO_SCHEMA: Final = frozenset({"3F000", "42P01", "42883", "42703", "42P02", "427
 _ROLLED_BACK: Final = frozenset({"40001", "40P01", "55P03", "57014"})
 _READ_ONLY: Final = "25006"
 _INSUFFICIENT_PRIVILEGE: Final = "42501"
+_NO_ROOM: Final = frozenset({"53100", "53200"})
+"""Disk full, out of memory: it passes, like a server that is away."""
+
+
+_AWAY: Final = (
+    "PostgreSQL at {url} cannot be reached ({reason}); check that it runs, the address and the credentials, then try again"
+)
 
 
 def translated(error: psycopg.Error, url: str, secret: str | None = None) -> StageflowError:
@@ -40,8 +47,6 @@ def translated(error: psycopg.Error, url: str, secret: str | None = None) -> Sta
     if state in _OWN:
         return _OWN[state](error.diag.message_primary or reason)
     kind, meaning = _meaning(error, state)
-    if kind is StoreUnreachableError:
-        return unreachable(url, reason)
     return kind(meaning.format(url=url, reason=reason))
 
 
@@ -70,8 +75,11 @@ def _meaning(error: psycopg.Error, state: str) -> tuple[type[StageflowError], st
             kind, text = StoreStateError, f"a constraint at {{url}} refused the write ({{reason}}); {MEND_ROW}"
         case psycopg.DataError():
             kind, text = InvalidValueError, "PostgreSQL cannot hold a value that was given ({reason}); correct it"
+        case _ if state in _NO_ROOM:
+            kind = StoreUnreachableError
+            text = "PostgreSQL at {url} has no room left ({reason}); free disk space or memory there, then try again"
         case psycopg.OperationalError() | psycopg.InterfaceError():
-            kind, text = StoreUnreachableError, ""
+            kind, text = StoreUnreachableError, _AWAY
         case _:
             kind, text = StoreError, "PostgreSQL at {url} refused a statement ({reason}); run `stageflow verify`"
     return kind, text
@@ -79,9 +87,7 @@ def _meaning(error: psycopg.Error, state: str) -> tuple[type[StageflowError], st
 
 def unreachable(url: str, reason: str) -> StoreUnreachableError:
     """Return the error for a server that does not answer, refuses the credentials, or went away in the middle."""
-    return StoreUnreachableError(
-        f"PostgreSQL at {url} cannot be reached ({reason}); check that it runs, the address and the credentials, then try again"
-    )
+    return StoreUnreachableError(_AWAY.format(url=url, reason=reason))
 
 
 def reason_of(error: BaseException, secret: str | None = None) -> str:
