@@ -69,7 +69,7 @@ class Worker:
             worker_id=self.worker_id,
             lease_seconds=options.lease_seconds,
             death_budget=options.death_budget,
-            plans_to_run=queue is None,
+            plans_to_run=True,
         )
         self._registry = registry
         self._work_types = list(dict.fromkeys(kind for workflow in registry.workflows() for kind in workflow.work_types()))
