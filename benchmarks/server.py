@@ -14,7 +14,7 @@ from stageflow.testing.postgres_server import PostgresServer
 DURABLE: Final = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "shared_buffers": "1GB"}
 NO_STORE: Final = "none"
 """In place of an address, where no store takes part."""
-_TOLD: Final = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size")
+_TOLD: Final = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size", "autovacuum_naptime")
 
 
 @contextmanager

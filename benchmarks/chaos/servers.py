@@ -21,6 +21,8 @@ from stageflow.testing.postgres_binaries import find_runner
 from stageflow.testing.postgres_server import PostgresServer
 
 OWN: Final = "auto"
+NAPTIME: Final = "10s"
+"""As recommended. A crash makes PostgreSQL forget what is to be vacuumed: crashed oftener than this, it would never vacuum."""
 _RESTART_SECONDS: Final = 120
 _CUT: Final = """
 select count(*) filter (where cut) from (
@@ -52,7 +54,8 @@ def store_place(store: str, command: str | None) -> Iterator[Place]:
     """Give the store; a durable PostgreSQL of our own where none is named."""
     if store in (NO_STORE, OWN):
         # From one thread that outlives it: a server dies with the thread that started it.
-        with ThreadPoolExecutor(1) as keeper, PostgresServer(durable=True, settings=DURABLE) as server:
+        settings = DURABLE | {"autovacuum_naptime": NAPTIME}
+        with ThreadPoolExecutor(1) as keeper, PostgresServer(durable=True, settings=settings) as server:
 
             def crash() -> None:
                 server.kill()
