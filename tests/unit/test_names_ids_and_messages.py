@@ -21,6 +21,7 @@ from stageflow import (
     TaskQueueMessage,
     TaskStatus,
 )
+from stageflow.contracts.base import UtcDatetime
 from stageflow.contracts.blob import validate_blob_name, validate_container_name
 from stageflow.contracts.ids import make_job_id, parse_task_id, stage_key, validate_job_id, validate_task_id
 from stageflow.contracts.job import NewJob, WorkflowDefinition
@@ -38,6 +39,12 @@ class Number(Contract):
     """Parameters."""
 
     n: int = 1
+
+
+class Dated(Number):
+    """Parameters that are no JSON of themselves."""
+
+    at: UtcDatetime = NOW
 
 
 # Blobs
@@ -378,9 +385,9 @@ def test_a_new_job_is_stored_with_all_that_it_was_submitted_with() -> None:
     )
 
 
-def _task(key: str | None = "a key") -> TaskDefinition[Number]:
-    return TaskDefinition[Number](
-        job_id=JOB, job_type="w", task_type="t", stage_number=2, task_index=5, key=key, parameters=Number(n=3)
+def _task(key: str | None = "a key") -> TaskDefinition[Dated]:
+    return TaskDefinition[Dated](
+        job_id=JOB, job_type="w", task_type="t", stage_number=2, task_index=5, key=key, parameters=Dated(n=3)
     )
 
 
@@ -397,7 +404,7 @@ def test_a_planned_task_is_stored_and_announced_with_all_that_it_is() -> None:
         "stage": 2,
         "task_index": 5,
         "key": "a key",
-        "parameters": {"n": 3},
+        "parameters": {"n": 3, "at": "2026-05-17T00:00:00Z"},
         "retry_count": 0,
         "created_at": NOW,
         "updated_at": NOW,

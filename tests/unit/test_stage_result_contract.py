@@ -227,7 +227,9 @@ def test_the_stored_text_has_neither_the_key_nor_the_tasks() -> None:
 
 def test_text_that_no_store_can_hold_is_refused_before_it_is_stored() -> None:
     """A replacement character that somebody wrote is text; one that stands for a lone surrogate is not stored."""
-    assert "\ufffd" in StageResultsFormatter.to_stored(_result(metadata={"a": "\ufffd"}))
+    elsewhere = _task(0).model_copy(update={"result_data": {"\ud800": 1}})  # is a row of its own
+    good = _result(metadata={"a": "\ufffd"}, task_results=[elsewhere, _task(1)])
+    assert StageResultsFormatter.to_stored(good) == STORED.replace("ü", "\ufffd")
     bad = _result(metadata={"a": "x"})
     for key, value, told in [
         ("\ud800", "x", "the payload holds NUL or a lone surrogate, which no store can hold: '\\ud800'; remove it"),
@@ -242,9 +244,9 @@ def test_text_that_no_store_can_hold_is_refused_before_it_is_stored() -> None:
 
 def test_what_json_cannot_express_is_refused_with_the_stage_and_what_to_correct() -> None:
     """Hooks may put things into metadata after it was checked."""
-    bad = _result(metadata={"a": "x"})
-    for value in ("\ud800", object()):
-        bad.metadata["a"] = value  # type: ignore[assignment]  # what a hook may do all the same
+    for key, value in [("a", "\ud800"), ("a", object()), (1, "x")]:
+        bad = _result()
+        bad.metadata[key] = value  # type: ignore[index, assignment]  # what a hook may do all the same
         with pytest.raises(InvalidValueError) as caught:
             StageResultsFormatter.to_stored(bad)
         assert str(caught.value).startswith("the result of stage 3 cannot be stored: ")

@@ -141,6 +141,21 @@ class AnswersToAll(Shown):
         return 1
 
 
+class Ports(type):
+    """What makes classes that are peers themselves."""
+
+    def load(cls) -> int:
+        """Load it."""
+        return 1
+
+    def save(cls, plan: Plan) -> None:
+        """Save it."""
+
+
+class PortItself(metaclass=Ports):
+    """A class that is a peer."""
+
+
 def _takes(hint: Any, value: object) -> bool:
     def function(value: object) -> object:
         return value
@@ -335,6 +350,7 @@ def test_a_refusal_gives_the_reason_that_is_not_plain_from_the_types(
         (View[list[int]], View[list[int]](item=[1])),
         (View[Any], View[list[int]](item=[1])),
         (Saves, Port()),
+        (Saves, PortItself),
         (Saves, types.SimpleNamespace(load=print, save=print)),
         (Named, Port()),
         (Named, types.SimpleNamespace(name="a", kinds=1, rename=print)),
