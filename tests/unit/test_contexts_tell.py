@@ -234,4 +234,5 @@ def test_results_are_written_as_a_plain_object() -> None:
 
     assert checked.stage_results is stored
     assert job.model_dump() == checked.model_dump() == _job(1, 2).model_dump()
+    assert job.model_dump()["stage_results"] == {"1": _result(1).model_dump(), "2": _result(2).model_dump()}
     assert job.model_dump_json() == _job(1, 2).model_dump_json()

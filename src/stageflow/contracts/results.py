@@ -147,8 +147,7 @@ class StageResults(Generic[R]):
             raise WorkflowDefinitionError(msg)
         if self._combined is None:
             pieces = self._pieces(combination)
-            first = next(pieces, None)
-            self._combined = (None if first is None else reduce(combination.combine, pieces, first),)
+            self._combined = (reduce(combination.combine, pieces, next(pieces, None)),)
         return self._combined[0]
 
     def _pieces(self, combination: Combination) -> Iterator[R]:
