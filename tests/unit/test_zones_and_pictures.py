@@ -1,10 +1,10 @@
 """Datetimes keep their zones wherever a contract holds them, and pictures of values are short and safe."""
 
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import pytest
-from pydantic import AfterValidator, BaseModel, Field, NaiveDatetime, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, NaiveDatetime, ValidationError, model_validator
 
 from stageflow import Contract
 from stageflow.contracts.base import UtcDatetime
@@ -14,6 +14,17 @@ NOW = datetime(2026, 5, 17, 8, 30, tzinfo=UTC)
 EAST = datetime(2026, 5, 17, 10, 30, tzinfo=timezone(timedelta(hours=2)))
 NAIVE = datetime(2026, 5, 17, 8, 30)  # noqa: DTZ001  naive on purpose
 REFUSED = "a datetime needs a time zone, got the naive 2026-05-17T08:30:00; pass datetime.now(UTC) or add tzinfo=UTC"
+
+
+class Day(Contract):
+    """A contract that may hold one of its own kind."""
+
+    at: datetime
+    next: "Day | None" = None
+
+    @model_validator(mode="after")
+    def _look(self) -> Self:
+        return self
 
 
 def _same(value: Any) -> Any:
@@ -45,6 +56,54 @@ def test_a_datetime_without_a_zone_is_refused_wherever_a_contract_holds_it(hint:
     with pytest.raises(ValidationError) as caught:
         Holder(value=bad)
     assert f"Value error, {REFUSED}" in [error["msg"] for error in caught.value.errors()]
+
+
+def test_validators_of_the_whole_contract_do_not_hide_its_datetimes() -> None:
+    """Whether they come before the fields, after them, around them or around each other."""
+
+    class Before(Contract):
+        at: datetime
+
+        @model_validator(mode="before")
+        @classmethod
+        def _look(cls, fields: Any) -> Any:
+            return fields
+
+    class After(Contract):
+        at: datetime
+
+        @model_validator(mode="after")
+        def _look(self) -> Self:
+            return self
+
+    class Around(After):
+        @model_validator(mode="wrap")
+        @classmethod
+        def _look_around(cls, fields: Any, handler: Any) -> Any:
+            return handler(fields)
+
+    class Holder(Contract):
+        after: After
+
+    for kind in (Before, After, Around):
+        assert kind(at=EAST).at is EAST
+        with pytest.raises(ValidationError, match=REFUSED.partition(";")[0]):
+            kind(at=NAIVE)
+    assert Holder(after=After(at=EAST)).after.at is EAST
+    with pytest.raises(ValidationError, match="a datetime needs a time zone"):
+        Holder.from_json('{"after":{"at":"2026-05-17T08:30:00"}}')
+
+
+def test_a_contract_inside_of_itself_is_checked_to_the_last() -> None:
+    """However deep it is."""
+    day = '{"at":"2026-05-17T08:30:00Z","next":%s}'
+
+    assert Day.from_json(day % (day % "null")).next == Day(at=NOW)
+    with pytest.raises(ValidationError) as caught:
+        Day.from_json(day % (day % '{"at":"2026-05-17T08:30:00"}'))
+    assert [(error["loc"], error["msg"]) for error in caught.value.errors()] == [
+        (("next", "next", "at"), f"Value error, {REFUSED}")
+    ]
 
 
 def test_a_naive_datetime_that_is_asked_for_by_name_is_taken() -> None:
