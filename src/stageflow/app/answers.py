@@ -12,6 +12,7 @@ from stageflow.contracts.job import JobRecord, JobResult
 from stageflow.contracts.limits import type_scope
 from stageflow.contracts.preview import preview
 from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, JobStatus
+from stageflow.contracts.validated import first_fault
 from stageflow.errors import InvalidValueError, JobCancelledError, JobFailedError, WaitTimeoutError, WorkflowDefinitionError
 from stageflow.repositories import Repositories
 from stageflow.workflow.controller import BaseController
@@ -118,10 +119,8 @@ def answer_of(registry: JobRegistry, repositories: Repositories, job: JobRecord)
     try:
         return model.from_json(text)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the whole"
         msg = (
-            f"the stored answer of job {job.job_id} is no {model.__name__}: {field}: {first['msg']}; the model "
+            f"the stored answer of job {job.job_id} is no {model.__name__}: {first_fault(error)}; the model "
             "was changed since. Let it take the stored answer too, or read that as it is: app.job(job_id).result_data"
         )
         raise InvalidValueError(msg) from error

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from stageflow.contracts.base import JsonObject
 from stageflow.contracts.payload import read_object_or_preview
+from stageflow.contracts.validated import first_fault
 from stageflow.errors import InvalidValueError, MalformedRowError
 
 ROW_FAULTS: Final = (ValidationError, InvalidValueError, MalformedRowError)
@@ -32,9 +33,7 @@ def malformed(what: str, error: ValidationError | InvalidValueError | MalformedR
     """Return the error of a row that is not what its contract says; it names the row, and what of it is wrong."""
     if not isinstance(error, ValidationError):
         return MalformedRowError(f"the row of {what} is malformed: {error}; {MEND_ROW}")
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return MalformedRowError(f"the row of {what} is malformed at {field}: {first['msg']}; {MEND_ROW}")
+    return MalformedRowError(f"the row of {what} is malformed at {first_fault(error)}; {MEND_ROW}")
 
 
 def nearest_time(value: object) -> datetime:

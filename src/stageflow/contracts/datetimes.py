@@ -40,12 +40,19 @@ UtcDatetime = Annotated[datetime, AfterValidator(_require_utc)]
 
 
 def require_zones(schema: CoreSchema) -> CoreSchema:
-    """Return a model's schema in which every datetime is checked by :func:`require_zone`; other schemas are left alone.
+    """Return a model's schema in which every datetime is checked by :func:`require_zone`; other models' are left alone.
 
     A field that asks for naive datetimes by name (``pydantic.NaiveDatetime``) gets them.
     """
-    checked: CoreSchema = {key: value if key in _NOT_SCHEMAS else _checked(value) for key, value in schema.items()}
-    return checked
+    node: Any = schema
+    match node:
+        case {"type": "model"}:
+            checked: CoreSchema = {key: value if key in _NOT_SCHEMAS else _checked(value) for key, value in node.items()}
+            return checked
+        case {"schema": inner}:  # validators of the whole model stand around it
+            return {**node, "schema": require_zones(inner)}
+        case _:  # the model inside of itself
+            return schema
 
 
 def _checked(node: Any) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
-from typing import Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -12,6 +12,7 @@ from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.partial import Combine, Partial, PartialLoader
 from stageflow.contracts.payload import is_reference
 from stageflow.contracts.status import TaskStatus
+from stageflow.contracts.validated import first_fault
 from stageflow.errors import StageResultsInvalidError, TaskFailedError, WorkflowDefinitionError
 
 R = TypeVar("R")
@@ -146,8 +147,7 @@ class StageResults(Generic[R]):
             raise WorkflowDefinitionError(msg)
         if self._combined is None:
             pieces = self._pieces(combination)
-            first = next(pieces, None)
-            self._combined = (None if first is None else reduce(combination.combine, pieces, first),)
+            self._combined = (reduce(combination.combine, pieces, next(pieces, None)),)
         return self._combined[0]
 
     def _pieces(self, combination: Combination) -> Iterator[R]:
@@ -207,11 +207,10 @@ class StageResults(Generic[R]):
         return self._decode(text, what)
 
     def _decode(self, text: str, what: str) -> R:
-        model = cast("type[Contract]", self._model)
+        model: Any = self._model
         try:
-            return cast("R", model.from_json(text))
+            result: R = model.from_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the whole"
-            msg = f"{what} of stage {self.stage_number} is no {model.__name__}: {field}: {first['msg']}"
+            msg = f"{what} of stage {self.stage_number} is no {model.__name__}: {first_fault(error)}"
             raise StageResultsInvalidError(msg) from error
+        return result

@@ -109,15 +109,10 @@ def _is_mock(kind: type) -> bool:
 
 def _typeguard_fault(value: Any, hint: Any) -> str:
     # Imported on first need: most programs never need it, and it brings unittest.mock and more.
-    from typeguard import CollectionCheckStrategy, ForwardRefPolicy, TypeCheckError, check_type  # noqa: PLC0415
+    from typeguard import TypeCheckError, check_type  # noqa: PLC0415
 
     try:
-        check_type(
-            value,
-            hint,
-            forward_ref_policy=ForwardRefPolicy.ERROR,
-            collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS,
-        )
+        check_type(value, hint)
     except TypeCheckError as error:
         return str(error)
     return ""

@@ -21,6 +21,7 @@ from stageflow.contracts.orchestration import OrchestrationDataContract
 from stageflow.contracts.stage_record import StageRecord
 from stageflow.contracts.status import TERMINAL_STAGE_STATUSES, StageStatus, TaskStatus
 from stageflow.contracts.task import TaskResult
+from stageflow.contracts.validated import first_fault
 from stageflow.errors import InvalidValueError, StageResultsInvalidError
 
 HYDRATED_RESULTS: Final = 1000
@@ -228,9 +229,7 @@ class StageResultsFormatter:
         except InvalidValueError as error:
             raise StageResultsInvalidError(str(error)) from error
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the whole"
-            msg = f"the stored result of stage {stage_number} is invalid at {field}: {first['msg']}"
+            msg = f"the stored result of stage {stage_number} is invalid at {first_fault(error)}"
             raise StageResultsInvalidError(msg) from error
         if result.stage_number != stage_number:
             msg = f"the stored result of stage {stage_number} says stage_number {result.stage_number}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 
 class ValidatedModel(BaseModel):
@@ -22,3 +22,10 @@ class ValidatedModel(BaseModel):
         """
         copy = super().model_copy(deep=deep)
         return copy if not update else type(self).model_validate({**dict(copy), **update})
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the first field that is not as annotated, and what is wrong with it; nothing of its value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the whole"
+    return f"{field}: {first['msg']}"

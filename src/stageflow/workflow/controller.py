@@ -19,6 +19,7 @@ from stageflow.contracts.results import StageResults
 from stageflow.contracts.stage import StageAggregate, StageResultContract
 from stageflow.contracts.status import StageStatus
 from stageflow.contracts.task import TaskDefinition
+from stageflow.contracts.validated import first_fault
 from stageflow.errors import ContractViolationError, OrchestrationError, UnboundControllerError, WorkflowDefinitionError
 from stageflow.workflow.annotations import place_of
 from stageflow.workflow.current import get_current_job
@@ -327,9 +328,7 @@ def _parameters_of_items(stage: Stage[Any, Any], orchestration: OrchestrationDat
         try:
             yield model.model_validate_json(json.dumps({**shared, **item}))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the whole"
-            msg = f"item {index} for stage {stage.definition.number} is no {model.__name__}: {field}: {first['msg']}"
+            msg = f"item {index} for stage {stage.definition.number} is no {model.__name__}: {first_fault(error)}"
             raise OrchestrationError(msg) from error
 
 
