@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import traceback
 import typing
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -149,6 +149,25 @@ def test_what_is_declared_as_anything_is_not_looked_at() -> None:
 
     assert give(marker, 1, "a", 2, fourth=3, x=4) == (marker, 1, "a", (2,), 3, {"x": 4})
     assert contract_of(give).params["second"] is object
+
+
+class _Endless(list[object]):
+    def __iter__(self) -> Iterator[object]:
+        raise LookupError
+
+
+def test_a_collection_of_anything_is_not_looked_through() -> None:
+    """To fetch its elements could be dear, and there is nothing to check in them."""
+
+    @enforce_contract
+    def give(items: Sequence[Any], rows: list[object]) -> Iterable[Any]:
+        return items or rows
+
+    items = _Endless([1])
+
+    assert give(items, items) is items
+    with pytest.raises(ContractViolationError, match=r"parameter 'rows' must be list\[object\], got int"):
+        give(items, 3)  # type: ignore[arg-type]
 
 
 # Coroutines

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Literal, Protocol, TypeVar
 
 import pytest
+import typing_extensions
 from pydantic import BaseModel
 
 from stageflow.contracts.enforce import contract_of, enforce_contract
@@ -86,6 +87,7 @@ def test_a_name_that_is_no_parameter_is_answered_with_those_there_are(function: 
         ((int, 5), f"5 cannot be checked at run time; {_advice}"),
         (typing.Self, "Self cannot be checked at run time; name the class instead"),
         (list[typing.Self], "Self cannot be checked at run time; name the class instead"),  # type: ignore[misc]
+        (typing_extensions.ReadOnly, f"ReadOnly cannot be checked at run time; {_advice}"),
         (typing.Final, f"Final cannot be checked at run time; {_advice}"),
         (typing.ClassVar[int], f"ClassVar[int] cannot be checked at run time; {_advice}"),
         (typing.Required[int], f"Required[int] cannot be checked at run time; {_advice}"),

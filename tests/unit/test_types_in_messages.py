@@ -29,6 +29,7 @@ from stageflow.contracts.hints import resolve_hints
 from stageflow.errors import ContractViolationError
 
 ItemT = TypeVar("ItemT")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
 P = typing.ParamSpec("P")
 PlanT = TypeVar("PlanT", bound="Plan")
 AnyPlanT = TypeVar("AnyPlanT", "Plan", list["Plan"])
@@ -79,6 +80,39 @@ class Options(TypedDict):
     plan: "Annotated[Required[Plan], 'wanted']"
 
 
+class Request(TypedDict):
+    """A typed dictionary in which there is another, with a key of the same name."""
+
+    options: Options
+    note: NotRequired[int]
+
+
+class Holds(Protocol):
+    """A port in which there is another."""
+
+    owner: Saves
+
+
+class Gives(Protocol[ItemT_co]):
+    """A generic port."""
+
+    def give(self, count: int) -> ItemT_co:
+        """Give some."""
+
+
+class Thing:
+    """Has the shape of both protocols."""
+
+    kind: object = "a"
+
+    def __init__(self, size: object = 1, owner: object = None) -> None:
+        self.size = size
+        self.owner = owner
+
+    def save(self, plan: Plan) -> None:
+        """Save it."""
+
+
 def _violation(hint: Any, value: object) -> ContractViolationError:
     def take(value: object) -> None: ...
 
@@ -117,6 +151,7 @@ class Nothing:
         (list[Any], "list[Any]"),
         (typing.List, "list"),  # noqa: UP006
         (typing.List[int], "list[int]"),  # noqa: UP006
+        (list[typing.List], "list[list]"),  # type: ignore[type-arg]  # noqa: UP006
         (list[None], "list[None]"),
         (list[typing.Never], "list[Never]"),
         (list[Annotated[int, Field(gt=0)]], "list[int]"),
@@ -155,6 +190,7 @@ class Nothing:
         (PlanId, "int"),
         (Tree, "Plan | list[Tree]"),
         (Pair[int], "tuple[int, Plan]"),
+        (Pair[Pair[int]], "tuple[Pair[int], Plan]"),
         (type, "type"),
         (type[Plan], "type[Plan]"),
         (type[Any], "type[Any]"),
@@ -208,6 +244,10 @@ def test_a_type_is_written_as_a_person_writes_it(hint: Any, words: str) -> None:
         (tuple[int, ...], (1, "a"), "value[1]", "int", "str"),
         (Pair[int], (1, 2), "value[1]", "Plan", "int"),
         (Pair[int], ("a", Plan()), "value[0]", "int", "str"),
+        (Pair[Pair[int]], ((1, 2), Plan()), "value[0][1]", "Plan", "int"),
+        (Request, {"options": {"note": 3}}, "value['options']", "Options", "dict"),
+        (Request, {"options": {"limit": 1, "plan": Plan()}, "note": "a"}, "value['note']", "int", "str"),
+        (Holds, Thing(owner=3), "value.owner", "Saves", "int"),
         (list[Tree], [[Plan(), [3]]], "value[0][1][0]", "Plan | list[Tree]", "int"),
         (AnyPlanT, [3], "value[0]", "Plan", "int"),
         (type[AnyPlanT], int, "value", "type[AnyPlanT]", "type[int]"),
@@ -252,19 +292,6 @@ def test_a_key_is_not_required_unless_its_wrapper_says_so() -> None:
     assert "it has no key 'plan'" in str(_violation(OptionalOptions, {"name": "a"}))
 
 
-class Thing:
-    """Has the shape of both protocols."""
-
-    kind: object = "a"
-
-    def __init__(self, size: object = 1, owner: object = None) -> None:
-        self.size = size
-        self.owner = owner
-
-    def save(self, plan: Plan) -> None:
-        """Save it."""
-
-
 def test_the_data_of_a_protocol_is_checked_behind_its_wrappers() -> None:
     """Annotations that say more than a type, and types that name themselves, are looked through."""
     odd = Thing()
@@ -294,6 +321,38 @@ def test_a_method_of_the_wrong_shape_is_told_with_the_protocols_name() -> None:
         f"{__name__}.{Fails.__qualname__} is not compatible with the Saves protocol because its 'save' method has too few "
         "positional arguments. Pass Saves; nothing is converted here."
     ) in str(error)
+
+
+def test_a_generic_protocol_is_a_shape_like_any_other() -> None:
+    """What its parameter stands for is not looked at, its methods are."""
+
+    class Fits:
+        def give(self, count: int) -> int:
+            return count
+
+    class Fails:
+        def give(self) -> int:
+            return 1
+
+    assert _passes(Gives[int], Fits())
+    assert "is not compatible with the Gives protocol because its 'give' method has too few" in str(
+        _violation(Gives[int], Fails())
+    )
+
+
+def test_a_protocol_inside_a_function_is_named_without_its_surroundings() -> None:
+    """Its short name is what its users write."""
+
+    class Inner(Protocol):
+        def save(self, plan: Plan) -> None: ...
+
+    class Fails:
+        def save(self) -> None: ...
+
+    error = _violation(Inner, Fails())
+
+    assert error.expected == "Inner"
+    assert f"{Fails.__qualname__} is not compatible with the Inner protocol because" in str(error)
 
 
 @pytest.mark.parametrize("hint", [TextIO, BinaryIO, typing.IO, typing.IO[str], Saves, type[Saves]], ids=str)

@@ -126,7 +126,7 @@ def describe(hint: Any) -> str:
     if hint == tuple[()]:
         return "tuple[()]"
     if origin is not None:
-        name = class_name(origin) if isinstance(origin, type) else describe(origin)
+        name = describe(origin)
         return f"{name}[{', '.join(map(describe, args))}]" if args else name
     if isinstance(hint, list):
         return f"[{', '.join(map(describe, hint))}]"
@@ -267,8 +267,7 @@ class _Compiler:
 
 def _methods_only(cls: type, methods: Mapping[str, Any]) -> Any:
     # Attributes are checked here: typeguard would take True for an int, and stumbles over recursive aliases.
-    body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, **methods}
-    return types.new_class(cls.__name__, (Protocol,), {}, lambda namespace: namespace.update(body))
+    return types.new_class(class_name(cls), (Protocol,), exec_body=lambda namespace: namespace.update(methods))
 
 
 def _wrapped_in(hint: Any, wrapper: Any) -> bool:
