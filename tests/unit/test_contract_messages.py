@@ -206,6 +206,19 @@ def _facts(error: ContractViolationError) -> tuple[str | None, str, str, str, st
             ("Literal['a']", "'b'", "value", "'b'"),
         ),
         (
+            Callable[..., str],
+            3,
+            "parameter 'value' must be Callable[..., str], got int (3). Pass Callable[..., str]; nothing is converted here.",
+            ("Callable[..., str]", "int", "value", "3"),
+        ),
+        (
+            Callable[[int], str],
+            3,
+            "parameter 'value' must be Callable[[int], str], got int (3): int is not callable. "
+            "Pass Callable[[int], str]; nothing is converted here.",
+            ("Callable[[int], str]", "int", "value", "3"),
+        ),
+        (
             Saves,
             3,
             "parameter 'value' must be Saves, got int (3): it has no method 'save'. Pass Saves; nothing is converted here.",

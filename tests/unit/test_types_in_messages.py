@@ -35,6 +35,7 @@ PlanT = TypeVar("PlanT", bound="Plan")
 AnyPlanT = TypeVar("AnyPlanT", "Plan", list["Plan"])
 PlanId = typing.NewType("PlanId", int)
 Tree = typing_extensions.TypeAliasType("Tree", "Plan | list[Tree]")
+Forest = typing_extensions.TypeAliasType("Forest", "dict[str, Tree]")
 Pair = typing_extensions.TypeAliasType("Pair", "tuple[ItemT, Plan]", type_params=(ItemT,))
 _mock_fault = "a mock answers to every name; pass a real object, or a fake that has the methods"
 
@@ -189,6 +190,7 @@ class Nothing:
         (AnyPlanT, "Plan | list[Plan]"),
         (PlanId, "int"),
         (Tree, "Plan | list[Tree]"),
+        (Forest, "dict[str, Tree]"),
         (Pair[int], "tuple[int, Plan]"),
         (Pair[Pair[int]], "tuple[Pair[int], Plan]"),
         (type, "type"),
@@ -249,6 +251,7 @@ def test_a_type_is_written_as_a_person_writes_it(hint: Any, words: str) -> None:
         (Request, {"options": {"limit": 1, "plan": Plan()}, "note": "a"}, "value['note']", "int", "str"),
         (Holds, Thing(owner=3), "value.owner", "Saves", "int"),
         (list[Tree], [[Plan(), [3]]], "value[0][1][0]", "Plan | list[Tree]", "int"),
+        (Forest, {"a": [{}]}, "value['a'][0]", "Plan | list[Tree]", "dict"),
         (AnyPlanT, [3], "value[0]", "Plan", "int"),
         (type[AnyPlanT], int, "value", "type[AnyPlanT]", "type[int]"),
         (type[PlanT], int, "value", "type[PlanT]", "type[int]"),
