@@ -214,8 +214,10 @@ def _facts(error: ContractViolationError) -> tuple[str | None, str, str, str, st
         (
             Callable[[int], str],
             3,
-            "parameter 'value' must be Callable[[int], str], got int (3): int is not callable. "
-            "Pass Callable[[int], str]; nothing is converted here.",
+            (
+                "parameter 'value' must be Callable[[int], str], got int (3): int is not callable. "
+                "Pass Callable[[int], str]; nothing is converted here."
+            ),
             ("Callable[[int], str]", "int", "value", "3"),
         ),
         (
