@@ -7,7 +7,7 @@ import collections.abc
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
@@ -64,6 +64,9 @@ class Anything(Check):
     def accepts(self, value: Any) -> bool:  # noqa: ARG002 - the interface
         """Say yes."""
         return True
+
+
+ANYTHING: Final = Anything("Any")
 
 
 class Nothing(Check):
@@ -190,8 +193,8 @@ class LiteralValue(Check):
 class Elements(Check):
     """A list, set, sequence or other collection, and each of its elements."""
 
-    def __init__(self, expected: str, container: OfClass, element: Check) -> None:
-        super().__init__(expected)
+    def __init__(self, container: OfClass, element: Check) -> None:
+        super().__init__(container.expected)
         self._container = container
         self._element = element
         # An iterator passes an Iterable too, but looking at its elements would use them up.
@@ -253,8 +256,8 @@ class FixedTuple(Check):
 class Entries(Check):
     """A mapping, each of its keys and each of its values."""
 
-    def __init__(self, expected: str, container: OfClass, key: Check, value: Check) -> None:
-        super().__init__(expected)
+    def __init__(self, container: OfClass, key: Check, value: Check) -> None:
+        super().__init__(container.expected)
         self._container = container
         self._key = key
         self._value = value

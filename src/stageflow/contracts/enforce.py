@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from inspect import Parameter
 from types import FrameType, FunctionType, MappingProxyType
-from typing import Any, Final, Protocol, TypeVar, Union, cast, get_args, get_origin, overload
+from typing import Any, Final, Protocol, TypeVar, Union, get_args, get_origin, overload
 
-from stageflow.contracts.checks import Anything, Check, Elements, Entries, OfClass
+from stageflow.contracts.checks import ANYTHING, Anything, Check
 from stageflow.contracts.hints import compile_check, describe, resolve_hints
 from stageflow.contracts.preview import preview
 from stageflow.contracts.wrapper import RESULT, Kind, drive, drive_async, free_prefix, kind_of, wrapper_source
@@ -90,7 +90,8 @@ def enforce_contract(
         raise ContractDefinitionError(msg)
 
     def decorate(function: FunctionT, /) -> FunctionT:
-        return cast("FunctionT", _decorated(function, params, returns, frame))
+        decorated: FunctionT = _decorated(function, params, returns, frame)
+        return decorated
 
     return decorate
 
@@ -129,6 +130,9 @@ class _Enforcement:
     whose body is being run), that is put off to the first call, and the caller's frame is kept so long.
     """
 
+    _yielded: tuple[Check, Check]
+    """What a generator yields, and the value that ends it."""
+
     def __init__(self, function: FunctionType, params: Mapping[str, Any] | None, returns: Any, frame: FrameType) -> None:
         self._function = function
         self._name = function.__qualname__
@@ -139,8 +143,6 @@ class _Enforcement:
         self._prefix = free_prefix(self._signature)
         self._names: dict[str, Any] = {}
         self._frame: FrameType | None = frame
-        # What a generator yields, and the value that ends it.
-        self._yielded: tuple[Check, Check] = (Anything("Any"), Anything("Any"))
         try:
             self._compile()
         except (NameError, AttributeError):
@@ -190,7 +192,7 @@ class _Enforcement:
             return hint
         try:
             return Union[tuple(map(self._one_hint, hint))]  # noqa: UP007 - as many as there are
-        except TypeError as error:
+        except (SyntaxError, TypeError) as error:
             raise self._unreadable(error) from error
 
     def _compile(self) -> None:
@@ -221,7 +223,7 @@ class _Enforcement:
             raise ContractDefinitionError(msg) from error
 
     def _unreadable(self, error: Exception) -> ContractDefinitionError:
-        msg = f"{self._name}: its contract cannot be read: {error}. Write types, or their names."
+        msg = f"{self._name}: its contract cannot be read: {str(error).removesuffix('.')}. Write types, or their names."
         return ContractDefinitionError(msg)
 
     def _bind(self, **names: Any) -> None:
@@ -237,9 +239,9 @@ class _Enforcement:
         if isinstance(check, Anything):
             return check
         if kind is Parameter.VAR_POSITIONAL:
-            return Elements(check.expected, OfClass("tuple", tuple), check)
+            return compile_check(tuple[hint, ...])
         if kind is Parameter.VAR_KEYWORD:
-            return Entries(check.expected, OfClass("dict", dict), OfClass("str", str), check)
+            return compile_check(dict[str, hint])
         return check
 
     def _yielding(self, hint: Any) -> Check:
@@ -248,7 +250,7 @@ class _Enforcement:
             names = " or ".join(f"{cls.__name__}[X]" for cls in allowed)
             msg = f"a generator function returns {names}, not {describe(hint)}"
             raise ContractDefinitionError(msg)
-        item, _, final = (*map(compile_check, get_args(hint)), *[Anything("Any")] * 3)[:3]
+        item, _, final = (*map(compile_check, get_args(hint)), ANYTHING, ANYTHING, ANYTHING)[:3]
         self._yielded = (item, final)
         return final if isinstance(item, Anything) else item
 

@@ -26,6 +26,7 @@ import typing_extensions
 from pydantic import BaseModel
 
 from stageflow.contracts.checks import (
+    ANYTHING,
     Anything,
     Check,
     Elements,
@@ -122,8 +123,10 @@ def describe(hint: Any) -> str:
         return " | ".join(map(describe, args))
     if origin is Literal:
         return f"Literal[{', '.join(map(repr, args))}]"
+    if hint == tuple[()]:
+        return "tuple[()]"
     if origin is not None:
-        name = class_name(origin) if isinstance(origin, type) else describe(origin)
+        name = describe(origin)
         return f"{name}[{', '.join(map(describe, args))}]" if args else name
     if isinstance(hint, list):
         return f"[{', '.join(map(describe, hint))}]"
@@ -145,7 +148,7 @@ class _Compiler:
     def check(self, hint: Any) -> Check:
         """Return the check of a type of any form."""
         if hint is Any or hint is object or isinstance(hint, ParamSpecArgs | ParamSpecKwargs):
-            return Anything("Any")
+            return ANYTHING
         if hint is None:
             return OfClass("None", type(None))
         if hint in (typing_extensions.Never, NoReturn):
@@ -204,9 +207,9 @@ class _Compiler:
         if origin in _collections:
             return self._of_elements(hint, origin, self.check(args[0]))
         if origin in _mappings:
-            return Entries(describe(hint), OfClass(describe(hint), origin), *map(self.check, args))
+            return Entries(OfClass(describe(hint), origin), *map(self.check, args))
         if origin is collections.Counter:
-            return Entries(describe(hint), OfClass(describe(hint), origin), self.check(args[0]), self.check(int))
+            return Entries(OfClass(describe(hint), origin), self.check(args[0]), self.check(int))
         if origin in _files:
             return ByTypeguard(describe(hint), hint, mocks=False)
         check = self._of_class(origin)
@@ -215,7 +218,7 @@ class _Compiler:
     def _of_union(self, hint: Any, args: Iterable[Any]) -> Check:
         checks = [self.check(arg) for arg in args]
         if any(isinstance(check, Anything) for check in checks):
-            return Anything("Any")
+            return ANYTHING
         classes = [cls for check in checks if isinstance(check, OfClass) for cls in check.classes]
         others = [check for check in checks if not isinstance(check, OfClass)]
         if not others:
@@ -232,7 +235,7 @@ class _Compiler:
 
     def _of_elements(self, hint: Any, container: type, element: Check) -> Check:
         plain = OfClass(describe(hint), container)
-        return plain if isinstance(element, Anything) else Elements(describe(hint), plain, element)
+        return plain if isinstance(element, Anything) else Elements(plain, element)
 
     def _of_typed_dict(self, cls: Any) -> Check:
         hints = typing_extensions.get_type_hints(cls, include_extras=True)
@@ -246,7 +249,7 @@ class _Compiler:
         return TypedEntries(class_name(cls), {name: self.check(_unwrapped(hint)) for name, hint in hints.items()}, required)
 
     def _of_protocol(self, cls: Any) -> Check:
-        hints = typing_extensions.get_type_hints(cls, include_extras=True)
+        hints = typing_extensions.get_type_hints(cls)
         attributes: dict[str, Check] = {}
         methods: dict[str, Any] = {}
         for name in typing_extensions.get_protocol_members(cls):
@@ -255,8 +258,8 @@ class _Compiler:
                 continue
             match inspect.getattr_static(cls, name):
                 case property() as member:
-                    returned = typing_extensions.get_type_hints(member.fget, include_extras=True)
-                    attributes[name] = self.check(returned["return"]) if "return" in returned else Anything("Any")
+                    returned = typing_extensions.get_type_hints(member.fget)
+                    attributes[name] = self.check(returned["return"]) if "return" in returned else ANYTHING
                 case member:
                     methods[name] = member
         return OfProtocol(class_name(cls), _methods_only(cls, methods), methods, attributes)
@@ -264,8 +267,7 @@ class _Compiler:
 
 def _methods_only(cls: type, methods: Mapping[str, Any]) -> Any:
     # Attributes are checked here: typeguard would take True for an int, and stumbles over recursive aliases.
-    body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, **methods}
-    return types.new_class(cls.__name__, (Protocol,), {}, lambda namespace: namespace.update(body))
+    return types.new_class(class_name(cls), (Protocol,), exec_body=lambda namespace: namespace.update(methods))
 
 
 def _wrapped_in(hint: Any, wrapper: Any) -> bool:
