@@ -348,8 +348,8 @@ class TestRepair:
             f"stage 1 of job {job_id} has tasks 0 to 0, and not -1, 1; name those it has, `stageflow tasks JOB` lists them"
         )
         assert said(InvalidValueError, app.repair, job_id, 1) == (
-            f"no task of stage 1 of job {job_id} failed, so there is nothing to run again unless you name it: give the tasks, 0 "
-            "to 0"
+            f"no task of stage 1 of job {job_id} failed, so there is nothing to run again unless you name it: give the tasks, "
+            "0 to 0"
         )
 
     def test_a_stage_of_other_tasks_than_it_ran_is_refused(self, app: Stageflow) -> None:
@@ -375,8 +375,8 @@ class TestRepair:
         job_id = run(app)
         options: dict[str, Any] = {"tasks": [0], "dry_run": False}
         assert said(InvalidValueError, repair_stage, job_id, 1, changed, app.repositories, app.telemetry, **options) == (
-            f"stage 1 of job {job_id} ran tasks of type 'piece' and is declared with 'other_piece' now; resubmit from there, or "
-            "submit the work as another job (new_run)"
+            f"stage 1 of job {job_id} ran tasks of type 'piece' and is declared with 'other_piece' now; resubmit from there, "
+            "or submit the work as another job (new_run)"
         )
 
 
@@ -569,7 +569,7 @@ class TestSchedule:
         """The parameters, their size, the expression and the time zone."""
 
         def refusal(parameters: Any, cron: str = "0 3 * * *", time_zone: str = "UTC") -> str:
-            return said(Exception, app.schedule, "daily", Four, parameters, cron=cron, time_zone=time_zone)  # type: ignore[arg-type]
+            return said(Exception, app.schedule, "daily", Four, parameters, cron=cron, time_zone=time_zone)
 
         assert refusal(Number(number=1)) == (
             "schedule('pieces'): parameters must be Order, got Number: Number(number=1); pass Order(...)"
@@ -624,8 +624,8 @@ class TestDeadline:
             (
                 2,
                 (
-                    "stage 2 (left) processing, 1 of 2 tasks without a result; stage 3 (right) processing, 0 of 1 tasks without "
-                    "a result; stage 4 not begun"
+                    "stage 2 (left) processing, 1 of 2 tasks without a result; stage 3 (right) processing, 0 of 1 tasks "
+                    "without a result; stage 4 not begun"
                 ),
             ),
             (4, "stage 4 (last) processing, 0 of 1 tasks without a result"),
@@ -772,7 +772,12 @@ class TestPause:
         )
         assert app.pause(job_id).status is JobStatus.PAUSED
         assert app.resume(job_id).status is JobStatus.QUEUED
-        with app.telemetry.listening(lambda event: app.pause(job_id) and None if event.name == "stage_advanced" else None):
+
+        def pause(event: Event) -> None:
+            if event.name == "stage_advanced":
+                app.pause(job_id)
+
+        with app.telemetry.listening(pause):
             drain_work(app)
         assert app.job(job_id).status is JobStatus.PAUSED
         assert app.resume(job_id).status is JobStatus.PROCESSING

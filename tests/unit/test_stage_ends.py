@@ -1,6 +1,7 @@
 """How a stage is closed, one lease at a time: what is answered, told, stored and handed to the hooks."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -56,6 +57,7 @@ from stageflow.testing.conformance.builders import (
     take_advance,
     tasks_type,
 )
+from stageflow.workflow.current import get_current_job
 
 registry = JobRegistry()
 IN_A_ROW = 3_000
@@ -97,6 +99,7 @@ class Wish:
     text: str = ""
     raises: dict[str, BaseException] = field(default_factory=dict)
     returns: dict[str, object] = field(default_factory=dict)
+    silence_in_hook: int = 0
     contexts: list[StageExecutionContext] = field(default_factory=list)
 
     def of(self, hook: str, answer: object) -> Any:
@@ -120,23 +123,27 @@ class Wishing(BaseController[Name]):
 
     def aggregate_stage_results(
         self,
-        job: JobExecutionContext[Name],  # noqa: ARG002  the shape of a hook
+        job: JobExecutionContext[Name],
         stage: StageExecutionContext,
         results: StageResults[Any],
     ) -> StageAggregate:
         """Note the stage."""
+        assert get_current_job(job.job_id) is job
         wish.contexts.append(stage)
+        blobs.silent += wish.silence_in_hook
         assert all(each.of >= 0 for each in results)
         answer: StageAggregate = wish.of("aggregate_stage_results", wish.added)
         return answer
 
     def should_advance_stage(self, job: JobExecutionContext[Name], stage: StageExecutionContext) -> bool:
         """Say what is wished, or what the policy says."""
+        assert get_current_job(job.job_id) is job
         answer: bool = wish.of("should_advance_stage", wish.advances and super().should_advance_stage(job, stage))
         return answer
 
     def aggregate_job_results(self, job: JobExecutionContext[Name], stage_results: dict[int, StageResults[Any]]) -> Answer:
         """Add up each stage."""
+        assert get_current_job(job.job_id) is job
         sums = {number: sum(each.of for each in results) for number, results in stage_results.items()}
         names = [str(job.get_stage_result(number).metadata.get("name", job.parameters.name)) for number in stage_results]
         answer: Answer = wish.of("aggregate_job_results", Answer(sums=sums, names=names, text=wish.text))
@@ -228,14 +235,28 @@ class RestlessBlobs(MemoryBlobStore):
 blobs = RestlessBlobs()
 
 
+@contextmanager
+def make_app(*, patience_seconds: float) -> Iterator[Stageflow]:
+    """Open an app in memory with small rows, and forget all wishes."""
+    vars(wish).update(vars(Wish()))
+    blobs.silent = 0
+    payloads = PayloadOptions(inline_bytes=IN_A_ROW, max_bytes=MOST, patience_seconds=patience_seconds)
+    with Stageflow("sqlite::memory:", registry=registry, blobs=blobs, payloads=payloads) as app:
+        app.migrate()
+        yield app
+
+
 @pytest.fixture
 def app() -> Iterator[Stageflow]:
     """Give an app in memory with small rows, that does not wait for its blob store."""
-    wish.__init__()  # type: ignore[misc]  as it was made
-    blobs.silent = 0
-    options = PayloadOptions(inline_bytes=IN_A_ROW, max_bytes=MOST, patience_seconds=0)
-    with Stageflow("sqlite::memory:", registry=registry, blobs=blobs, payloads=options) as app:
-        app.migrate()
+    with make_app(patience_seconds=0) as app:
+        yield app
+
+
+@pytest.fixture
+def patient() -> Iterator[Stageflow]:
+    """Give an app that waits for its blob store."""
+    with make_app(patience_seconds=30) as app:
         yield app
 
 
@@ -614,6 +635,8 @@ def test_the_last_of_a_group_ends_the_job_with_what_all_of_it_left(app: Stageflo
     job = new_job(job_type="fork", stages=3)
     fork(app, job)
     left, right = group(app, job, {2: OK, 3: OK})
+    # It was leased before its sibling was closed.
+    right = right.model_copy(update={"state": app.repositories.jobs.require_job_state(job.job_id)})
     events.clear()
     assert close(app, left) == Advanced(stage_closed=True)
     wish.added = StageAggregate(metadata={"name": "right"})
@@ -660,3 +683,96 @@ def test_one_of_a_group_may_end_the_job_by_its_own_decision(app: Stageflow) -> N
     close(app, right)
     assert app.job(job.job_id).error_details == "in the parallel group 2 to 3: stage 2 ended the job: enough"
     assert statuses(app, job) == [(1, "completed_with_errors"), (2, "failed"), (3, "completed")]
+
+
+def large(app: Stageflow, job: NewJob, text: str) -> str:
+    """Return what a row holds for a JSON object that is too large for it."""
+    return app.repositories.payloads.store(job.job_id, text[:-1] + " " * IN_A_ROW + "}", "it")
+
+
+def begin_large(app: Stageflow, job: NewJob) -> Lease:
+    """Run the first stage of a job whose parameters and results lie in the blob store."""
+    store = store_of(app)
+    create(store, job.model_copy(update={"parameters": large(app, job, job.parameters)}))
+    plan_all(store, job, 1)
+    done = report(claim_one(store, tasks_type(job)), OK)
+    results = [large(app, job, str(text)) for text in done.results]
+    return take_advance(store, job, complete_one(store, done.model_copy(update={"results": results})))
+
+
+@pytest.mark.parametrize("silent", range(1, 4))
+def test_a_short_silence_of_the_blob_store_is_waited_for(patient: Stageflow, silent: int) -> None:
+    """Whatever is read: parameters, task results and the results of stages; and nothing goes back."""
+    job = new_job(job_type="line", stages=2)
+    wish.added = StageAggregate(metadata={"name": "x" * IN_A_ROW})
+    lease = begin_large(patient, job)
+    blobs.silent = silent == 1
+    wish.silence_in_hook = silent == 2
+    assert close(patient, lease).stage_closed
+    wish.silence_in_hook = 0
+    give_up_plan(patient)
+    wish.added = StageAggregate()
+    lease = run_stage(patient, job, OK)
+    blobs.silent = silent == 3
+    assert close(patient, lease) == Advanced(stage_closed=True, job_ended=True)
+    assert patient.telemetry.counts["payloads_unreachable"] == 0
+
+
+def test_results_are_waited_for_where_the_hooks_look_at_them(patient: Stageflow) -> None:
+    """Before the first hook is called."""
+    job = new_job(job_type="folding")
+    store = store_of(patient)
+    create(store, job)
+    plan_all(store, job, 1)
+    done = report(claim_one(store, tasks_type(job)), OK)
+    results = [large(patient, job, str(text)) for text in done.results]
+    lease = take_advance(store, job, complete_one(store, done.model_copy(update={"results": results})))
+    blobs.silent = 1
+    assert close(patient, lease) == Advanced(stage_closed=True, job_ended=True)
+    assert wish.contexts[0].result.task_results[0].result_data == {"of": 0}
+
+
+@pytest.mark.parametrize("outcome", [OK, BAD], ids=["answers", "fails"])
+def test_the_end_of_a_job_waits_for_its_blob_store(patient: Stageflow, outcome: TaskStatus) -> None:
+    """With its answer, or with the result of the stage that failed it."""
+    job = new_job(job_type="line", stages=2)
+    close(patient, begin(patient, job, OK))
+    give_up_plan(patient)
+    lease = run_stage(patient, job, outcome)
+    wish.text = "x" * IN_A_ROW
+    wish.added = StageAggregate(metadata={"name": "x" * IN_A_ROW} if outcome is BAD else {})
+    blobs.silent = 1
+    assert close(patient, lease) == Advanced(stage_closed=True, job_ended=True)
+    assert patient.telemetry.counts["payloads_unreachable"] == 0
+
+
+def test_parameters_that_are_lost_are_named(app: Stageflow) -> None:
+    """The job fails, and says what to do."""
+    job = new_job(job_type="line", stages=2)
+    lease = begin_large(app, job)
+    for blob in list(blobs.list_blobs("stageflow-payloads")):
+        blobs.delete("stageflow-payloads", blob.name)
+    assert close(app, lease) == Advanced(stage_closed=False, job_ended=True)
+    said = str(app.repositories.jobs.require_job_state(job.job_id).job.error_details)
+    assert said.startswith("Closing stage 1 failed: the parameters of the job is not in the blob store (blob ")
+
+
+def test_parameters_that_do_not_fit_any_more_are_named(app: Stageflow) -> None:
+    """By the model that the workflow takes now."""
+    job = new_job(job_type="line", stages=2).model_copy(update={"parameters": '{"title":"a"}'})
+    assert close(app, begin(app, job, OK)) == Advanced(stage_closed=False, job_ended=True)
+    said = str(app.job(job.job_id).error_details)
+    assert said.startswith("Closing stage 1 failed: the stored parameters of the job are no Name: 2 validation errors for Name")
+
+
+def test_as_many_results_as_travel_with_a_stage_are_all_seen(app: Stageflow) -> None:
+    """A thousand of them."""
+    job = new_job(job_type="line", stages=2)
+    store = store_of(app)
+    create(store, job)
+    plan_all(store, job, 1000)
+    lease = claim_one(store, tasks_type(job))
+    close(app, take_advance(store, job, complete_one(store, report(lease, *[OK] * 1000))))
+    (seen,) = wish.contexts
+    assert [each.result_data for each in seen.result.task_results] == [{"of": index} for index in range(1000)]
+    assert not seen.result.results_paged
