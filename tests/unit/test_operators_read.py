@@ -1,8 +1,11 @@
 """What an operator reads of repairs, purges, schedules, deadlines and submissions: whole answers, events and refusals."""
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,6 +16,7 @@ from stageflow import (
     Contract,
     ContractViolationError,
     FailurePolicy,
+    IdempotencyConflictError,
     InvalidTransitionError,
     InvalidValueError,
     JobExecutionContext,
@@ -194,6 +198,18 @@ class Cut(Pieces):
     def aggregate_job_results(self, job: JobExecutionContext[Order], stage_results: dict[int, StageResults[Any]]) -> None:  # noqa: ARG002
         """Stop dead."""
         raise KeyboardInterrupt
+
+
+@workflow("versioned_pieces", version=3, registry=registry)
+class Third(Pieces):
+    """The third version of one stage."""
+
+    only = stage(1, "only", task=piece)
+
+    @only.plan
+    def plan_only(self, job: JobExecutionContext[Order]) -> Iterator[Number]:  # noqa: ARG002  a planner's shape
+        """Plan one."""
+        yield Number(number=10)
 
 
 class Name(Contract):
@@ -721,6 +737,28 @@ class TestSubmission:
         assert [each.outcome for each in mixed] == [SubmitOutcome.CREATED, SubmitOutcome.RUNNING]
         assert mixed[1].job.job_id == again
         assert app.submit(Four, Order(count=2), new_run=True).job.job_id != again
+
+    def test_a_job_that_a_transaction_meets_is_answered_unread(self, tmp_path: Path) -> None:
+        """As running, with what was asked for: within the application's transaction the engine reads nothing."""
+        path = tmp_path / "jobs.db"
+        with Stageflow(f"sqlite:{path}", registry=registry) as app, closing(sqlite3.connect(path)) as connection:
+            app.migrate()
+            made = app.submit(Four, Order(), idempotency_key="k")
+            app.cancel(made.job.job_id)
+            met = app.submit(Four, Order(), idempotency_key="k", priority=4, connection=connection)
+            assert (met.outcome, met.job.job_id, met.job.status) == (SubmitOutcome.RUNNING, made.job.job_id, JobStatus.QUEUED)
+            assert met.job.priority == 4
+            assert timedelta(0) <= met.job.created_at - made.job.created_at < timedelta(minutes=1)
+            new = app.submit(Four, Order(count=2), connection=connection)
+            assert new.outcome is SubmitOutcome.CREATED
+            connection.rollback()
+            assert [job.job_id for job in app.repositories.jobs.list_jobs()] == [made.job.job_id]
+
+    def test_a_key_belongs_to_one_request_of_one_version(self, app: Stageflow) -> None:
+        """The same key with other parameters is a mistake; the job knows the version that it was submitted for."""
+        app.submit(Four, Order(count=1), idempotency_key="k")
+        assert "'k'" in said(IdempotencyConflictError, app.submit, Four, Order(count=2), idempotency_key="k")
+        assert app.submit(Third, Order()).job.workflow_version == 3
 
     @pytest.mark.parametrize(
         ("request_", "parameter"),
