@@ -2,7 +2,8 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,8 +67,8 @@ from stageflow.testing.drain import drain_work, move_clock
 registry = JobRegistry()
 bad: set[int] = set()
 minutes: dict[int, float] = {}
-interrupted: list[str] = []
 refused: list[BaseException] = []
+acts: list[Callable[[], object]] = []
 apps: list[Stageflow] = []
 MONTH = timedelta(days=30)
 SMALL = 500
@@ -102,6 +103,8 @@ class Pieces(BaseController[Order]):
 
     def validate_job_parameters(self, parameters: Order) -> Order:
         """Refuse what is to be refused."""
+        if acts:
+            acts.pop()()
         if refused:
             raise refused[0]
         if parameters.other_model:
@@ -242,7 +245,7 @@ blobs = MemoryBlobStore()
 @pytest.fixture
 def app() -> Iterator[Stageflow]:
     """Give an app in memory."""
-    for each in (bad, minutes, interrupted, refused):
+    for each in (bad, minutes, refused, acts):
         each.clear()
     options = PayloadOptions(inline_bytes=SMALL, patience_seconds=0)
     with Stageflow("sqlite::memory:", registry=registry, blobs=blobs, payloads=options) as app:
@@ -266,6 +269,16 @@ def events(app: Stageflow) -> Iterator[list[Event]]:
     }
     with app.telemetry.listening(lambda event: heard.append(event) if event.name in told else None):
         yield heard
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the machine be in another time zone."""
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def store_of(app: Stageflow) -> SqliteStore:
@@ -549,6 +562,33 @@ class TestSchedule:
         )
         assert (failed.state, failed.next_fire_at) == (ScheduleState.FAILED, None)
 
+    def test_a_schedule_that_was_changed_meanwhile_is_not_failed(self, app: Stageflow, events: list[Event]) -> None:
+        """What could not fire is not there any more."""
+        app.schedule("daily", Four, Order(), cron="* * * * *")
+        move_clock(app, 61)
+
+        def change() -> None:
+            app.schedule("daily", Four, Order(), cron="0 0 1 1 *")
+            refused.append(ValueError("there is no such order"))
+
+        events.clear()
+        acts.append(change)
+        assert fire_due(registry, app.repositories, app.telemetry) == 0
+        (changed,) = app.schedules()
+        assert (changed.state, changed.cron, changed.error_details) == (ScheduleState.ACTIVE, "0 0 1 1 *", None)
+        assert [event.name for event in events] == ["schedule_stored"]
+
+    @pytest.mark.usefixtures("in_tokyo")
+    def test_the_zone_of_the_machine_makes_no_other_jobs(self, app: Stageflow) -> None:
+        """The key of a job has its fire time in UTC."""
+        first = app.schedule("often", Four, Order(), cron="* * * * *").next_fire_at
+        assert first is not None
+        move_clock(app, 61)
+        assert fire_due(registry, app.repositories, app.telemetry) == 1
+        found = app.submit(Four, Order(), idempotency_key=f"schedule:often@{first.isoformat()}")
+        assert found.outcome is SubmitOutcome.RUNNING
+        assert str(found.job.metadata["scheduled_for"]).endswith("+00:00")
+
     def test_a_persons_interrupt_is_no_failure_of_a_schedule(self, app: Stageflow) -> None:
         """It ends the round, and the schedule fires in the next one."""
         app.schedule("daily", Four, Order(), cron="* * * * *")
@@ -621,6 +661,16 @@ class TestCron:
         assert weekly.missed(mondays[0], mondays[1], 10) == mondays[:2]
         assert weekly.missed(mondays[0], mondays[-1], 10) == mondays
         assert [each.tzinfo for each in weekly.missed(mondays[0], mondays[2], 3)] == [UTC] * 3
+
+    @pytest.mark.usefixtures("in_tokyo")
+    def test_the_zone_of_the_machine_does_not_matter(self) -> None:
+        """Only the one that is named does, and answers are in UTC."""
+        daily = Cron("30 12 * * *", "Europe/Vienna")
+        noon = datetime(2026, 1, 5, 11, 30, tzinfo=UTC)
+        times = [noon + timedelta(days=number) for number in range(3)]
+        assert daily.next_after(noon) == times[1]
+        assert daily.next_after(noon).tzinfo is UTC
+        assert daily.missed(times[0], times[2], 2) == times[1:]
 
     def test_what_never_fires_is_said(self) -> None:
         """With the expression."""
