@@ -34,6 +34,7 @@ from stageflow import (
 from stageflow.backends.memory import MemoryBlobStore
 from stageflow.backends.sqlite import SqliteStore
 from stageflow.contracts.base import JsonObject
+from stageflow.contracts.event import EventKind
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.engine.advance import Advanced, advance_stage
@@ -384,6 +385,12 @@ def test_the_hooks_see_the_stage_as_its_policy_leaves_it(app: Stageflow) -> None
         (BAD, None, "task 1 is failed"),
     ]
     assert app.job(job.job_id).stage_results["1"].status is StageStatus.FAILED
+    wish.advances = True
+    app.repair(job.job_id, 1)
+    (again,) = claim_all(store_of(app), tasks_type(job))
+    close(app, take_advance(store_of(app), job, complete_one(store_of(app), report(again, OK))))
+    repaired = wish.contexts[1]
+    assert (repaired.run, repaired.generation, repaired.result.successful_tasks) == (2, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -484,6 +491,10 @@ def test_the_last_stage_ends_the_job_with_its_answer(app: Stageflow, events: lis
         Event(name="job_completed", job_id=job.job_id, details={"status": "completed"}),
     ]
     assert app.job(job.job_id).result_data == {"sums": {"1": 3, "2": 1}, "names": ["ada", "bob"], "text": ""}
+    silent = new_job("silent", job_type="folding")
+    wish.returns["aggregate_job_results"] = None
+    assert close(app, begin(app, silent, OK)) == Advanced(stage_closed=True, job_ended=True)
+    assert app.job(silent.job_id).result_data is None
 
 
 def test_a_large_answer_comes_back_and_a_too_large_one_is_named(app: Stageflow) -> None:
@@ -605,6 +616,10 @@ def test_a_closing_without_its_blob_store_is_tried_again_after_a_while(app: Stag
     wish.raises["aggregate_stage_results"] = PayloadsUnreachableError("the blob store does not answer")
     assert close(app, lease) == Advanced(stage_closed=False)
     assert events == [away]
+    found = [event.detail for event in app.history(job.job_id) if event.kind is EventKind.ADVANCING_RETRIED]
+    assert found[1] == "the blob store does not answer"
+    assert str(found[0]).startswith("the answer of aggregate_job_results is too large for a row, and the blob store does not")
+    assert "hunter2" not in str(found[0])
     wish.raises.clear()
     store.move_clock(15.1)
     assert close(app, claim_one(store, control_type(job))) == Advanced(stage_closed=True, job_ended=True)
