@@ -34,10 +34,12 @@ from stageflow import (
 from stageflow.backends.memory import MemoryBlobStore
 from stageflow.backends.sqlite import SqliteStore
 from stageflow.contracts.base import JsonObject
+from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.event import EventKind
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.engine.advance import Advanced, advance_stage
+from stageflow.engine.reading import read_leased_job
 from stageflow.errors import BlobStoreUnreachableError
 from stageflow.telemetry import Event
 from stageflow.testing.conformance.builders import (
@@ -791,3 +793,24 @@ def test_as_many_results_as_travel_with_a_stage_are_all_seen(app: Stageflow) -> 
     (seen,) = wish.contexts
     assert [each.result_data for each in seen.result.task_results] == [{"of": index} for index in range(1000)]
     assert not seen.result.results_paged
+
+
+def test_a_stage_that_the_job_does_not_have_is_named(app: Stageflow) -> None:
+    """By its key, with what to do."""
+    job = new_job(job_type="line", stages=2)
+    lease = begin(app, job, OK)
+    close(app, lease.model_copy(update={"stage_id": lease.stage_id + 7, "state": None}))
+    said = str(app.job(job.job_id).error_details)
+    assert said == f"Closing stage 1 failed: job {job.job_id} has no stage with key {lease.stage_id + 7}; {MEND_ROW}"
+
+
+def test_a_lease_may_bring_its_job_along(app: Stageflow) -> None:
+    """Then the job is not read again: what was stored since is not seen."""
+    job = new_job(job_type="line", stages=2)
+    lease = begin(app, job, OK)
+    state = app.repositories.jobs.require_job_state(job.job_id)
+    renamed = state.job.model_copy(update={"parameters": {"name": "brought"}})
+    brought = lease.model_copy(update={"state": state.model_copy(update={"job": renamed})})
+    assert read_leased_job(app.repositories, registry.find("line"), brought).context().parameters == Name(name="brought")
+    alone = lease.model_copy(update={"state": None})
+    assert read_leased_job(app.repositories, registry.find("line"), alone).context().parameters == Name(name="job")
