@@ -421,8 +421,11 @@ class TestPurge:
         app.discard(letter.letter_id)
         assert [each.name.partition("/")[0] for each in blobs.list_blobs("stageflow-payloads")] == [job_id]
         move_clock(app, 2 * MONTH.total_seconds())
+        run(app)
         jobs_alone = app.purge(MONTH, status=JobStatus.COMPLETED)
+        now = app.repositories.store.now()
         promised = app.purge(MONTH)
+        assert timedelta(0) <= promised.before - (now - MONTH) < timedelta(minutes=1)
         counts: JsonObject = {"jobs": 1, "tasks": 6, "letters": 1, "payloads": 0, "kept": 0, "complete": True, "dry_run": True}
         assert promised.model_dump(include=set(counts)) == counts
         assert promised.size_bytes >= jobs_alone.size_bytes + 300
