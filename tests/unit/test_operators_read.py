@@ -256,7 +256,7 @@ def app() -> Iterator[Stageflow]:
 
 @pytest.fixture
 def events(app: Stageflow) -> Iterator[list[Event]]:
-    """Note what is told of jobs that are late, schedules and purges."""
+    """Note what is told of what operators do."""
     heard: list[Event] = []
     told = {
         "job_overdue",
@@ -267,6 +267,7 @@ def events(app: Stageflow) -> Iterator[list[Event]]:
         "purged",
         "stage_repaired",
     }
+    told |= {"job_paused", "job_resumed", "job_cancelled"}
     with app.telemetry.listening(lambda event: heard.append(event) if event.name in told else None):
         yield heard
 
@@ -761,6 +762,15 @@ class TestDeadline:
         ended = app.repositories.jobs.require_job_state(job_id)
         assert not end_if_overdue(ended, app.repositories, app.telemetry)
 
+    def test_a_job_that_lost_the_rows_of_its_stages_is_ended_too(self, app: Stageflow) -> None:
+        """All of it had not begun, as far as anybody can see."""
+        deadline = app.repositories.store.now() + timedelta(minutes=1)
+        job_id = app.submit(Four, Order(), deadline=deadline).job.job_id
+        move_clock(app, 61)
+        bare = app.repositories.jobs.require_job_state(job_id).model_copy(update={"stages": []})
+        assert end_if_overdue(bare, app.repositories, app.telemetry)
+        assert "; unfinished: stages 1 to 4 not begun." in str(app.job(job_id).error_details)
+
 
 class TestSubmission:
     """What becomes of a request."""
@@ -836,7 +846,7 @@ class TestSubmission:
         }
         assert app.repositories.jobs.list_jobs() == []
 
-    def test_a_cancelled_job_keeps_the_reason(self, app: Stageflow) -> None:
+    def test_a_cancelled_job_keeps_the_reason(self, app: Stageflow, events: list[Event]) -> None:
         """Without what is secret in it; one that says nothing, or cannot be stored, is refused."""
         job_id = app.submit(Four, Order()).job.job_id
         assert said(InvalidValueError, app.cancel, job_id, reason=" ") == (
@@ -850,12 +860,13 @@ class TestSubmission:
         assert "hunter2" not in str(ended.error_details)
         assert "leaked" in str(ended.error_details)
         assert app.job(job_id).error_details == ended.error_details
+        assert events == [Event(name="job_cancelled", job_id=job_id)]
 
 
 class TestPause:
     """Pausing and going on."""
 
-    def test_a_job_goes_on_where_it_stood(self, app: Stageflow) -> None:
+    def test_a_job_goes_on_where_it_stood(self, app: Stageflow, events: list[Event]) -> None:
         """Queued before anything of it began, and else at work; what is not paused says what it may become."""
         job_id = app.submit(Four, Order()).job.job_id
         assert said(InvalidTransitionError, app.resume, job_id).startswith(
@@ -863,6 +874,7 @@ class TestPause:
         )
         assert app.pause(job_id).status is JobStatus.PAUSED
         assert app.resume(job_id).status is JobStatus.QUEUED
+        assert events == [Event(name="job_paused", job_id=job_id), Event(name="job_resumed", job_id=job_id)]
 
         def pause(event: Event) -> None:
             if event.name == "stage_advanced":
