@@ -26,6 +26,7 @@ from stageflow import (
     OrchestrationAction,
     OrchestrationDataContract,
     PayloadOptions,
+    PayloadTooLargeError,
     PermanentTaskError,
     RetryPolicy,
     ScheduleNotFoundError,
@@ -72,6 +73,7 @@ acts: list[Callable[[], object]] = []
 apps: list[Stageflow] = []
 MONTH = timedelta(days=30)
 SMALL = 500
+LARGE = 100_000
 
 
 class Order(Contract):
@@ -247,7 +249,7 @@ def app() -> Iterator[Stageflow]:
     """Give an app in memory."""
     for each in (bad, minutes, refused, acts):
         each.clear()
-    options = PayloadOptions(inline_bytes=SMALL, patience_seconds=0)
+    options = PayloadOptions(inline_bytes=SMALL, max_bytes=LARGE, patience_seconds=0)
     with Stageflow("sqlite::memory:", registry=registry, blobs=blobs, payloads=options) as app:
         app.migrate()
         apps[:] = [app]
@@ -816,6 +818,30 @@ class TestSubmission:
             assert new.outcome is SubmitOutcome.CREATED
             connection.rollback()
             assert [job.job_id for job in app.repositories.jobs.list_jobs()] == [made.job.job_id]
+
+    def test_only_a_new_job_is_told(self, app: Stageflow) -> None:
+        """With its type, once; and it has the time that it was given."""
+        heard: list[Event] = []
+        with app.telemetry.listening(heard.append):
+            job_id = app.submit(Four, Order(), timeout_seconds=90).job.job_id
+            app.submit(Four, Order(), timeout_seconds=90)
+        assert heard == [Event(name="job_created", job_id=job_id, details={"job_type": "pieces"})]
+        minutes[1] = 2
+        drain_work(app)
+        assert app.job(job_id).status is JobStatus.FAILED
+
+    def test_large_parameters_lie_under_the_job_that_has_them(self, app: Stageflow) -> None:
+        """And come back; too large ones are refused by their name, and nothing is stored."""
+        order = Order(text="x" * SMALL)
+        job_id = app.submit(Four, order).job.job_id
+        (blob,) = (each.name for each in blobs.list_blobs("stageflow-payloads") if each.name.startswith(job_id))
+        assert app.repositories.payloads.blobs is blobs
+        state = app.repositories.jobs.require_job_state(job_id)
+        assert blob.removeprefix(f"{job_id}/") in str(state.job.shelved["parameters"])
+        assert app.job(job_id).parameters == order.model_dump()
+        said_of_it = said(PayloadTooLargeError, app.submit, Four, Order(text="x" * LARGE))
+        assert said_of_it.startswith("the parameters of a job 'pieces': 1000")
+        assert len(app.repositories.jobs.list_jobs()) == 1
 
     def test_a_key_belongs_to_one_request_of_one_version(self, app: Stageflow) -> None:
         """The same key with other parameters is a mistake; the job knows the version that it was submitted for."""
