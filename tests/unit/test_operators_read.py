@@ -368,6 +368,9 @@ class TestRepair:
             "and after stages that completed, can. In this state that is stage 1, 2, 3, 4"
         )
         cancelled = app.submit(Four, Order(), new_run=True).job.job_id
+        assert said(InvalidTransitionError, app.repair, cancelled, 1).startswith(
+            f"job {cancelled} is queued and cannot be repaired, which only a job that has ended can; allowed from queued: "
+        )
         app.cancel(cancelled)
         assert said(InvalidValueError, app.repair, cancelled, 1) == (
             f"stage 1 of job {cancelled}, which is cancelled in run 1, cannot be repaired: only a stage that has a result, "

@@ -147,6 +147,7 @@ class Wishing(BaseController[Name]):
     def aggregate_job_results(self, job: JobExecutionContext[Name], stage_results: dict[int, StageResults[Any]]) -> Answer:
         """Add up each stage."""
         assert get_current_job(job.job_id) is job
+        assert [results.stage_number for results in stage_results.values()] == list(stage_results)
         sums = {number: sum(each.of for each in results) for number, results in stage_results.items()}
         names = [str(job.get_stage_result(number).metadata.get("name", job.parameters.name)) for number in stage_results]
         answer: Answer = wish.of("aggregate_job_results", Answer(sums=sums, names=names, text=wish.text))
