@@ -241,11 +241,14 @@ class Demo(BaseController[Name]):
         yield Number(number=10)
 
 
-blobs = MemoryBlobStore()
+@pytest.fixture
+def blobs() -> MemoryBlobStore:
+    """Give a blob store that is empty."""
+    return MemoryBlobStore()
 
 
 @pytest.fixture
-def app() -> Iterator[Stageflow]:
+def app(blobs: MemoryBlobStore) -> Iterator[Stageflow]:
     """Give an app in memory."""
     for each in (bad, minutes, refused, acts):
         each.clear()
@@ -418,7 +421,7 @@ class TestRepair:
 class TestPurge:
     """What a purge deletes, and what it says of it."""
 
-    def test_all_that_went_is_counted_and_told(self, app: Stageflow, events: list[Event]) -> None:
+    def test_all_that_went_is_counted_and_told(self, app: Stageflow, blobs: MemoryBlobStore, events: list[Event]) -> None:
         """Jobs with tasks, letters and payloads; what was promised before, but for the payloads, which only a purge finds."""
         job_id = run(app, Order(count=2, text="x" * 2 * SMALL))
         letter = app.repositories.store.add_dead_letter(
@@ -445,6 +448,22 @@ class TestPurge:
         assert list(blobs.list_blobs("stageflow-payloads")) == []
         again = app.purge(MONTH, dry_run=False)
         assert (again.jobs, again.tasks, again.letters, again.payloads, again.size_bytes) == (0, 0, 0, 0, 0)
+
+    def test_a_dry_run_leaves_the_payloads_of_nobody(self, app: Stageflow, blobs: MemoryBlobStore) -> None:
+        """Only a purge deletes what no job owns."""
+        text = '"' + "x" * SMALL + '"'
+        app.repositories.payloads.store("f" * 64, text, "it")
+        move_clock(app, 2 * MONTH.total_seconds())
+        promised = app.purge(MONTH)
+        assert (promised.payloads, promised.size_bytes, len(list(blobs.list_blobs("stageflow-payloads", prefix="f" * 64)))) == (
+            0,
+            0,
+            1,
+        )
+        done = app.purge(MONTH, dry_run=False)
+        assert done.payloads == 1
+        assert done.size_bytes == len(text)
+        assert list(blobs.list_blobs("stageflow-payloads", prefix="f" * 64)) == []
 
     def test_as_many_letters_as_the_limit_may_not_be_all(self, app: Stageflow) -> None:
         """So the answer says that it may not be complete, and with one more it is."""
@@ -833,12 +852,11 @@ class TestSubmission:
         drain_work(app)
         assert app.job(job_id).status is JobStatus.FAILED
 
-    def test_large_parameters_lie_under_the_job_that_has_them(self, app: Stageflow) -> None:
+    def test_large_parameters_lie_under_the_job_that_has_them(self, app: Stageflow, blobs: MemoryBlobStore) -> None:
         """And come back; too large ones are refused by their name, and nothing is stored."""
         order = Order(text="x" * SMALL)
         job_id = app.submit(Four, order).job.job_id
         (blob,) = (each.name for each in blobs.list_blobs("stageflow-payloads") if each.name.startswith(job_id))
-        assert app.repositories.payloads.blobs is blobs
         state = app.repositories.jobs.require_job_state(job_id)
         assert blob.removeprefix(f"{job_id}/") in str(state.job.shelved["parameters"])
         assert app.job(job_id).parameters == order.model_dump()

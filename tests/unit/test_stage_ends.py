@@ -103,6 +103,7 @@ class Wish:
     raises: dict[str, BaseException] = field(default_factory=dict)
     returns: dict[str, object] = field(default_factory=dict)
     silence_in_hook: int = 0
+    combining: list[JobExecutionContext[Any] | None] = field(default_factory=list)
     contexts: list[StageExecutionContext] = field(default_factory=list)
 
     def of(self, hook: str, answer: object) -> Any:
@@ -209,7 +210,8 @@ class Folding(Wishing):
 
     @only.combine
     def combine_only(self, left: Of, right: Of) -> Of:
-        """Add."""
+        """Add, for the job that is current."""
+        wish.combining.append(get_current_job(new_job().job_id))
         answer: Of = wish.of("combine", Of(of=left.of + right.of))
         return answer
 
@@ -505,6 +507,7 @@ def test_a_large_answer_comes_back_and_a_too_large_one_is_named(app: Stageflow) 
     wish.text = "x" * IN_A_ROW
     job = new_job(job_type="folding")
     close(app, begin(app, job, OK, OK))
+    assert [current.job_id for current in wish.combining if current is not None] == [job.job_id]
     assert app.job(job.job_id).result_data == {"sums": {"1": 1}, "names": ["job"], "text": wish.text}
     wish.text = "x" * MOST
     other = new_job("other", job_type="folding")
@@ -815,3 +818,19 @@ def test_a_lease_may_bring_its_job_along(app: Stageflow) -> None:
     assert read_leased_job(app.repositories, registry.find("line"), brought).context().parameters == Name(name="brought")
     alone = lease.model_copy(update={"state": None})
     assert read_leased_job(app.repositories, registry.find("line"), alone).context().parameters == Name(name="job")
+
+
+def test_a_stored_result_that_is_damaged_stops_the_closing(app: Stageflow, events: list[Event]) -> None:
+    """Of whatever stage it is: the job fails, and says which stage could not be closed."""
+    job = new_job(job_type="line", stages=2)
+    close(app, begin(app, job, OK))
+    give_up_plan(app)
+    lease = run_stage(app, job, OK)
+    transaction = store_of(app).begin_transaction()
+    transaction.connection.execute("update stageflow_stages set stored_result = '{}' where stage_number = 1")
+    transaction.commit()
+    events.clear()
+    assert close(app, lease.model_copy(update={"state": None})) == Advanced(stage_closed=False, job_ended=True)
+    assert events == [failed_event(job, 2)]
+    (event,) = (each for each in app.history(job.job_id) if each.kind is EventKind.JOB_ENDED)
+    assert str(event.detail).startswith("Cannot close stage 2 - stage results invalid: ")
