@@ -153,13 +153,8 @@ def _stage_result(closing: _Closing) -> StageResultContract:
         partial(controller.should_advance_stage, context, seen),
         (bool,),
     )
-    fields = {name: value for name, value in counted if name != "stage_key"}
-    fields.update(
-        status=_verdict(counted, passes=advances),
-        metadata=added.metadata,
-        orchestration=added.orchestration,
-    )
-    return StageResultContract(**fields)
+    left = {"status": _verdict(counted, passes=advances), "metadata": added.metadata, "orchestration": added.orchestration}
+    return StageResultContract(**{**dict(counted), **left})
 
 
 def _first_failure(reading: JobReading, stage: StageRecord) -> ResultRow | None:

@@ -13,6 +13,7 @@ from stageflow.telemetry import Telemetry
 from stageflow.workflow.registry import JobRegistry
 
 _PAGE: Final = 1000
+_UNFINISHED: Final = frozenset({TaskStatus.FAILED, TaskStatus.SKIPPED})
 
 
 def repair_stage(
@@ -106,11 +107,10 @@ def _require_known(stage: StageRecord, tasks: Iterable[int]) -> list[int]:
 
 def _unfinished(repositories: Repositories, stage: StageRecord) -> list[int]:
     """Return the tasks that failed; of a stage that halted also those that it skipped."""
-    wanted = {TaskStatus.FAILED, TaskStatus.SKIPPED} if stage.halted else {TaskStatus.FAILED}
     found: list[int] = []
     first = 0
     while rows := repositories.stages.list_result_rows(stage.stage_id, first, _PAGE, failed_only=not stage.halted):
-        found += [row.task_index for row in rows if row.status in wanted]
+        found += [row.task_index for row in rows if row.status in _UNFINISHED]
         first = rows[-1].task_index + 1
     if not found:
         msg = (

@@ -89,7 +89,6 @@ def pause_schedule(name: str, repositories: Repositories) -> ScheduleRecord:
     Raises:
         ScheduleNotFoundError: There is none with this name.
     """
-    require_schedule(name, repositories)
     repositories.schedules.change_schedule_state(name, ScheduleState.PAUSED, None)
     return require_schedule(name, repositories)
 

@@ -38,13 +38,14 @@ def submit_jobs(
     first_stage = workflow.definition.new_stage(1)
     jobs = [new_job(workflow, request, options, first_stage) for request in requests]
     answer = repositories.jobs.create_jobs([to_row(job, repositories.payloads) for job in jobs], connection)
-    for job, is_new in zip(jobs, answer.created, strict=True):
+    answered = list(zip(jobs, answer.created, strict=True))
+    for job, is_new in answered:
         if is_new:
             telemetry.emit("job_created", job.job_id, job_type=job.job_type)
     # Inside the application's transaction nothing can be read back but by its own connection.
-    met = [] if connection is not None else [job.job_id for job, new in zip(jobs, answer.created, strict=True) if not new]
+    met = [] if connection is not None else [job.job_id for job, is_new in answered if not is_new]
     stored = {job.job_id: job for job in repositories.jobs.get_jobs(met)} if met else {}
-    return [_answer(job, stored, answer.created_at, is_new=is_new) for job, is_new in zip(jobs, answer.created, strict=True)]
+    return [_answer(job, stored, answer.created_at, is_new=is_new) for job, is_new in answered]
 
 
 def cancel_job(job_id: str, reason: str, repositories: Repositories, telemetry: Telemetry) -> JobRecord:
