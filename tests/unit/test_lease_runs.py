@@ -478,7 +478,7 @@ def test_payloads_that_cannot_be_had_or_kept_are_named(app: Stageflow) -> None:
     assert "PayloadTooLargeError: the result of a task 'work': 11 bytes of JSON, at most 10 are stored" in str(report.errors[0])
 
 
-def context_of(run: Run, **what: object) -> TaskExecutionContext:
+def context_of(run: Run, /, **what: object) -> TaskExecutionContext:
     """Return the context of the first task, with this changed."""
     about = {
         "job_id": run.job.job_id,
