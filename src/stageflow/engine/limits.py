@@ -98,9 +98,8 @@ def _checked(
     try:
         return TaskTypeLimit(job_type=job_type, task_type=task_type, max_running=max_running, max_per_second=max_per_second)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = first["loc"][0] if first["loc"] else "a limit"
-        msg = f"{name}: {first['msg']}, got {preview(first['input'])}; nothing changed, correct it"
+        first = error.errors()[0]
+        msg = f"{first['loc'][0]}: {first['msg']}, got {preview(first['input'])}; nothing changed, correct it"
         raise InvalidValueError(msg) from error
 
 
