@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import Final, LiteralString
 
@@ -11,11 +12,13 @@ import pytest
 
 from stageflow.backends.postgres import PostgresStore
 from stageflow.contracts.lease import HeldLease, Lease
+from stageflow.contracts.plan import FirstLease
 from stageflow.testing.conformance.builders import (
     LEASE_SECONDS,
     advance,
     ask,
     cancel,
+    chunk,
     claim_all,
     complete,
     complete_ok,
@@ -29,6 +32,7 @@ from stageflow.testing.conformance.builders import (
     start,
     tasks_type,
 )
+from stageflow.testing.conformance.bundles import advance_of, closing_of, run_in_step
 
 _PATIENCE_SECONDS: Final = 30.0
 _ONE_WAITS: Final = "select count(*) = 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
@@ -110,6 +114,73 @@ def test_stages_are_locked_by_their_ids(store: PostgresStore, postgres_dsn: str,
     assert high.stage_id > low.stage_id
     with _waiting(postgres_dsn, _STAGE, low.stage_id, lambda: call(store, [high, low])) as is_free:
         assert is_free(high.stage_id)
+
+
+def _plan(store: PostgresStore, leases: list[Lease]) -> object:
+    wish = FirstLease(worker_id="ada", max_tasks=9, lease_seconds=LEASE_SECONDS)
+    return store.add_tasks_and_lease([chunk(lease, 1) for lease in leases], [wish] * len(leases))
+
+
+def _advance(store: PostgresStore, leases: list[Lease]) -> object:
+    asked = [advance_of(store, lease, new_stage(2)) for lease in leases]
+    return store.advance_job_stages(asked, worker_id="ada", lease_seconds=LEASE_SECONDS)
+
+
+def _close(store: PostgresStore, leases: list[Lease]) -> object:
+    return store.check_job_completions([closing_of(store, lease, new_stage(2, skipped=True)) for lease in leases])
+
+
+def _control(store: PostgresStore, call: Call) -> list[Lease]:
+    """Return the leases that a call takes: of two jobs, whose rows all have the same order but for the jobs' ids."""
+    jobs = sorted((new_job(f"job {number}", stages=2) for number in range(2)), key=lambda job: job.job_id, reverse=True)
+    if call is _plan:
+        create(store, *jobs)
+        return sorted(claim_all(store, control_type(jobs[0])), key=lambda lease: lease.range_id)
+    return run_in_step(store, *jobs, count=1)
+
+
+@pytest.mark.parametrize("call", [_plan, _advance, _close])
+@pytest.mark.parametrize("lock", [_RANGE, _STAGE])
+def test_a_bundle_locks_ranges_and_stages_by_their_ids(
+    store: PostgresStore, postgres_dsn: str, call: Call, lock: LiteralString
+) -> None:
+    """Whatever the order in which the work is named, and before any of it is done."""
+    leases = _control(store, call)
+    low, high = sorted(lease.range_id if lock == _RANGE else lease.stage_id for lease in leases)
+    with _waiting(postgres_dsn, lock, low, lambda: call(store, leases[::-1])) as is_free:
+        assert is_free(high)
+
+
+@pytest.mark.parametrize("call", [_advance, _close])
+def test_a_bundle_locks_jobs_by_their_ids(store: PostgresStore, postgres_dsn: str, call: Call) -> None:
+    """The ids of its jobs have the order in which the jobs were not made."""
+    leases = _control(store, call)
+    low, high = sorted(lease.job_id for lease in leases)
+    with _waiting(postgres_dsn, _JOB, low, lambda: call(store, leases)) as is_free:
+        assert is_free(high)
+
+
+def test_a_bundle_locks_the_whole_groups(store: PostgresStore, postgres_dsn: str) -> None:
+    """The advancing of a stage locks its siblings too; who reports their tasks takes them by their ids."""
+    jobs = [new_job(f"job {number}", stages=3) for number in range(2)]
+    group = [new_stage(2, group=(2, 3)), new_stage(3, group=(2, 3))]
+    firsts = run_in_step(store, *jobs, count=1)
+    store.advance_job_stages(
+        [advance_of(store, lease, *group) for lease in firsts], worker_id="ada", lease_seconds=LEASE_SECONDS
+    )
+    store.move_clock(LEASE_SECONDS + 1)
+    recover(store)
+    plans = sorted(claim_all(store, control_type(jobs[0])), key=lambda plan: plan.stage_id)
+    wish = FirstLease(worker_id="ada", max_tasks=9, lease_seconds=LEASE_SECONDS)
+    started = store.add_tasks_and_lease([chunk(plan, 1) for plan in plans], [wish] * len(plans))
+    tasks = [answer.lease for answer in started if answer.lease is not None]
+    done = complete(store, *[complete_ok(lease) for lease in tasks if lease.stage_number == 2])
+    advances = [answer.advance for answer in done if answer.advance is not None]
+    siblings = sorted(lease.stage_id for lease in tasks if lease.stage_number == 3)
+    asked = [advance_of(store, lease) for lease in advances]
+    call = partial(store.advance_job_stages, asked[::-1], worker_id="ada", lease_seconds=LEASE_SECONDS)
+    with _waiting(postgres_dsn, _STAGE, siblings[0], call) as is_free:
+        assert is_free(siblings[1])
 
 
 def test_a_claim_of_several_plans_locks_stages_by_their_ids(store: PostgresStore, postgres_dsn: str) -> None:

@@ -14,6 +14,7 @@ from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import ClaimAnswer, HeldLease, Lease
 from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.open_work import OpenState
+from stageflow.contracts.plan import FirstLease
 from stageflow.contracts.retention import PurgeBatch, PurgedBatch
 from stageflow.contracts.status import JobStatus
 from stageflow.testing.conformance.builders import (
@@ -37,9 +38,9 @@ from stageflow.testing.conformance.builders import (
     report,
     run_all,
     start,
-    stored_result,
     tasks_type,
 )
+from stageflow.testing.conformance.bundles import advance_of, closing_of
 
 _WIDE: Final = new_job("wide", job_type="wide")
 _ROWS: Final = 10_000
@@ -393,34 +394,16 @@ def _live(store: PostgresStore, job: NewJob, look: _Look) -> None:
     look(store.return_ranges, [give_back(lease) for lease in leases if lease is not held])
     look(recover, store, limit=10)
     advance_lease = _count_down(store, job, look)
-    status, text = stored_result(store, advance_lease)
-    plan = look(
-        store.advance_job_stage,
-        range_id=advance_lease.range_id,
-        token=advance_lease.token,
-        stage_id=advance_lease.stage_id,
-        stage_status=status,
-        stage_result=text,
-        next_stages=[new_stage(2)],
-        worker_id="ada",
-        lease_seconds=30.0,
-    ).plan
+    # Each by the bundle, in which the same is asked twice: the second is refused.
+    twice = [advance_of(store, advance_lease, new_stage(2))] * 2
+    plan = look(store.advance_job_stages, twice, worker_id="ada", lease_seconds=30.0)[0].plan
     assert plan is not None
-    look(store.add_tasks, chunk(plan, 3))
-    last = run_all(store, job)
-    status, text = stored_result(store, last)
-    ended = look(
-        store.check_job_completion,
-        job_id=job.job_id,
-        range_id=last.range_id,
-        token=last.token,
-        stage_id=last.stage_id,
-        stage_status=status,
-        stage_result=text,
-        result_data=None,
-        skipped=[],
-    )
-    assert ended.job_complete
+    wish = FirstLease(worker_id="ada", max_tasks=2, lease_seconds=30.0)
+    started = look(store.add_tasks_and_lease, [chunk(plan, 3)] * 2, [wish] * 2)[0].lease
+    assert started is not None
+    look(complete_one, store, complete_ok(started))
+    ended = look(store.check_job_completions, [closing_of(store, run_all(store, job))] * 2)
+    assert ended[0].job_updated
 
 
 def _count_down(store: PostgresStore, job: NewJob, look: _Look) -> Lease:

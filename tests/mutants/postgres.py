@@ -227,15 +227,46 @@ _CLAIMS: Final = [
         "            order by head.urgency, head.turn, head.range_id\n            limit 1;\n        end if;",
         "            order by head.turn, head.range_id\n            limit 1;\n        end if;",
     ),
+    _of("claim", "bundles of control work", "if p_bundled and not v_alone then", "if false then"),
+    _of(
+        "claim",
+        "no tasks beside control work",
+        "v_alone := v_range.kind = 'task' or v_range.deaths > 0;",
+        "v_alone := v_range.deaths > 0;",
+    ),
+    _of(
+        "claim",
+        "what was died on alone",
+        "v_alone := v_range.kind = 'task' or v_range.deaths > 0;",
+        "v_alone := v_range.kind = 'task';",
+    ),
+    _of("claim", "nothing beside what was died on", "        exit when p_bundled and v_alone and cardinality(v_leased) > 0;\n"),
+    _of("lock_control", "ranges", "order by r.range_id for update;", "order by r.range_id;"),
+    _of("lock_control", "order of the ranges", "order by r.range_id for update;", "order by r.range_id desc for update;"),
+    _of("lock_control", "stages", "order by s.stage_id for no key update;", "order by s.stage_id;"),
+    _of(
+        "lock_control",
+        "order of the stages",
+        "order by s.stage_id for no key update;",
+        "order by s.stage_id desc for no key update;",
+    ),
+    _of(
+        "lock_control",
+        "the whole group",
+        " and s.run = o.run and s.group_first = o.group_first",
+        " and s.run = o.run and s.stage_id = r.stage_id",
+    ),
+    _of("lock_control", "jobs", "order by j.job_id for no key update;", "order by j.job_id;"),
+    _of(
+        "lock_control", "order of the jobs", "order by j.job_id for no key update;", "order by j.job_id desc for no key update;"
+    ),
     _of("claim_named", "lock", "        for update skip locked;", ";"),
     _of(
         "claim_named",
         "generation of the tasks",
         "and (r.kind <> 'task' or (r.generation = p_generation and r.first < p_last and r.last > p_first))\n        order",
         "and (r.kind <> 'task' or (r.first < p_last and r.last > p_first))\n        order",
-        "a stage row has one generation, which the lookup of the stage asks for, and its open ranges have it too",
     ),
-    _of("claim_named", "generation of the stage", " and s.generation = p_generation;", ";"),
     _of("claim_named", "run", " and s.run = p_run", ""),
     _of(
         "claim_named",

@@ -10,6 +10,11 @@ def _of(module: str, name: str, text: str, replacement: str = "", equivalent: st
 
 
 SQLITE: Final = [
+    _of("leases", "bundles of control work", "if self.bundled and not _is_alone(work):", "if False:"),
+    _of("leases", "no tasks beside control work", "return work.is_task or work.deaths > 0", "return work.deaths > 0"),
+    _of("leases", "what was died on alone", "return work.is_task or work.deaths > 0", "return work.is_task"),
+    _of("leases", "nothing beside what was died on", " and not (self.bundled and self.leases and _is_alone(work))"),
+    _of("named", "generation of the tasks", "(work.generation == claim.generation and overlaps)", "overlaps"),
     _of("barrier", "a halted stage stays so", "if counters.halted or counters.gives_up:", "if counters.gives_up:"),
     _of("barrier", "a stage gives up", "if counters.halted or counters.gives_up:", "if counters.halted:"),
     _of(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -39,6 +39,7 @@ from stageflow.contracts.event import EventKind
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.engine.advance import Advanced, advance_stage
+from stageflow.engine.calls import Asker
 from stageflow.engine.reading import read_leased_job
 from stageflow.errors import BlobStoreUnreachableError
 from stageflow.telemetry import Event
@@ -304,7 +305,14 @@ def begin(app: Stageflow, job: NewJob, *outcomes: TaskStatus) -> Lease:
 def close(app: Stageflow, lease: Lease) -> Advanced:
     """Close the stage of a lease."""
     found = registry.get(lease.job_type, lease.workflow_version)
-    return advance_stage(lease, found, app.repositories, app.telemetry, worker_id="closer", lease_seconds=30.0)
+    asker = Asker(app.repositories, worker_id="closer", lease_seconds=30.0)
+    steps = advance_stage(lease, found, app.repositories, app.telemetry)
+    answer: Any = None
+    while True:
+        try:
+            (answer,) = asker.ask([steps.send(answer)])
+        except StopIteration as ended:
+            return cast("Advanced", ended.value)
 
 
 def give_up_plan(app: Stageflow) -> None:

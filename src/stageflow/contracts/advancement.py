@@ -1,4 +1,4 @@
-"""The answer to closing a stage."""
+"""Closing a stage: what the store is asked, and what it answers."""
 
 from enum import StrEnum
 
@@ -6,6 +6,23 @@ from pydantic import Field
 
 from stageflow.contracts.base import LateContract
 from stageflow.contracts.lease import Lease
+from stageflow.contracts.stage import NewStage
+
+
+class StageAdvance(LateContract):
+    """A finished stage is to be closed, under the lease on its advancement, and what follows it opened.
+
+    Attributes:
+        stage_result: The stage's result as stored text.
+        next_stages: What is opened; empty for the last stage of a job's parallel group.
+    """
+
+    range_id: int
+    token: int
+    stage_id: int
+    stage_status: str
+    stage_result: str
+    next_stages: list[NewStage]
 
 
 class AdvanceOutcome(StrEnum):
@@ -28,7 +45,7 @@ class AdvanceOutcome(StrEnum):
 
 
 class StageAdvancementResult(LateContract):
-    """The answer of ``advance_job_stage``.
+    """The answer to one :class:`StageAdvance`.
 
     Attributes:
         job_updated: Whether the job's current stage moved.

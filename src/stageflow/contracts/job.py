@@ -247,8 +247,29 @@ class JobResult(LateContract):
     completed_at: UtcDatetime
 
 
+class JobClosing(LateContract):
+    """A job is to be ended whose last stage is finished, under the lease on its advancement; or, without a lease, looked at.
+
+    Attributes:
+        range_id: The lease, with its ``token``; both ``None`` to look only.
+        stage_id: The last stage, if it is to be closed too.
+        stage_result: Its result as stored text.
+        result_data: The job's answer as JSON text.
+        skipped: Stages that are skipped because the job ends early.
+    """
+
+    job_id: JobId
+    range_id: int | None = None
+    token: int | None = None
+    stage_id: int | None = None
+    stage_status: str | None = None
+    stage_result: str | None = None
+    result_data: str | None = None
+    skipped: list[NewStage] = Field(default_factory=list)
+
+
 class JobCompletionResult(LateContract):
-    """The answer of ``check_job_completion``.
+    """The answer to one :class:`JobClosing`.
 
     Attributes:
         job_complete: Whether every stage of the job's present run is closed.

@@ -29,6 +29,8 @@ class ClaimRequest(LateContract):
         max_tasks: Per work type, the most tasks that one lease may hold; same length as ``work_types``.
         max_leases: The most leases to answer with; one slot runs one lease.
         lease_seconds: How long the leases hold without a heartbeat.
+        bundled: Where the best work is control work, go on with control work until there are as many leases as ``max_tasks`` of
+            its type says. What a worker died on is leased by itself.
     """
 
     worker_id: str = Field(min_length=1, max_length=200)
@@ -36,6 +38,7 @@ class ClaimRequest(LateContract):
     max_tasks: list[int]
     max_leases: int = Field(ge=1, le=1000)
     lease_seconds: float = Field(gt=0, le=604_800)
+    bundled: bool = False
 
     @model_validator(mode="after")
     def _lists_are_parallel(self) -> Self:

@@ -3,15 +3,16 @@
 from dataclasses import dataclass, replace
 from functools import partial
 
-from stageflow.contracts.advancement import AdvanceOutcome
+from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
 from stageflow.contracts.base import Contract
 from stageflow.contracts.context import StageExecutionContext
-from stageflow.contracts.job import JobEnding
+from stageflow.contracts.job import JobCompletionResult, JobEnding
 from stageflow.contracts.lease import Lease
 from stageflow.contracts.preview import redact
 from stageflow.contracts.results import ResultRow
 from stageflow.contracts.stage import NewStage, StageAggregate, StageRecord, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus
+from stageflow.engine.calls import Steps
 from stageflow.engine.deadlines import end_if_overdue
 from stageflow.engine.hooks import RetryPlanningError, call_hook
 from stageflow.engine.reading import JobReading, read_job, read_leased_job, results_of
@@ -56,8 +57,6 @@ class _Closing:
     stage: StageRecord
     repositories: Repositories
     telemetry: Telemetry
-    worker_id: str
-    lease_seconds: float
 
 
 def advance_stage(
@@ -65,10 +64,7 @@ def advance_stage(
     workflow: Workflow,
     repositories: Repositories,
     telemetry: Telemetry,
-    *,
-    worker_id: str,
-    lease_seconds: float,
-) -> Advanced:
+) -> Steps[Advanced]:
     """Turn the finished stage that an advance lease names into the next one, or into the end of the job.
 
     The only place where that happens. What a hook raises fails the job, and so does a row of it that cannot be read; a
@@ -87,13 +83,11 @@ def advance_stage(
             stage=stage,
             repositories=repositories,
             telemetry=telemetry,
-            worker_id=worker_id,
-            lease_seconds=lease_seconds,
         )
         result = _stage_result(closing)
         failure = _first_failure(reading, stage) if result.status is StageStatus.FAILED else None
         route = choose_route(workflow.definition, stage, result, failure)
-        return _follow(closing, result, route)
+        return (yield from _follow(closing, result, route))
     except (StageResultsInvalidError, StageResultsMissingError) as error:
         reason = f"Cannot close stage {lease.stage_number} - stage results invalid: {error}"
     except PayloadsUnreachableError as error:
@@ -170,37 +164,31 @@ def _verdict(counted: StageResultContract, *, passes: bool) -> StageStatus:
     return StageStatus.COMPLETED_WITH_ERRORS
 
 
-def _follow(closing: _Closing, result: StageResultContract, route: Route) -> Advanced:
+def _follow(closing: _Closing, result: StageResultContract, route: Route) -> Steps[Advanced]:
     alone = closing.stage.group_first == closing.stage.group_last
     match route:
         case EndJob(fails=True, reason=reason) if alone:
             return _end(closing.lease, closing.repositories, closing.telemetry, reason=reason, result=result)
         case EndJob(skipped=skipped) if alone:
-            return _finish(closing, result, skipped)
+            return (yield from _finish(closing, result, skipped))
         case EndJob(fails=True):
             failed = result.model_copy(update={"status": StageStatus.FAILED})
-            return _advance(closing, failed, [])
+            return (yield from _advance(closing, failed, []))
         case EndJob():
-            return _advance(closing, result, [])
+            return (yield from _advance(closing, result, []))
         case OpenStages(stages=stages):
-            return _advance(closing, result, stages)
+            return (yield from _advance(closing, result, stages))
 
 
-def _advance(closing: _Closing, result: StageResultContract, next_stages: list[NewStage]) -> Advanced:
-    answer = closing.repositories.completion.advance_job_stage(
-        closing.lease,
-        result,
-        next_stages,
-        closing.worker_id,
-        closing.lease_seconds,
-    )
+def _advance(closing: _Closing, result: StageResultContract, next_stages: list[NewStage]) -> Steps[Advanced]:
+    answer: StageAdvancementResult = yield closing.repositories.completion.advance_of(closing.lease, result, next_stages)
     number, outcome = closing.stage.stage_number, str(answer.outcome)
     match answer.outcome:
         case AdvanceOutcome.ADVANCED | AdvanceOutcome.SIBLINGS_OPEN:
             closing.telemetry.emit("stage_advanced", closing.lease.job_id, stage=number, outcome=outcome)
             return Advanced(stage_closed=True, plan=answer.plan)
         case AdvanceOutcome.GROUP_CLOSED:
-            return _finish_group(closing)
+            return (yield from _finish_group(closing))
         case AdvanceOutcome.GROUP_FAILED:
             reason = _why_group_failed(closing)
             return _end(closing.lease, closing.repositories, closing.telemetry, reason=reason, result=None)
@@ -221,15 +209,15 @@ def _why_group_failed(closing: _Closing) -> str:
     return f"in the parallel group {first} to {last}: " + "; ".join(reasons)
 
 
-def _finish_group(closing: _Closing) -> Advanced:
+def _finish_group(closing: _Closing) -> Steps[Advanced]:
     """End the job after a parallel group: read it again, now that every sibling's result is stored."""
     reading = read_job(closing.repositories, closing.reading.workflow, closing.lease.job_id)
     if reading.state.job.run != closing.lease.run:
         return _refused_as_former(closing.lease, closing.telemetry)
-    return _finish(replace(closing, reading=reading), reading.closed[closing.stage.stage_number], [])
+    return (yield from _finish(replace(closing, reading=reading), reading.closed[closing.stage.stage_number], []))
 
 
-def _finish(closing: _Closing, result: StageResultContract, skipped: list[NewStage]) -> Advanced:
+def _finish(closing: _Closing, result: StageResultContract, skipped: list[NewStage]) -> Steps[Advanced]:
     """Ask the controller for the job's answer, and end the job with it."""
     number, reading = closing.stage.stage_number, closing.reading
     context = reading.context(also=result)
@@ -242,7 +230,9 @@ def _finish(closing: _Closing, result: StageResultContract, skipped: list[NewSta
     )
     payloads, what = closing.repositories.payloads, "the answer of aggregate_job_results"
     result_data = None if answer is None else payloads.store(context.job_id, answer.to_json(), what, patient=True)
-    completion = closing.repositories.completion.complete_job(closing.lease, result, result_data, skipped)
+    completion: JobCompletionResult = yield closing.repositories.completion.closing_of(
+        closing.lease, result, result_data, skipped
+    )
     if completion.job_updated:
         closing.telemetry.emit("stage_advanced", closing.lease.job_id, stage=number, outcome="final")
         closing.telemetry.emit("job_completed", closing.lease.job_id, status=str(completion.status))

@@ -18,6 +18,7 @@ from stageflow.contracts.preview import redact
 from stageflow.contracts.stage import StageRecord
 from stageflow.contracts.status import JobStatus
 from stageflow.contracts.task import TaskDefinition
+from stageflow.engine.calls import AddTasks, Steps
 from stageflow.engine.deadlines import end_if_overdue
 from stageflow.engine.hooks import RetryPlanningError, read_plan
 from stageflow.engine.reading import JobReading, read_leased_job
@@ -116,7 +117,7 @@ def plan_stage(
     range_count: int,
     wish: FirstLease | None,
     on_ready: Callable[[], None],
-) -> PlanEnd:
+) -> Steps[PlanEnd]:
     """Plan the stage that a plan lease names.
 
     Args:
@@ -145,7 +146,8 @@ def plan_stage(
         context = reading.context()
         with current_job(context):
             definitions = _definitions(lease, reading, context)
-            answer = _write(lease, reading, definitions, range_count=range_count, wish=wish, on_ready=on_ready)
+            written = _write(lease, reading, definitions, range_count=range_count, wish=wish, on_ready=on_ready)
+        answer = yield from _write_last(written, repositories, wish=wish, on_ready=on_ready)
     except PayloadsUnreachableError as error:
         give_back_unreachable(lease, repositories, telemetry, error)
         return PlanEnd(Planned.RETRY)
@@ -209,7 +211,8 @@ def _write(
     range_count: int,
     wish: FirstLease | None,
     on_ready: Callable[[], None],
-) -> PlanAnswer:
+) -> PlanChunk | PlanOutcome:
+    """Write a plan but for its last chunk, and return that; or why no more of it is wanted."""
     atomically = reading.workflow.definition.stage(lease.stage_number).plan_atomically
     stage, stages = reading.stage(lease.stage_id), reading.repositories.stages
     payloads = reading.repositories.payloads
@@ -240,11 +243,22 @@ def _write(
             outcome = stages.add_tasks(filled(final=False))
             on_ready()
             if outcome is not PlanOutcome.RECORDED:
-                return PlanAnswer(outcome=outcome)
+                return outcome
             chunk = chunk.following()
             replace = False
-    last = filled(final=True)
-    answer = PlanAnswer(outcome=stages.add_tasks(last)) if wish is None else stages.add_tasks_and_lease(last, wish)
+    return filled(final=True)
+
+
+def _write_last(
+    chunk: PlanChunk | PlanOutcome, repositories: Repositories, *, wish: FirstLease | None, on_ready: Callable[[], None]
+) -> Steps[PlanAnswer]:
+    if isinstance(chunk, PlanOutcome):
+        return PlanAnswer(outcome=chunk)
+    answer: PlanAnswer
+    if wish is None:
+        answer = PlanAnswer(outcome=repositories.stages.add_tasks(chunk))
+    else:
+        answer = yield AddTasks(chunk, wish)
     on_ready()
     return answer
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from stageflow.contracts.advancement import StageAdvancementResult
-from stageflow.contracts.job import JobCompletionResult
+from stageflow.contracts.advancement import StageAdvance, StageAdvancementResult
+from stageflow.contracts.job import JobClosing, JobCompletionResult
 from stageflow.contracts.lease import RangeCompletion, TaskCompletionResult
-from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import TaskStatus
 
 
@@ -56,38 +55,30 @@ class CompletionStore(Protocol):
         """
         ...
 
-    def advance_job_stage(
+    def advance_job_stages(
         self,
+        advances: Sequence[StageAdvance],
         *,
-        range_id: int,
-        token: int,
-        stage_id: int,
-        stage_status: str,
-        stage_result: str,
-        next_stages: Sequence[NewStage],
         worker_id: str,
         lease_seconds: float,
-    ) -> StageAdvancementResult:
-        """Store a stage's result and open what follows it; compare-and-set on the current stage and on processing.
+    ) -> list[StageAdvancementResult]:
+        """Store stages' results and open what follows them; each by compare-and-set on its job's stage and on processing.
 
-        The caller also receives the lease on planning the first stage that is opened and not skipped.
+        The caller also receives, for each, the lease on planning the first stage that is opened and not skipped. All are
+        written in one transaction; one that is refused does not hinder the others.
+
+        Raises:
+            StoreStateError: One is unfinished, or its job stands elsewhere; nothing was written of any.
         """
         ...
 
-    def check_job_completion(
-        self,
-        *,
-        job_id: str,
-        range_id: int | None,
-        token: int | None,
-        stage_id: int | None,
-        stage_status: str | None,
-        stage_result: str | None,
-        result_data: str | None,
-        skipped: Sequence[NewStage],
-    ) -> JobCompletionResult:
-        """Under the job's row lock: store the last stage's result, and end the job if every stage is closed.
+    def check_job_completions(self, closings: Sequence[JobClosing]) -> list[JobCompletionResult]:
+        """Under each job's row lock: store the last stage's result, and end the job if every stage is closed.
 
-        Without a token it only looks.
+        Without a token it only looks. All are written in one transaction; one that is refused does not hinder the others.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+            StoreStateError: A stage of one failed; nothing was written of any.
         """
         ...

@@ -1,5 +1,6 @@
 """Fan-out: a stage's tasks, stored."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanOutcome
@@ -20,6 +21,17 @@ class PlanStore(Protocol):
         """
         ...
 
-    def add_tasks_and_lease(self, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
-        """Write a chunk as :meth:`add_tasks` does, and lease the first of its tasks to its planner in the same transaction."""
+    def add_tasks_and_lease(self, chunks: Sequence[PlanChunk], wishes: Sequence[FirstLease]) -> list[PlanAnswer]:
+        """Write chunks of several stages as :meth:`add_tasks` does, and lease the first tasks of each to its planner.
+
+        All of it in one transaction; a chunk that is refused does not hinder the others.
+
+        Args:
+            chunks: At most one of a stage.
+            wishes: One for each chunk.
+
+        Raises:
+            StoreStateError: As :meth:`add_tasks`, because of one chunk; nothing was written of any.
+            InvalidValueError: The same.
+        """
         ...

@@ -47,9 +47,9 @@ class StageRepository:
         return self._store.add_tasks(chunk)
 
     @enforce_contract
-    def add_tasks_and_lease(self, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
-        """Write a chunk, and lease the first of its tasks to its planner in the same transaction."""
-        return self._store.add_tasks_and_lease(chunk, wish)
+    def add_tasks_and_lease(self, chunks: list[PlanChunk], wishes: list[FirstLease]) -> list[PlanAnswer]:
+        """Write chunks of several stages, and lease the first tasks of each to its planner, all in one transaction."""
+        return self._store.add_tasks_and_lease(chunks, wishes)
 
     @enforce_contract
     def list_result_rows(self, stage_id: int, first_index: int, limit: int, failed_only: bool) -> list[ResultRow]:  # noqa: FBT001  the shape of a page loader

@@ -1,5 +1,6 @@
 """Strings the engine's verbs together: carries out one lease, and what its end hands over at once."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion,
 from stageflow.contracts.message import TaskQueueMessage
 from stageflow.contracts.plan import FirstLease
 from stageflow.engine.advance import advance_stage
+from stageflow.engine.calls import Asker, Errand, Steps
 from stageflow.engine.execute import execute_range
 from stageflow.engine.host import LeaseHost
 from stageflow.engine.plan import FIRST_CHUNK_TASKS, Planned, plan_stage
@@ -18,6 +20,7 @@ from stageflow.engine.writes import HandlerWrites
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.board import LeaseBoard, RunningLease
+from stageflow.worker.bundle import Bundle
 from stageflow.worker.handlers import HandlerRunner
 from stageflow.worker.sizes import ClaimSizes
 from stageflow.workflow.registry import JobRegistry
@@ -39,7 +42,7 @@ def _nobody_waits(job_id: str) -> None:
 
 
 class Dispatcher:
-    """Carries out leases on behalf of one worker id.
+    """Carries out leases on behalf of one worker id, several at a time where they come together.
 
     With ``plans_to_run`` whoever plans a stage runs the first of its tasks too, without a claim in between.
     """
@@ -64,6 +67,9 @@ class Dispatcher:
         self._last_permitted_death = death_budget - 1
         self._worker_id = worker_id
         self._lease_seconds = lease_seconds
+        self._asker = Asker(repositories, worker_id=worker_id, lease_seconds=lease_seconds)
+        self._bundles: list[Bundle] = []
+        self._bundles_lock = threading.Lock()
         self.board: Final = LeaseBoard()
         self.sizes: Final = ClaimSizes()
         self.range_count = 8
@@ -74,16 +80,30 @@ class Dispatcher:
 
     def carry_out(self, lease: Lease) -> Carried:
         """Carry out a lease: plan, run or advance; then the advancing and planning that its end handed over."""
-        carried = Carried()
-        following: Lease | None = lease
-        while following is not None:
-            held = following
-            try:
-                following = self._step(held, carried)
-            except BaseException as error:
-                error.add_note(f"This was {held.kind} work of stage {held.stage_number} of job {held.job_id}.")
-                raise
+        (carried,) = self.carry_out_all([lease])
         return carried
+
+    def carry_out_all(self, leases: list[Lease]) -> list[Carried]:
+        """Carry out leases in step, each with what its end handed over."""
+        whole = [Carried() for _ in leases]
+        work = [(lease, self._errand(lease, carried)) for lease, carried in zip(leases, whole, strict=True)]
+        bundle, started = Bundle(work, self._asker, self.board.draining, self._give_back), time.perf_counter()
+        with self._bundles_lock:
+            self._bundles.append(bundle)
+        try:
+            bundle.run()
+        finally:
+            with self._bundles_lock:
+                self._bundles.remove(bundle)
+        self.sizes.learn_control(leases, time.perf_counter() - started)
+        return whole
+
+    def relieve_bundles(self, longer_than_seconds: float) -> None:
+        """Let no job wait for another's code that runs longer than that."""
+        with self._bundles_lock:
+            bundles = list(self._bundles)
+        for bundle in bundles:
+            bundle.relieve(longer_than_seconds)
 
     def most_tasks(self, message: TaskQueueMessage) -> int:
         """Return how many tasks like those of a message are a fitting piece of work; 0 where that is not known."""
@@ -91,40 +111,54 @@ class Dispatcher:
         sizes = [self.sizes.bundle(task_work_type(message.job_type, version, message.task_type)) for version in versions]
         return min((size for size in sizes if size), default=0)
 
-    def _step(self, lease: Lease, carried: Carried) -> Lease | None:
+    def _errand(self, lease: Lease, carried: Carried) -> Errand:
+        begun = False
+        following: Lease | None = lease
+        while following is not None:
+            held = following
+            with self.board.holding(held) as running:
+                if not begun:
+                    yield None
+                    begun = True
+                try:
+                    following = yield from self._step(held, running, carried)
+                except BaseException as error:
+                    error.add_note(f"This was {held.kind} work of stage {held.stage_number} of job {held.job_id}.")
+                    raise
+
+    def _give_back(self, leases: list[Lease]) -> None:
+        unbegun = [RangeReturn(range_id=lease.range_id, token=lease.token, first=lease.first) for lease in leases]
+        for lease, taken in zip(leases, self._repositories.leases.return_ranges(unbegun), strict=True):
+            self.on_ready(lease.job_id)
+            event = "lease_returned" if taken else "stale_write_refused"
+            self._telemetry.emit(event, lease.job_id, stage=lease.stage_number, first=lease.first)
+
+    def _step(self, lease: Lease, running: RunningLease, carried: Carried) -> Steps[Lease | None]:
         workflow = self._registry.get(lease.job_type, lease.workflow_version)
-        with self.board.holding(lease) as running:
-            match lease.kind:
-                case WorkKind.PLAN:
-                    end = plan_stage(
-                        lease,
-                        workflow,
-                        self._repositories,
-                        self._telemetry,
-                        range_count=self._ranges_of(lease),
-                        wish=self._wish(lease),
-                        on_ready=partial(self.on_ready, lease.job_id),
-                    )
-                    if end.planned is Planned.PLANNED:
-                        carried.stages_planned.append(lease.stage_number)
-                    carried.job_ended = carried.job_ended or end.planned is Planned.JOB_FAILED
-                    return end.first
-                case WorkKind.ADVANCE:
-                    advanced = advance_stage(
-                        lease,
-                        workflow,
-                        self._repositories,
-                        self._telemetry,
-                        worker_id=self._worker_id,
-                        lease_seconds=self._lease_seconds,
-                    )
-                    self.on_ready(lease.job_id)
-                    if advanced.stage_closed:
-                        carried.stages_advanced.append(lease.stage_number)
-                    carried.job_ended = carried.job_ended or advanced.job_ended
-                    return advanced.plan
-                case WorkKind.TASK:
-                    return self._run_tasks(lease, running, carried)
+        match lease.kind:
+            case WorkKind.PLAN:
+                end = yield from plan_stage(
+                    lease,
+                    workflow,
+                    self._repositories,
+                    self._telemetry,
+                    range_count=self._ranges_of(lease),
+                    wish=self._wish(lease),
+                    on_ready=partial(self.on_ready, lease.job_id),
+                )
+                if end.planned is Planned.PLANNED:
+                    carried.stages_planned.append(lease.stage_number)
+                carried.job_ended = carried.job_ended or end.planned is Planned.JOB_FAILED
+                return end.first
+            case WorkKind.ADVANCE:
+                advanced = yield from advance_stage(lease, workflow, self._repositories, self._telemetry)
+                self.on_ready(lease.job_id)
+                if advanced.stage_closed:
+                    carried.stages_advanced.append(lease.stage_number)
+                carried.job_ended = carried.job_ended or advanced.job_ended
+                return advanced.plan
+            case WorkKind.TASK:
+                return (yield from self._run_tasks(lease, running, carried))
 
     def _wish(self, lease: Lease) -> FirstLease | None:
         if not self._plans_to_run or self.board.draining.is_set():
@@ -144,7 +178,7 @@ class Dispatcher:
             return self.range_count
         return min(self.range_count, -(-FIRST_CHUNK_TASKS // fitting))
 
-    def _run_tasks(self, lease: Lease, running: RunningLease, carried: Carried) -> Lease | None:
+    def _run_tasks(self, lease: Lease, running: RunningLease, carried: Carried) -> Steps[Lease | None]:
         workflow = self._registry.get(lease.job_type, lease.workflow_version)
         started, reported, advance, handler_seconds = time.perf_counter(), lease.first, None, 0.0
         alone = lease.deaths >= self._last_permitted_death > 0
@@ -165,13 +199,12 @@ class Dispatcher:
             report_begun = time.perf_counter()
             if writes.is_offered:
                 answers = writes.complete(completion)
+                if not answers:
+                    continue
+                answer = answers[-1]
             else:
-                answers = self._repositories.completion.complete_tasks_and_check_stages(
-                    [completion], self._worker_id, self._lease_seconds
-                )
-            if not answers:
-                continue
-            advance = self._take(answers[-1], completion, running, carried)
+                answer = yield completion
+            advance = self._take(answer, completion, running, carried)
             # Reports of one stage wait for each other: were that counted as work, leases would shrink the more, the longer the
             # wait, and the more reports there were.
             started += time.perf_counter() - report_begun

@@ -80,7 +80,8 @@ class Heartbeat:
         self._register()
 
     def return_tails(self) -> None:
-        """Give back what waits behind a task that takes longer than expected, so that others can run it."""
+        """Give back what waits behind a task or hook that takes longer than expected, so that others can run it."""
+        self._dispatcher.relieve_bundles(SLOW_SECONDS)
         for running in self._dispatcher.board.running():
             first = running.take_tail(SLOW_SECONDS)
             if first is not None:

@@ -1,15 +1,25 @@
-"""How many tasks to claim at a time: about 50 ms of work, found by measuring."""
+"""How much to claim at a time: about 50 ms of work, found by measuring."""
 
 import threading
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
+
+from stageflow.contracts.ids import control_work_type
+from stageflow.contracts.lease import Lease, WorkKind
 
 TARGET_SECONDS: Final = 0.05
 LARGEST: Final = 1000
 GROWTH: Final = 4
+MOST_CONTROL: Final = 32
+"""Leases on control work in one claim: jobs that are carried out in step."""
 
 
 class ClaimSizes:
-    """Learns, per work type, how many tasks one lease should hold; the first claim of an unknown type takes one."""
+    """Learns, per work type, how many tasks one lease should hold; the first claim of an unknown type takes one.
+
+    Of control work, how many leases one claim should take, each with what follows from it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,8 +45,20 @@ class ClaimSizes:
         """Take in how long a lease of so many tasks took, and its handlers alone; grows by a factor, shrinks at once."""
         if tasks == 0:
             return
-        fitting = LARGEST if seconds <= 0 else int(TARGET_SECONDS * tasks / seconds)
         with self._lock:
-            present = self._sizes[work_type] if work_type in self._sizes else 1
             self._pace[work_type] = handler_seconds / tasks
-            self._sizes[work_type] = max(1, min(fitting, max(present, tasks) * GROWTH, LARGEST))
+            self._learn(work_type, tasks, seconds, LARGEST)
+
+    def learn_control(self, leases: Sequence[Lease], seconds: float) -> None:
+        """Take in how long leases took that were carried out together, with all that followed from them."""
+        kinds = Counter(
+            control_work_type(lease.job_type, lease.workflow_version) for lease in leases if lease.kind is not WorkKind.TASK
+        )
+        with self._lock:
+            for work_type, count in kinds.items():
+                self._learn(work_type, count, seconds * count / len(leases), MOST_CONTROL)
+
+    def _learn(self, work_type: str, count: int, seconds: float, most: int) -> None:
+        present = self._sizes[work_type] if work_type in self._sizes else 1
+        fitting = most if seconds <= 0 else int(TARGET_SECONDS * count / seconds)
+        self._sizes[work_type] = max(1, min(fitting, max(present, count) * GROWTH, most))

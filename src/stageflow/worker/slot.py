@@ -46,13 +46,12 @@ class StoreSource:
         self._work_types = work_types
 
     def work_once(self) -> bool:
-        """Claim one lease and carry it out; without any, wait to be woken or for the next due retry."""
+        """Claim a piece of work and carry it out; without any, wait to be woken or for the next due retry."""
         seen = self._signal.seen()
         answer = self._claim()
         match answer.outcome:
             case ClaimOutcome.WORK:
-                for lease in answer.leases:
-                    self._dispatcher.carry_out(lease)
+                self._dispatcher.carry_out_all(answer.leases)
                 return True
             case ClaimOutcome.BUSY:
                 self._signal.wait(seen, random.uniform(*BUSY_SECONDS))  # noqa: S311  jitter, not a secret
@@ -72,6 +71,7 @@ class StoreSource:
                 max_tasks=self._dispatcher.sizes.of(self._work_types),
                 max_leases=1,
                 lease_seconds=self._options.lease_seconds,
+                bundled=True,
             )
         )
 

@@ -57,6 +57,18 @@ def flag_array(values: Iterable[bool]) -> str:
     return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
 
 
+def packed_lists(*columns: Sequence[Sequence[str | None]]) -> tuple[str, list[list[str]]]:
+    """Return a separator that none of the texts of the lists holds, and for each column its lists joined by it.
+
+    To be packed again. What :func:`packed` says of an empty text, a null and an empty column holds for each list.
+
+    Raises:
+        InvalidValueError: As :func:`packed`.
+    """
+    separator, _ = packed([value for column in columns for values in column for value in values])
+    return separator, [[separator.join([value or "" for value in values]) for values in column] for column in columns]
+
+
 def packed(*columns: Sequence[str | None]) -> tuple[str, list[str]]:
     """Return a separator that none of the texts holds, and each column joined by it.
 

@@ -6,13 +6,13 @@ from operator import itemgetter
 
 from psycopg.rows import TupleRow
 
-from stageflow.backends.postgres.arrays import Doubles, dense_array, number_array, packed
+from stageflow.backends.postgres.arrays import Doubles, dense_array, flag_array, number_array, packed, packed_lists
 from stageflow.backends.postgres.inside import run_inside
 from stageflow.backends.postgres.rows import lease_from_rows
 from stageflow.backends.postgres.sql_text import query
 from stageflow.backends.postgres.tasks import Tasks
-from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
-from stageflow.contracts.job import JobCompletionResult
+from stageflow.contracts.advancement import AdvanceOutcome, StageAdvance, StageAdvancementResult
+from stageflow.contracts.job import JobClosing, JobCompletionResult
 from stageflow.contracts.lease import CompletionOutcome, RangeCompletion, TaskCompletionResult
 from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
@@ -52,58 +52,71 @@ class Completions(Tasks):
         )
         return bool(closed)
 
-    def advance_job_stage(
+    def advance_job_stages(
         self,
+        advances: Sequence[StageAdvance],
         *,
-        range_id: int,
-        token: int,
-        stage_id: int,
-        stage_status: str,
-        stage_result: str,
-        next_stages: Sequence[NewStage],
         worker_id: str,
         lease_seconds: float,
-    ) -> StageAdvancementResult:
-        """Store a stage's result and open what follows it; compare-and-set on the current stage and on processing."""
-        opened = self._openings(next_stages)
+    ) -> list[StageAdvancementResult]:
+        """Store stages' results and open what follows them; each by compare-and-set on its job's stage and on processing."""
+        inner, outer, columns, texts = self._openings(
+            [advance.next_stages for advance in advances],
+            [advance.stage_status for advance in advances],
+            [advance.stage_result for advance in advances],
+        )
         rows = self._database.write(
-            query("advance_job_stage"),
-            (range_id, token, stage_id, stage_status, stage_result, *opened, worker_id, lease_seconds),
+            query("advance_job_stages"),
+            (
+                inner,
+                outer,
+                dense_array([advance.range_id for advance in advances]),
+                dense_array([advance.token for advance in advances]),
+                dense_array([advance.stage_id for advance in advances]),
+                *texts,
+                *columns,
+                worker_id,
+                lease_seconds,
+            ),
         )
-        outcome, new_stage, is_final, plan_range_id, *_ = rows[0]
-        return StageAdvancementResult(
-            outcome=AdvanceOutcome(outcome),
-            job_updated=outcome == AdvanceOutcome.ADVANCED,
-            new_stage=new_stage,
-            is_final_stage=is_final,
-            plan=None if plan_range_id is None else lease_from_rows([row[3:] for row in rows]),
-        )
+        answers = {place: _advanced([row[1:] for row in group]) for place, group in groupby(rows, key=itemgetter(0))}
+        return [answers[place] for place in range(1, len(advances) + 1)]
 
-    def check_job_completion(
-        self,
-        *,
-        job_id: str,
-        range_id: int | None,
-        token: int | None,
-        stage_id: int | None,
-        stage_status: str | None,
-        stage_result: str | None,
-        result_data: str | None,
-        skipped: Sequence[NewStage],
-    ) -> JobCompletionResult:
-        """Under the job's row lock: store the last stage's result, and end the job if every stage is closed."""
-        opened = self._openings(skipped)
-        ((complete, updated, status, final_stage, final_stage_id, total, successful, failed),) = self._database.write(
-            query("check_job_completion"),
-            (job_id, range_id, token, stage_id, stage_status, stage_result, result_data, *opened),
+    def check_job_completions(self, closings: Sequence[JobClosing]) -> list[JobCompletionResult]:
+        """Under each job's row lock: store the last stage's result, and end the job if every stage is closed."""
+        inner, outer, columns, (job_ids, statuses, results, answers) = self._openings(
+            [closing.skipped for closing in closings],
+            [closing.job_id for closing in closings],
+            [closing.stage_status for closing in closings],
+            [closing.stage_result for closing in closings],
+            [closing.result_data for closing in closings],
         )
+        rows = self._database.write(
+            query("check_job_completions"),
+            (
+                inner,
+                outer,
+                number_array([closing.range_id for closing in closings]),
+                number_array([closing.token for closing in closings]),
+                job_ids,
+                number_array([closing.stage_id for closing in closings]),
+                statuses,
+                results,
+                answers,
+                *columns,
+            ),
+        )
+        return [self._completion(closing, row) for closing, row in zip(closings, rows, strict=True)]
+
+    def _completion(self, closing: JobClosing, row: TupleRow) -> JobCompletionResult:
+        complete, updated, status, final_stage, final_stage_id, total, successful, failed = row
         if status is None:
-            msg = f"there is no job {job_id}; use the job_id that submit returned"
+            msg = f"there is no job {closing.job_id}; use the job_id that submit returned"
             raise JobNotFoundError(msg)
-        looks = token is None and final_stage_id is not None
+        looks = closing.token is None and final_stage_id is not None
         results = self.list_task_results(final_stage_id, first_index=0, limit=HYDRATED_RESULTS) if looks else []
         return JobCompletionResult(
-            job_id=job_id,
+            job_id=closing.job_id,
             job_complete=complete,
             job_updated=updated,
             status=JobStatus(status),
@@ -114,18 +127,30 @@ class Completions(Tasks):
             task_results=results,
         )
 
-    def _openings(self, stages: Sequence[NewStage]) -> list[object]:
-        """Return the stages as parallel lists; a skipped one brings its stored result along."""
-        return [
-            dense_array([stage.stage_number for stage in stages]),
-            [stage.name for stage in stages],
-            [stage.task_type for stage in stages],
-            [stage.fail_fast for stage in stages],
-            number_array([stage.minimum_success_rate for stage in stages]),
-            dense_array([stage.group_first for stage in stages]),
-            dense_array([stage.group_last for stage in stages]),
-            [self._skipped_result(stage) if stage.skipped else None for stage in stages],
+    def _openings(
+        self, following: Sequence[Sequence[NewStage]], *others: Sequence[str | None]
+    ) -> tuple[str, str, list[object], list[str]]:
+        """Return what is opened after several stages as parallel lists of lists, and packed beside them other texts of each.
+
+        First the two separators: that of a list, and that of the lists. A skipped stage brings its stored result along.
+        """
+        inner, lists = packed_lists(
+            [[stage.name for stage in stages] for stages in following],
+            [[stage.task_type for stage in stages] for stages in following],
+            [[self._skipped_result(stage) if stage.skipped else None for stage in stages] for stages in following],
+        )
+        outer, (names, task_types, skipped_results, *texts) = packed(*lists, *others)
+        columns: list[object] = [
+            [dense_array([stage.stage_number for stage in stages]) for stages in following],
+            names,
+            task_types,
+            [flag_array([stage.fail_fast for stage in stages]) for stages in following],
+            [number_array([stage.minimum_success_rate for stage in stages]) for stages in following],
+            [dense_array([stage.group_first for stage in stages]) for stages in following],
+            [dense_array([stage.group_last for stage in stages]) for stages in following],
+            skipped_results,
         ]
+        return inner, outer, columns, texts
 
     def _skipped_result(self, stage: NewStage) -> str:
         return StageResultsFormatter.to_stored(
@@ -139,6 +164,17 @@ class Completions(Tasks):
                 completed_at=self._database.now(),
             )
         )
+
+
+def _advanced(rows: list[TupleRow]) -> StageAdvancementResult:
+    outcome, new_stage, is_final, plan_range_id, *_ = rows[0]
+    return StageAdvancementResult(
+        outcome=AdvanceOutcome(outcome),
+        job_updated=outcome == AdvanceOutcome.ADVANCED,
+        new_stage=new_stage,
+        is_final_stage=is_final,
+        plan=None if plan_range_id is None else lease_from_rows([row[3:] for row in rows]),
+    )
 
 
 def _answer(rows: list[TupleRow]) -> TaskCompletionResult:

@@ -40,6 +40,7 @@ class Leases(Part):
                 dense_array(request.max_tasks),
                 request.max_leases,
                 request.lease_seconds,
+                request.bundled,
             ),
         )
 

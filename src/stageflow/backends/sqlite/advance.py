@@ -10,7 +10,7 @@ from stageflow.backends.sqlite.events import note_stage_event
 from stageflow.backends.sqlite.part import StorePart
 from stageflow.backends.sqlite.ranges import Holder, Work, delete_range, get_leased, get_work, hold_range, lease_range
 from stageflow.backends.sqlite.stages import open_stages, store_stage_result
-from stageflow.contracts.advancement import AdvanceOutcome, StageAdvancementResult
+from stageflow.contracts.advancement import AdvanceOutcome, StageAdvance, StageAdvancementResult
 from stageflow.contracts.damage import MEND_ROW
 from stageflow.contracts.event import EventKind
 from stageflow.contracts.lease import Lease, WorkKind
@@ -35,47 +35,47 @@ class _Stage(NamedTuple):
 class SqliteAdvance(StorePart):
     """Moves jobs from stage to stage."""
 
-    def advance_job_stage(
+    def advance_job_stages(
         self,
+        advances: Sequence[StageAdvance],
         *,
-        range_id: int,
-        token: int,
-        stage_id: int,
-        stage_status: str,
-        stage_result: str,
-        next_stages: Sequence[NewStage],
         worker_id: str,
         lease_seconds: float,
-    ) -> StageAdvancementResult:
-        """Store a stage's result and open what follows it; compare-and-set on the current stage and on processing.
+    ) -> list[StageAdvancementResult]:
+        """Store stages' results and open what follows them; each by compare-and-set on its job's stage and on processing.
 
         Raises:
-            StoreStateError: The stage is unknown or unfinished, or the job is not at it.
+            StoreStateError: A stage is unknown or unfinished, or its job is not at it; nothing was written.
         """
         with self._database.transaction() as tx:
-            stage = _get_stage(tx, stage_id)
-            advance = get_leased(tx, range_id, token)
-            if advance is None or advance.kind != WorkKind.ADVANCE or advance.stage_id != stage_id:
-                gone = get_work(tx, range_id) is None
-                closed = gone and stage.has_result and stage.status in TERMINAL_STAGE_STATUSES
-                return _answer(tx, stage, AdvanceOutcome.ALREADY_ADVANCED if closed else AdvanceOutcome.STALE)
-            if advance.job_ended:
-                drop_control(tx, advance)
-                return _answer(tx, stage, AdvanceOutcome.JOB_ENDED)
-            if advance.job_paused:
-                hold_range(tx, range_id)
-                return _answer(tx, stage, AdvanceOutcome.PAUSED)
-            _require_finished(stage)
-            store_stage_result(tx, stage_id, stage_status, stage_result)
-            verdict = _close_in_group(tx, stage, stage_status)
-            if verdict is AdvanceOutcome.SIBLINGS_OPEN:
-                delete_range(tx, range_id)
-            if verdict is not None:
-                return _answer(tx, stage, verdict)
-            if not next_stages:
-                return _answer(tx, stage, AdvanceOutcome.GROUP_CLOSED)
-            plan = _open_next(tx, stage, advance, next_stages, Holder(worker_id, tx.now + span_micros(lease_seconds)))
-            return _answer(tx, stage, AdvanceOutcome.ADVANCED, plan)
+            holder = Holder(worker_id, tx.now + span_micros(lease_seconds))
+            return [_advance(tx, advance, holder) for advance in advances]
+
+
+def _advance(tx: Transaction, asked: StageAdvance, holder: Holder) -> StageAdvancementResult:
+    stage = _get_stage(tx, asked.stage_id)
+    advance = get_leased(tx, asked.range_id, asked.token)
+    if advance is None or advance.kind != WorkKind.ADVANCE or advance.stage_id != asked.stage_id:
+        gone = get_work(tx, asked.range_id) is None
+        closed = gone and stage.has_result and stage.status in TERMINAL_STAGE_STATUSES
+        return _answer(tx, stage, AdvanceOutcome.ALREADY_ADVANCED if closed else AdvanceOutcome.STALE)
+    if advance.job_ended:
+        drop_control(tx, advance)
+        return _answer(tx, stage, AdvanceOutcome.JOB_ENDED)
+    if advance.job_paused:
+        hold_range(tx, asked.range_id)
+        return _answer(tx, stage, AdvanceOutcome.PAUSED)
+    _require_finished(stage)
+    store_stage_result(tx, asked.stage_id, asked.stage_status, asked.stage_result)
+    verdict = _close_in_group(tx, stage, asked.stage_status)
+    if verdict is AdvanceOutcome.SIBLINGS_OPEN:
+        delete_range(tx, asked.range_id)
+    if verdict is not None:
+        return _answer(tx, stage, verdict)
+    if not asked.next_stages:
+        return _answer(tx, stage, AdvanceOutcome.GROUP_CLOSED)
+    plan = _open_next(tx, stage, advance, asked.next_stages, holder)
+    return _answer(tx, stage, AdvanceOutcome.ADVANCED, plan)
 
 
 def _get_stage(tx: Transaction, stage_id: int) -> _Stage:

@@ -12,7 +12,7 @@ from stageflow.backends.sqlite.ranges import Work, delete_range, get_leased, hol
 from stageflow.backends.sqlite.stages import open_stages, store_stage_result
 from stageflow.backends.sqlite.tasks import read_task_results
 from stageflow.contracts.event import EventKind
-from stageflow.contracts.job import JobCompletionResult, JobEnding, JobRecord, JobUpdate
+from stageflow.contracts.job import JobClosing, JobCompletionResult, JobEnding, JobRecord, JobUpdate
 from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage
 from stageflow.contracts.status import (
     TERMINAL_JOB_STATUSES,
@@ -65,43 +65,18 @@ class _Progress(NamedTuple):
 class SqliteEnding(StorePart):
     """Ends, pauses and resumes jobs."""
 
-    def check_job_completion(
-        self,
-        *,
-        job_id: str,
-        range_id: int | None,
-        token: int | None,
-        stage_id: int | None,
-        stage_status: str | None,
-        stage_result: str | None,
-        result_data: str | None,
-        skipped: Sequence[NewStage],
-    ) -> JobCompletionResult:
-        """Store the last stage's result, and end the job if every stage is closed; without a token only look.
+    def check_job_completions(self, closings: Sequence[JobClosing]) -> list[JobCompletionResult]:
+        """Store last stages' results, and end the jobs of which every stage is closed; without a token only look.
 
         Raises:
             JobNotFoundError: There is no such job.
             StoreStateError: A stage failed, one of ``skipped`` is not, or the stage is not of the job; nothing was written.
         """
-        if token is None:
+        if all(closing.token is None for closing in closings):
             with self._database.reading() as tx:
-                seen = _report(tx, job_id, updated=False)
-                return seen.model_copy(update={"task_results": _read_final_results(tx, job_id)})
+                return [_look(tx, closing.job_id) for closing in closings]
         with self._database.transaction() as tx:
-            control = get_leased(tx, range_id, token)
-            if control is None or control.is_task or control.job_id != job_id or not _may_go_on(tx, control):
-                return _report(tx, job_id, updated=False)
-            if stage_id is not None and stage_status is not None:
-                _require_stage_of(tx, job_id, stage_id)
-                store_stage_result(tx, stage_id, stage_status, stage_result)
-            if skipped:
-                open_stages(tx, (job_id, control.run, control.job_type, control.workflow_version, 0), _all_skipped(skipped))
-            progress = _read_progress(tx, job_id)
-            if not progress.is_complete:
-                return _report(tx, job_id, updated=False)
-            _complete_job(tx, job_id, progress, result_data)
-            delete_range(tx, control.range_id)
-            return _report(tx, job_id, updated=True)
+            return [_look(tx, closing.job_id) if closing.token is None else _close(tx, closing) for closing in closings]
 
     def end_job(self, ending: JobEnding) -> bool:
         """Fail or cancel a job, close its waiting work, and store the closing stage's result.
@@ -138,6 +113,29 @@ class SqliteEnding(StorePart):
                 _move(tx, job_id, current, new_status)
             apply_update(tx, job_id, update)
             return see_job(tx, job_id)
+
+
+def _look(tx: Transaction, job_id: str) -> JobCompletionResult:
+    seen = _report(tx, job_id, updated=False)
+    return seen.model_copy(update={"task_results": _read_final_results(tx, job_id)})
+
+
+def _close(tx: Transaction, closing: JobClosing) -> JobCompletionResult:
+    job_id = closing.job_id
+    control = get_leased(tx, closing.range_id, closing.token)
+    if control is None or control.is_task or control.job_id != job_id or not _may_go_on(tx, control):
+        return _report(tx, job_id, updated=False)
+    if closing.stage_id is not None and closing.stage_status is not None:
+        _require_stage_of(tx, job_id, closing.stage_id)
+        store_stage_result(tx, closing.stage_id, closing.stage_status, closing.stage_result)
+    if closing.skipped:
+        open_stages(tx, (job_id, control.run, control.job_type, control.workflow_version, 0), _all_skipped(closing.skipped))
+    progress = _read_progress(tx, job_id)
+    if not progress.is_complete:
+        return _report(tx, job_id, updated=False)
+    _complete_job(tx, job_id, progress, closing.result_data)
+    delete_range(tx, control.range_id)
+    return _report(tx, job_id, updated=True)
 
 
 def end_open_job(tx: Transaction, ending: JobEnding) -> bool:

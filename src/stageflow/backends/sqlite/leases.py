@@ -1,6 +1,7 @@
 """Claims: the best ready ranges become leases."""
 
 import heapq
+from typing import Final
 
 from stageflow.backends.sqlite.allowances import (
     LOOK_AGAIN_SECONDS,
@@ -50,13 +51,14 @@ class SqliteClaims(StorePart):
         with self._database.transaction() as tx:
             next_due = _open_due(tx, types)
             holder = Holder(request.worker_id, tx.now + span_micros(request.lease_seconds))
+            room = _Room(request)
             if has_limits(tx):
-                leases, again = _lease_within_limits(tx, limits, holder, request.max_leases)
+                again = _lease_within_limits(tx, limits, holder, room)
                 next_due = min((due for due in (next_due, again) if due is not None), default=None)
             else:
-                leases = _lease_all(tx, limits, holder, request.max_leases)
-        if leases:
-            return ClaimAnswer(outcome=ClaimOutcome.WORK, leases=leases, next_due_seconds=next_due)
+                _lease_all(tx, limits, holder, room)
+        if room.leases:
+            return ClaimAnswer(outcome=ClaimOutcome.WORK, leases=room.leases, next_due_seconds=next_due)
         return ClaimAnswer(outcome=ClaimOutcome.EMPTY, next_due_seconds=next_due)
 
 
@@ -74,28 +76,50 @@ def is_claimable(tx: Transaction, work: Work) -> bool:
     return True
 
 
+class _Room:
+    """What a claim may lease beside what it has leased."""
+
+    def __init__(self, request: ClaimRequest) -> None:
+        self.leases: Final[list[Lease]] = []
+        self.bundled: Final = request.bundled
+        self._most = request.max_leases
+
+    @property
+    def left(self) -> int:
+        """How many more leases there may be."""
+        return self._most - len(self.leases)
+
+    def has(self, work: Work) -> bool:
+        """Return whether a range may be leased too."""
+        return self.left > 0 and not (self.bundled and self.leases and _is_alone(work))
+
+    def take(self, lease: Lease, work: Work, most: int) -> None:
+        """Add a lease, on work of whose type a claim may lease so much."""
+        self.leases.append(lease)
+        if self.bundled and not _is_alone(work):
+            self._most = most
+
+
+def _is_alone(work: Work) -> bool:
+    return work.is_task or work.deaths > 0
+
+
 def _ranked(work: Work) -> tuple[int, int, int, Work]:
     return (-work.priority, work.turn, work.range_id, work)
 
 
-def _lease_all(tx: Transaction, limits: dict[str, int], holder: Holder, most: int) -> list[Lease]:
+def _lease_all(tx: Transaction, limits: dict[str, int], holder: Holder, room: _Room) -> None:
     types = json_list(list(limits))
-    leases: list[Lease] = []
-    while len(leases) < most:
-        heads = [_ranked(Work._make(row)) for row in tx.rows(_HEADS, (types, most - len(leases)))]
-        if not heads:
+    while room.left > 0:
+        heads = [_ranked(Work._make(row)) for row in tx.rows(_HEADS, (types, 1 if room.bundled else room.left))]
+        if not heads or not _lease_best(tx, heads, limits, holder, room):
             break
-        _lease_best(tx, heads, limits, holder, leases, most)
-    return leases
 
 
-def _lease_within_limits(
-    tx: Transaction, limits: dict[str, int], holder: Holder, most: int
-) -> tuple[list[Lease], float | None]:
+def _lease_within_limits(tx: Transaction, limits: dict[str, int], holder: Holder, room: _Room) -> float | None:
     """Lease one range at a time, the best of what may be leased then; and say when to look again for the rest."""
-    leases: list[Lease] = []
     again: list[float] = []
-    while len(leases) < most:
+    while room.left > 0:
         again.clear()
         full = full_jobs(tx)
         allowed: dict[str, int] = {}
@@ -110,11 +134,13 @@ def _lease_within_limits(
             again += [LOOK_AGAIN_SECONDS] * bool(full)
             break
         work = min(_ranked(Work._make(row)) for row in rows)[-1]
+        if not room.has(work):
+            break
         if is_claimable(tx, work):
             lease, _ = lease_head(tx, work, allowed[work.work_type], holder)
             use_starts(tx, work.work_type, lease)
-            leases.append(lease)
-    return leases, min(again, default=None)
+            room.take(lease, work, allowed[work.work_type])
+    return min(again, default=None)
 
 
 def _lease_best(
@@ -122,18 +148,22 @@ def _lease_best(
     heads: list[tuple[int, int, int, Work]],
     limits: dict[str, int],
     holder: Holder,
-    leases: list[Lease],
-    most: int,
-) -> None:
+    room: _Room,
+) -> bool:
+    """Lease the best of what was seen, and return whether there may be more."""
     heapq.heapify(heads)
-    while heads and len(leases) < most:
+    while heads and room.left > 0:
         work = heapq.heappop(heads)[-1]
-        if not is_claimable(tx, work):
-            continue
-        lease, rest = lease_head(tx, work, limits[work.work_type], holder)
-        leases.append(lease)
-        if rest is not None:
-            heapq.heappush(heads, _ranked(rest))
+        if not room.has(work):
+            return False
+        if is_claimable(tx, work):
+            lease, rest = lease_head(tx, work, limits[work.work_type], holder)
+            room.take(lease, work, limits[work.work_type])
+            if rest is not None:
+                heapq.heappush(heads, _ranked(rest))
+        if room.bundled:
+            break  # the next best may be one that was not looked at
+    return True
 
 
 def _open_due(tx: Transaction, types: str) -> float | None:

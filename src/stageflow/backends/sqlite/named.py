@@ -16,8 +16,8 @@ class SqliteNamedClaims(StorePart):
         """Lease what is ready of the named work, one lease at most; the rest of it is to be announced again."""
         with self._database.transaction() as tx:
             row = tx.row(
-                "select stage_id from stageflow_stages where job_id = ? and run = ? and stage_number = ? and generation = ?",
-                (claim.job_id, claim.run, claim.stage_number, claim.generation),
+                "select stage_id from stageflow_stages where job_id = ? and run = ? and stage_number = ?",
+                (claim.job_id, claim.run, claim.stage_number),
             )
             if row is None:
                 return ClaimAnswer(outcome=ClaimOutcome.DONE)
@@ -59,7 +59,8 @@ def _matching(tx: Transaction, stage_id: int, claim: NamedClaim) -> list[Work]:
 def _is_named(work: Work, claim: NamedClaim) -> bool:
     if work.work_type not in claim.work_types:
         return False
-    return not work.is_task or (work.first < claim.last and work.last > claim.first)
+    overlaps = work.first < claim.last and work.last > claim.first
+    return not work.is_task or (work.generation == claim.generation and overlaps)
 
 
 def _cut(tx: Transaction, work: Work, claim: NamedClaim) -> Work:

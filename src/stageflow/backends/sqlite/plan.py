@@ -1,6 +1,6 @@
 """Fan-out: a stage's tasks, written chunk by chunk under the plan lease."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stageflow.backends.sqlite.allowances import allowance_of, use_starts
 from stageflow.backends.sqlite.barrier import drop_control, open_barrier
@@ -46,12 +46,16 @@ class SqlitePlan(StorePart):
         with self._database.transaction() as tx:
             return _add_tasks(tx, chunk)
 
-    def add_tasks_and_lease(self, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
-        """Write a chunk, and lease the first of its tasks to its planner in the same transaction."""
+    def add_tasks_and_lease(self, chunks: Sequence[PlanChunk], wishes: Sequence[FirstLease]) -> list[PlanAnswer]:
+        """Write chunks of several stages, and lease the first tasks of each to its planner, all in one transaction."""
         with self._database.transaction() as tx:
-            outcome = _add_tasks(tx, chunk)
-            lease = _lease_first(tx, chunk, wish) if outcome is PlanOutcome.RECORDED else None
-            return PlanAnswer(outcome=outcome, lease=lease)
+            return [_add_and_lease(tx, chunk, wish) for chunk, wish in zip(chunks, wishes, strict=True)]
+
+
+def _add_and_lease(tx: Transaction, chunk: PlanChunk, wish: FirstLease) -> PlanAnswer:
+    outcome = _add_tasks(tx, chunk)
+    lease = _lease_first(tx, chunk, wish) if outcome is PlanOutcome.RECORDED else None
+    return PlanAnswer(outcome=outcome, lease=lease)
 
 
 def _add_tasks(tx: Transaction, chunk: PlanChunk) -> PlanOutcome:

@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from stageflow.contracts.advancement import AdvanceOutcome
+from stageflow.contracts.advancement import AdvanceOutcome, StageAdvance
 from stageflow.contracts.job import NewJob
 from stageflow.contracts.lease import Lease, WorkKind
 from stageflow.contracts.plan import PlanOutcome
@@ -99,16 +99,15 @@ class AdvanceConformance(StoreScenarios):
         _, text = stored_result(store, lease)
         advance(store, lease, new_stage(2))
         before = snapshot(store, _TWO)
-        again = store.advance_job_stage(
+        late = StageAdvance(
             range_id=lease.range_id,
             token=lease.token,
             stage_id=lease.stage_id,
             stage_status="failed",
             stage_result=text,
             next_stages=[new_stage(2)],
-            worker_id="ada",
-            lease_seconds=30.0,
         )
+        (again,) = store.advance_job_stages([late], worker_id="ada", lease_seconds=30.0)
         assert (again.outcome, again.job_updated, again.plan) == (AdvanceOutcome.ALREADY_ADVANCED, False, None)
         assert (again.new_stage, again.is_final_stage) == (2, True)
         assert snapshot(store, _TWO) == before

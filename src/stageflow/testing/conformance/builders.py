@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from stageflow.contracts.advancement import StageAdvancementResult
+from stageflow.contracts.advancement import StageAdvance, StageAdvancementResult
 from stageflow.contracts.ids import control_work_type, task_work_type
-from stageflow.contracts.job import JobCompletionResult, JobRecord, JobUpdate, NewJob
+from stageflow.contracts.job import JobClosing, JobCompletionResult, JobRecord, JobUpdate, NewJob
 from stageflow.contracts.lease import (
     ClaimAnswer,
     ClaimOutcome,
@@ -26,7 +26,7 @@ from stageflow.contracts.lease import (
     TaskCompletionResult,
     WorkKind,
 )
-from stageflow.contracts.plan import PlanChunk, PlanOutcome
+from stageflow.contracts.plan import FirstLease, PlanAnswer, PlanChunk, PlanOutcome
 from stageflow.contracts.stage import HYDRATED_RESULTS, NewStage, StageResultContract, StageResultsFormatter
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.ports import Store
@@ -349,16 +349,22 @@ def advance(
 ) -> StageAdvancementResult:
     """Close a stage and open what follows it."""
     stage_status, text = stored_result(store, lease, status)
-    return store.advance_job_stage(
+    asked = StageAdvance(
         range_id=lease.range_id,
         token=lease.token,
         stage_id=lease.stage_id,
         stage_status=stage_status,
         stage_result=text,
-        next_stages=next_stages,
-        worker_id=worker,
-        lease_seconds=LEASE_SECONDS,
+        next_stages=list(next_stages),
     )
+    (answer,) = store.advance_job_stages([asked], worker_id=worker, lease_seconds=LEASE_SECONDS)
+    return answer
+
+
+def plan_and_lease(store: MovableStore, asked: PlanChunk, wish: FirstLease) -> PlanAnswer:
+    """Write the chunk of one stage, and lease the first of its tasks."""
+    (answer,) = store.add_tasks_and_lease([asked], [wish])
+    return answer
 
 
 def finish(
@@ -370,7 +376,7 @@ def finish(
 ) -> JobCompletionResult:
     """Close the last stage and end the job in one call."""
     stage_status, text = stored_result(store, lease, status)
-    return store.check_job_completion(
+    closing = JobClosing(
         job_id=lease.job_id,
         range_id=lease.range_id,
         token=lease.token,
@@ -378,22 +384,20 @@ def finish(
         stage_status=stage_status,
         stage_result=text,
         result_data=result_data,
-        skipped=skipped,
+        skipped=list(skipped),
     )
+    return close_job(store, closing)
+
+
+def close_job(store: MovableStore, closing: JobClosing) -> JobCompletionResult:
+    """Ask for the end of one job."""
+    (answer,) = store.check_job_completions([closing])
+    return answer
 
 
 def look_at_completion(store: MovableStore, job: NewJob) -> JobCompletionResult:
     """Ask whether a job is complete, without a lease."""
-    return store.check_job_completion(
-        job_id=job.job_id,
-        range_id=None,
-        token=None,
-        stage_id=None,
-        stage_status=None,
-        stage_result=None,
-        result_data=None,
-        skipped=[],
-    )
+    return close_job(store, JobClosing(job_id=job.job_id))
 
 
 def set_status(store: MovableStore, job: NewJob | JobRecord, status: JobStatus) -> JobRecord:

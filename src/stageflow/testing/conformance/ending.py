@@ -5,6 +5,7 @@ from typing import Final
 import pytest
 
 from stageflow.contracts.advancement import AdvanceOutcome
+from stageflow.contracts.job import JobClosing
 from stageflow.contracts.lease import Lease
 from stageflow.contracts.status import JobStatus, StageStatus, TaskStatus
 from stageflow.errors import StoreStateError
@@ -18,6 +19,7 @@ from stageflow.testing.conformance.builders import (
     chunk,
     claim_advance,
     claim_one,
+    close_job,
     complete_one,
     control_type,
     create,
@@ -67,16 +69,7 @@ class JobCompletionConformance(StoreScenarios):
         """Closing the stage and ending the job may be two calls, under one lease."""
         lease = _done(store)
         advance(store, lease)
-        end = store.check_job_completion(
-            job_id=lease.job_id,
-            range_id=lease.range_id,
-            token=lease.token,
-            stage_id=None,
-            stage_status=None,
-            stage_result=None,
-            result_data=None,
-            skipped=[],
-        )
+        end = close_job(store, JobClosing(job_id=lease.job_id, range_id=lease.range_id, token=lease.token))
         assert (end.job_complete, end.job_updated, end.status) == (True, True, JobStatus.COMPLETED)
 
     def test_the_lease_of_a_task_ends_no_job(self, store: MovableStore) -> None:
@@ -84,16 +77,15 @@ class JobCompletionConformance(StoreScenarios):
         start(store, _JOB, 1)
         lease = claim_one(store, tasks_type(_JOB))
         before = snapshot(store, _JOB)
-        end = store.check_job_completion(
+        closing = JobClosing(
             job_id=lease.job_id,
             range_id=lease.range_id,
             token=lease.token,
             stage_id=lease.stage_id,
             stage_status="completed",
             stage_result="{}",
-            result_data=None,
-            skipped=[],
         )
+        end = close_job(store, closing)
         assert (end.job_complete, end.job_updated) == (False, False)
         assert snapshot(store, _JOB) == before
 

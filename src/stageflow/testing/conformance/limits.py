@@ -25,6 +25,7 @@ from stageflow.testing.conformance.builders import (
     let_leases_expire,
     name_claim,
     new_job,
+    plan_and_lease,
     recover,
     report,
     start,
@@ -170,11 +171,11 @@ class RunningLimitConformance(StoreScenarios):
         create(store, _OTHER)
         wish = FirstLease(worker_id="ada", max_tasks=1, lease_seconds=30.0)
         first = claim_one(store, _TASKS, max_tasks=1)
-        assert store.add_tasks_and_lease(chunk(claim_plan(store, _OTHER), 2), wish).lease is None
+        assert plan_and_lease(store, chunk(claim_plan(store, _OTHER), 2), wish).lease is None
         complete_one(store, complete_ok(first))
         third = new_job("third")
         create(store, third)
-        assert store.add_tasks_and_lease(chunk(claim_plan(store, third), 2), wish).lease is not None
+        assert plan_and_lease(store, chunk(claim_plan(store, third), 2), wish).lease is not None
         assert _claim_singly(store, 1) == []
 
     def test_a_message_about_work_at_its_limit_is_held_and_sent_again(self, store: MovableStore) -> None:
@@ -269,7 +270,7 @@ class TypePauseConformance(StoreScenarios):
         store.pause_task_type(_JOB.job_type, TASK_TYPE)
         create(store, _JOB)
         wish = FirstLease(worker_id="ada", max_tasks=1, lease_seconds=30.0)
-        assert store.add_tasks_and_lease(chunk(claim_plan(store, _JOB), 2), wish).lease is None
+        assert plan_and_lease(store, chunk(claim_plan(store, _JOB), 2), wish).lease is None
         store.resume_task_type(_JOB.job_type, TASK_TYPE)
 
     def test_a_message_about_a_paused_type_is_held_and_sent_again(self, store: MovableStore) -> None:

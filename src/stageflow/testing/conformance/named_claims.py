@@ -160,11 +160,11 @@ class NamedClaimConformance(StoreScenarios):
         assert [store.claim_named(claim).outcome for claim in strangers] == [ClaimOutcome.DONE] * len(strangers)
         assert get_statuses(store, _JOB) == [TaskStatus.QUEUED] * 2
 
-    def test_a_message_about_planning_of_another_generation_is_done(self, store: MovableStore) -> None:
-        """Control work has no generation of its own; that of its stage tells."""
+    def test_control_work_is_named_by_its_run(self, store: MovableStore) -> None:
+        """Its messages name no generation, so none is asked for."""
         create(store, _JOB)
-        assert store.claim_named(name_claim(_JOB, WorkKind.PLAN, generation=2)).outcome is ClaimOutcome.DONE
-        assert store.claim_named(name_claim(_JOB, WorkKind.PLAN)).outcome is ClaimOutcome.WORK
+        assert store.claim_named(name_claim(_JOB, WorkKind.PLAN, run=2, generation=2)).outcome is ClaimOutcome.DONE
+        assert store.claim_named(name_claim(_JOB, WorkKind.PLAN, generation=2)).outcome is ClaimOutcome.WORK
 
     def test_a_message_of_an_ended_job_is_done(self, store: MovableStore) -> None:
         """Nothing of a cancelled job is claimed by name."""

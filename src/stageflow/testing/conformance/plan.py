@@ -33,6 +33,7 @@ from stageflow.testing.conformance.builders import (
     parameters_of,
     pause,
     plan_all,
+    plan_and_lease,
     recover,
     report,
     rolling_digest,
@@ -323,7 +324,7 @@ class PlanConformance(StoreScenarios):
     def test_a_planner_may_run_the_first_of_what_it_plans(self, store: MovableStore) -> None:
         """In one transaction the tasks are written and the first of them leased; the rest is ready for others."""
         plan = _begin(store)
-        answer = store.add_tasks_and_lease(chunk(plan, 6, range_count=2), _wish(2))
+        answer = plan_and_lease(store, chunk(plan, 6, range_count=2), _wish(2))
         lease = answer.lease
         assert answer.outcome is PlanOutcome.RECORDED
         assert lease is not None
@@ -336,7 +337,7 @@ class PlanConformance(StoreScenarios):
 
     def test_a_planner_that_may_run_all_of_it_leaves_nothing_to_claim(self, store: MovableStore) -> None:
         """A whole range is leased as it is, and comes back like any other when its holder dies."""
-        lease = store.add_tasks_and_lease(chunk(_begin(store), 3, range_count=1), _wish(10)).lease
+        lease = plan_and_lease(store, chunk(_begin(store), 3, range_count=1), _wish(10)).lease
         assert lease is not None
         assert (lease.first, lease.last) == (0, 3)
         assert ask(store, _TASKS).outcome is ClaimOutcome.EMPTY
@@ -347,14 +348,14 @@ class PlanConformance(StoreScenarios):
     def test_nothing_is_leased_where_nothing_may_run(self, store: MovableStore) -> None:
         """No task, a plan that is not whole, a stale plan: the answer is the one of add_tasks, without a lease."""
         plan = _begin(store)
-        early = store.add_tasks_and_lease(chunk(plan, 3, final=False, claimable=False), _wish(3))
+        early = plan_and_lease(store, chunk(plan, 3, final=False, claimable=False), _wish(3))
         assert (early.outcome, early.lease) == (PlanOutcome.RECORDED, None)
-        more = store.add_tasks_and_lease(chunk(plan, 2, first_index=3, final=False, claimable=False), _wish(3))
+        more = plan_and_lease(store, chunk(plan, 2, first_index=3, final=False, claimable=False), _wish(3))
         assert (more.outcome, more.lease) == (PlanOutcome.RECORDED, None)
-        whole = store.add_tasks_and_lease(chunk(plan, 0, first_index=5), _wish(3))
+        whole = plan_and_lease(store, chunk(plan, 0, first_index=5), _wish(3))
         assert (whole.outcome, whole.lease) == (PlanOutcome.RECORDED, None)
         assert sum(_widths(claim_all(store, _TASKS))) == 5
-        again = store.add_tasks_and_lease(chunk(plan, 1, first_index=5), _wish(3))
+        again = plan_and_lease(store, chunk(plan, 1, first_index=5), _wish(3))
         assert (again.outcome, again.lease) == (PlanOutcome.STALE, None)
 
     @pytest.mark.parametrize("paused", [True, False])
@@ -365,7 +366,7 @@ class PlanConformance(StoreScenarios):
             pause(store, _JOB)
         else:
             cancel(store, _JOB)
-        answer = store.add_tasks_and_lease(chunk(plan, 3), _wish(3))
+        answer = plan_and_lease(store, chunk(plan, 3), _wish(3))
         assert (answer.outcome, answer.lease) == (PlanOutcome.PAUSED if paused else PlanOutcome.JOB_ENDED, None)
         assert get_stage(store, _JOB).task_count == 0
 
@@ -376,7 +377,7 @@ class PlanConformance(StoreScenarios):
         plan = claim_plan(store, job)
         store.add_tasks(chunk(plan, 2, final=False))
         complete_one(store, report(claim_one(store, tasks_type(job), max_tasks=1), BAD))
-        answer = store.add_tasks_and_lease(chunk(plan, 2, first_index=2), _wish(2))
+        answer = plan_and_lease(store, chunk(plan, 2, first_index=2), _wish(2))
         assert (answer.outcome, answer.lease) == (PlanOutcome.RECORDED, None)
 
 

@@ -298,6 +298,16 @@ class RepairConformance(StoreScenarios):
         answer = store.claim_named(name_claim(_JOB, WorkKind.TASK, run=2, generation=2, last=_WIDTH))
         assert (answer.outcome, answer.leases[0].first) == (ClaimOutcome.WORK, 2)
 
+    def test_a_message_finds_the_advancing_of_a_repaired_stage(self, store: MovableStore) -> None:
+        """Announced after a worker died over it; such a message names the run and the stage."""
+        _complete_one_stage(store)
+        repair(store, _JOB, 2)
+        assert _mend(store, claim_one(store, tasks_type(_JOB))) is not None
+        assert let_leases_expire(store).returned == 1
+        answer = store.claim_named(name_claim(_JOB, WorkKind.PLAN, WorkKind.ADVANCE, run=2))
+        assert (answer.outcome, answer.leases[0].kind, answer.leases[0].generation) == (ClaimOutcome.WORK, WorkKind.ADVANCE, 2)
+        assert finish(store, answer.leases[0]).job_updated
+
 
 class RepairGroupConformance(StoreScenarios):
     """Repairing a stage of a parallel group."""

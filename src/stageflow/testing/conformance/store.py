@@ -4,6 +4,7 @@ from stageflow.testing.conformance.advance import AdvanceConformance
 from stageflow.testing.conformance.agreement import AgreementConformance
 from stageflow.testing.conformance.audits import AuditConformance
 from stageflow.testing.conformance.builders import MovableStore
+from stageflow.testing.conformance.bundles import BundleClaimConformance, BundleConformance
 from stageflow.testing.conformance.checkpoints import CheckpointConformance
 from stageflow.testing.conformance.claims import ClaimConformance, FairnessConformance
 from stageflow.testing.conformance.completion import BarrierConformance, CompletionConformance, RetryConformance
@@ -71,6 +72,8 @@ class StoreConformance(
     RepairGuardConformance,
     ClaimConformance,
     FairnessConformance,
+    BundleClaimConformance,
+    BundleConformance,
     NamedClaimConformance,
     RunningLimitConformance,
     DeclaredLimitConformance,

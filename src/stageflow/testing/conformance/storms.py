@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Final
 
 from stageflow.contracts.advancement import AdvanceOutcome
-from stageflow.contracts.job import JobEnding, NewJob
+from stageflow.contracts.job import JobClosing, JobEnding, NewJob
 from stageflow.contracts.lease import ClaimOutcome, CompletionOutcome, Lease, TaskCompletionResult, WorkKind
 from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.plan import PlanOutcome
@@ -29,6 +29,7 @@ from stageflow.testing.conformance.builders import (
     claim_all,
     claim_one,
     claim_plan,
+    close_job,
     complete,
     complete_ok,
     complete_one,
@@ -302,16 +303,7 @@ def _carry_out(store: MovableStore, lease: Lease, seen: Counter[str]) -> None:
 
 
 def _end(store: MovableStore, lease: Lease) -> bool:
-    return store.check_job_completion(
-        job_id=lease.job_id,
-        range_id=lease.range_id,
-        token=lease.token,
-        stage_id=None,
-        stage_status=None,
-        stage_result=None,
-        result_data=None,
-        skipped=[],
-    ).job_updated
+    return close_job(store, JobClosing(job_id=lease.job_id, range_id=lease.range_id, token=lease.token)).job_updated
 
 
 def _results(answers: object) -> list[TaskCompletionResult]:

@@ -1,12 +1,14 @@
 -- Leases the best ready ranges of the asked work types: priority, then turn, then age; past dead entries that
 -- nobody can vacuum (horizons).
 -- Promise: a range is leased to one worker; at most p_max_tasks of its type are (one where a worker died on it), the rest stays
--- ready for rivals. Unasked types are never looked at, and no more are types that are paused or at their limit. Answers one row
+-- ready for rivals. With p_bundled, a claim that begins with control work goes on with such work, up to p_max_tasks leases of its
+-- type, but for what a worker died on, which is leased by itself. Unasked types are never looked at, and no more are types that are paused or at their limit. Answers one row
 -- per lease ('work'), or one row that says whether rivals hold what there is ('busy') or there is nothing ('empty', with the
 -- seconds until something is due, or until a limit should be looked at again).
 -- Locks: ranges, slots, skipping locked ones; then (settle_claim) stages and jobs by id. Errors: SF001.
 create or replace function stageflow.claim(
-    p_worker_id text, p_work_types text[], p_max_tasks integer[], p_max_leases integer, p_lease_seconds double precision)
+    p_worker_id text, p_work_types text[], p_max_tasks integer[], p_max_leases integer, p_lease_seconds double precision,
+    p_bundled boolean default false)
 returns table (range_id bigint, outcome text, next_due_seconds double precision)
 language plpgsql volatile as $$
 #variable_conflict use_column
@@ -36,6 +38,8 @@ declare
     v_last integer;
     v_taken record;
     v_full bigint[] := '{}';  -- stages of jobs that were met at their limit
+    v_most integer := p_max_leases;
+    v_alone boolean;
 begin
     perform stageflow.require_read_committed();
     if stageflow.next_due(p_work_types) <= v_now then
@@ -51,7 +55,7 @@ begin
     v_urgencies := array_fill(-2147483648, array[cardinality(v_types)]);
     v_turns := array_fill(0::bigint, array[cardinality(v_types)]);
     v_ids := array_fill(0::bigint, array[cardinality(v_types)]);
-    while cardinality(v_leased) < p_max_leases loop
+    while cardinality(v_leased) < v_most loop
         if v_hidden then
             select t.place, t.work_type, t.max_tasks, head.* into v_head
             from unnest(v_types, v_limits, v_urgencies, v_turns, v_ids)
@@ -89,6 +93,8 @@ begin
             v_ids := v_ids[:v_head.place - 1] || v_ids[v_head.place + 1:];
             continue;
         end if;
+        v_alone := v_range.kind = 'task' or v_range.deaths > 0;
+        exit when p_bundled and v_alone and cardinality(v_leased) > 0;
         v_urgencies[v_head.place] := -v_range.priority;
         v_turns[v_head.place] := v_range.turn;
         v_ids[v_head.place] := v_range.range_id;
@@ -114,6 +120,9 @@ begin
                 v_leased := v_leased || v_taken.o_range_id;
             else
                 v_leased := v_leased || stageflow.lease_range(v_range, v_range.first, v_last, p_worker_id, p_lease_seconds);
+            end if;
+            if p_bundled and not v_alone then
+                v_most := v_head.max_tasks;
             end if;
             if v_guard.o_queued_job_id is not null then
                 v_queued := v_queued || v_guard.o_queued_job_id;

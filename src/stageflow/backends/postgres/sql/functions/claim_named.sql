@@ -1,7 +1,7 @@
 -- Leases what is ready of the work that a message names: one range, the lowest.
--- Promise: only ranges of that stage and generation that overlap [p_first, p_last), cut to it and to p_max_tasks; the rest stays
--- ready and is announced again. Without a lease the answer says why: 'busy' (locked by a rival), 'leased', 'held' (paused, at its
--- limit, or due in so many seconds), 'done' (nothing of it is left, or it is unknown).
+-- Promise: only control work of that stage (its run says which one), or tasks of that generation that overlap [p_first, p_last),
+-- cut to it and to p_max_tasks; the rest stays ready and is announced again. Without a lease the answer says why: 'busy' (locked by
+-- a rival), 'leased', 'held' (paused, at its limit, or due in so many seconds), 'done' (nothing of it is left, or it is unknown).
 -- Locks: ranges, slots, skipping locked ones; then (settle_claim) the stage and the job. Errors: SF001.
 create or replace function stageflow.claim_named(
     p_worker_id text, p_job_id text, p_run integer, p_stage_number integer, p_generation integer, p_kinds text[],
@@ -23,7 +23,7 @@ declare
 begin
     perform stageflow.require_read_committed();
     select s.stage_id into v_stage_id from stageflow.stages s
-    where s.job_id = p_job_id and s.run = p_run and s.stage_number = p_stage_number and s.generation = p_generation;
+    where s.job_id = p_job_id and s.run = p_run and s.stage_number = p_stage_number;
     perform 1 from stageflow.limits l limit 1;
     v_limited := found;
     while v_leased is null loop

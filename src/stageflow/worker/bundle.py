@@ -1,0 +1,197 @@
+"""Several leases carried out in step: what they ask of the store at the same time goes in one transaction."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from itertools import groupby
+from typing import Final
+
+from stageflow.contracts.advancement import StageAdvancementResult
+from stageflow.contracts.lease import Lease, TaskCompletionResult
+from stageflow.contracts.plan import PlanAnswer
+from stageflow.engine.calls import Answer, Asker, Call, Errand
+from stageflow.engine.hooks import let_interrupt_pass
+from stageflow.errors import StoreUnreachableError
+
+
+class _State(Enum):
+    WAITING = auto()
+    """For its turn in the slot: it has not begun, or has its answer."""
+    RUNNING = auto()
+    ASKING = auto()
+    """For others, with whom it is to ask."""
+    ASKED = auto()
+    ENDED = auto()
+
+
+class _Member:
+    """One lease of a bundle.
+
+    Attributes:
+        unbegun: The lease, until its errand begins.
+    """
+
+    def __init__(self, lease: Lease, errand: Errand) -> None:
+        self.unbegun: Lease | None = lease
+        self.errand: Final = errand
+        self.state = _State.WAITING
+        self.call: Call | None = None
+        self.answer: Answer | None = None
+        self.error: Exception | None = None
+
+    def step(self) -> None:
+        """Run on to the next call; raises what the errand raises."""
+        answer, error, self.call, self.answer, self.error = self.answer, self.error, None, None, None
+        try:
+            self.call = self.errand.send(answer) if error is None else self.errand.throw(error)
+        except StopIteration:
+            self.state = _State.ENDED
+        except BaseException:
+            self.state = _State.ENDED
+            raise
+        else:
+            self.state = _State.ASKING
+
+    def give_up_next(self) -> Lease | None:
+        """Return the lease that would be carried out next, and forget it."""
+        if self.unbegun is not None:
+            lease, self.unbegun, self.state = self.unbegun, None, _State.ENDED
+            self.errand.close()
+            return lease
+        match self.answer:
+            case PlanAnswer(lease=Lease() as lease):
+                self.answer = self.answer.model_copy(update={"lease": None})
+            case TaskCompletionResult(advance=Lease() as lease):
+                self.answer = self.answer.model_copy(update={"advance": None})
+            case StageAdvancementResult(plan=Lease() as lease):
+                self.answer = self.answer.model_copy(update={"plan": None})
+            case _:
+                return None
+        return lease
+
+
+class Bundle:
+    """Leases in the hands of one slot, each with its errand.
+
+    The slot runs one after the other to its next call; when all of them ask, their calls of one kind go together. No job waits
+    for another's slow code: :meth:`relieve`, called by another thread, asks what is to be asked, and gives back what has not
+    begun.
+    """
+
+    def __init__(
+        self,
+        work: Sequence[tuple[Lease, Errand]],
+        asker: Asker,
+        draining: threading.Event,
+        give_back: Callable[[list[Lease]], None],
+    ) -> None:
+        self._members: Final = [_Member(lease, errand) for lease, errand in work]
+        self._asker = asker
+        self._draining = draining
+        self._give_back = give_back
+        self._changed: Final = threading.Condition()
+        self._since = time.monotonic()
+
+    def run(self) -> None:
+        """Carry all of them out.
+
+        Raises:
+            BaseException: What the errand of one raised, after the others have ended; a group of them, where it was several.
+        """
+        errors: list[BaseException] = []
+        try:
+            for member in self._members:
+                next(member.errand)
+            while True:
+                following = self._next()
+                if following is not None:
+                    self._step(following, errors)
+                elif not self._ask() and not self._was_relieved():
+                    break
+        finally:
+            for member in self._members:
+                member.errand.close()
+        if errors and all(error is errors[0] for error in errors):
+            raise errors[0]
+        if errors:
+            msg = f"{len(errors)} leases of a bundle of {len(self._members)} failed"
+            raise BaseExceptionGroup(msg, errors)
+
+    def relieve(self, longer_than_seconds: float) -> None:
+        """Where one runs longer than that, ask for those that wait for it, and give back what they would begin."""
+        with self._changed:
+            busy = any(member.state is _State.RUNNING for member in self._members)
+            if not busy or time.monotonic() - self._since <= longer_than_seconds:
+                return
+        self._ask()
+        self._let_go()
+
+    def _next(self) -> _Member | None:
+        """Return who is to run; ``None`` where nobody waits for the slot."""
+        if self._draining.is_set():
+            self._let_go(only_unbegun=True)
+        with self._changed:
+            for member in self._members:
+                if member.state is _State.WAITING:
+                    member.state, member.unbegun, self._since = _State.RUNNING, None, time.monotonic()
+                    return member
+        return None
+
+    @staticmethod
+    def _step(member: _Member, errors: list[BaseException]) -> None:
+        try:
+            member.step()
+        except BaseException as error:  # noqa: BLE001  raised when the others have ended
+            let_interrupt_pass(error)
+            errors.append(error)
+
+    def _ask(self) -> bool:
+        """Ask what is to be asked now; ``False`` where that was nothing."""
+        with self._changed:
+            asking = [member for member in self._members if member.state is _State.ASKING]
+            for member in asking:
+                member.state = _State.ASKED
+        if not asking:
+            return False
+        try:
+            for _, group in groupby(sorted(asking, key=_kind), key=_kind):
+                self._ask_together(list(group))
+        finally:
+            with self._changed:
+                for member in asking:
+                    member.state = _State.WAITING
+                self._changed.notify_all()
+        return True
+
+    def _ask_together(self, members: list[_Member]) -> None:
+        try:
+            answers = self._asker.ask([member.call for member in members if member.call is not None])
+        except Exception as error:  # noqa: BLE001  each verb decides what an error of the store means
+            if len(members) == 1 or isinstance(error, StoreUnreachableError):
+                for member in members:
+                    member.error = error
+            else:  # nothing was written because of one of them
+                for member in members:
+                    self._ask_together([member])
+        else:
+            for member, answer in zip(members, answers, strict=True):
+                member.answer = answer
+
+    def _let_go(self, *, only_unbegun: bool = False) -> None:
+        with self._changed:
+            waiting = [member for member in self._members if member.state is _State.WAITING]
+            given_up = [member.give_up_next() for member in waiting if member.unbegun is not None or not only_unbegun]
+        leases = [lease for lease in given_up if lease is not None]
+        if leases:
+            self._give_back(leases)
+
+    def _was_relieved(self) -> bool:
+        """Wait for what another thread asks just now, and return whether that was anything."""
+        with self._changed:
+            asked = any(member.state is _State.ASKED for member in self._members)
+            return asked and self._changed.wait_for(lambda: all(member.state is not _State.ASKED for member in self._members))
+
+
+def _kind(member: _Member) -> str:
+    return type(member.call).__name__
