@@ -29,7 +29,7 @@ from stageflow.telemetry import Event
 from stageflow.testing.drain import drain_work, move_clock
 from stageflow.worker.dispatch import Carried, Dispatcher
 from stageflow.worker.handlers import HandlerRunner
-from stageflow.worker.sizes import MOST_CONTROL, TARGET_SECONDS, ClaimSizes
+from stageflow.worker.sizes import CONTROL_SECONDS, MOST_CONTROL, ClaimSizes
 
 PATIENCE: Final = 30.0
 registry = JobRegistry()
@@ -424,9 +424,9 @@ class TestSizes:
         """To what fits into the time, and never below one."""
         sizes, lease = ClaimSizes(), self._lease(slot, WorkKind.ADVANCE)
         sizes.learn_control([lease] * 8, 0.0001)
-        sizes.learn_control([lease] * 8, TARGET_SECONDS * 2)
+        sizes.learn_control([lease] * 8, CONTROL_SECONDS * 2)
         assert sizes.of(["greetings/1"]) == [4]
-        sizes.learn_control([lease] * 4, TARGET_SECONDS * 100)
+        sizes.learn_control([lease] * 4, CONTROL_SECONDS * 100)
         assert sizes.of(["greetings/1"]) == [1]
 
     def test_tasks_count_for_nothing(self, slot: Slot) -> None:
@@ -439,5 +439,5 @@ class TestSizes:
         """Two types in one bundle share its time by their numbers."""
         sizes, lease = ClaimSizes(), self._lease(slot, WorkKind.PLAN)
         other = lease.model_copy(update={"job_type": "keyed"})
-        sizes.learn_control([lease] * 2 + [other] * 6, TARGET_SECONDS)
+        sizes.learn_control([lease] * 2 + [other] * 6, CONTROL_SECONDS)
         assert sizes.of(["greetings/1", "keyed/1"]) == [8, 8]

@@ -1,4 +1,4 @@
-"""How much to claim at a time: about 50 ms of work, found by measuring."""
+"""How much to claim at a time, found by measuring."""
 
 import threading
 from collections import Counter
@@ -9,10 +9,12 @@ from stageflow.contracts.ids import control_work_type
 from stageflow.contracts.lease import Lease, WorkKind
 
 TARGET_SECONDS: Final = 0.05
+"""Of work on the tasks of one lease."""
 LARGEST: Final = 1000
 GROWTH: Final = 4
-MOST_CONTROL: Final = 32
-"""Leases on control work in one claim: jobs that are carried out in step."""
+CONTROL_SECONDS: Final = 0.2
+"""Of work on the jobs of one bundle: it is a bundle only where more wait than there are slots, each for longer than that."""
+MOST_CONTROL: Final = 64
 
 
 class ClaimSizes:
@@ -47,7 +49,7 @@ class ClaimSizes:
             return
         with self._lock:
             self._pace[work_type] = handler_seconds / tasks
-            self._learn(work_type, tasks, seconds, LARGEST)
+            self._learn(work_type, tasks, seconds, (TARGET_SECONDS, LARGEST))
 
     def learn_control(self, leases: Sequence[Lease], seconds: float) -> None:
         """Take in how long leases took that were carried out together, with all that followed from them."""
@@ -56,9 +58,10 @@ class ClaimSizes:
         )
         with self._lock:
             for work_type, count in kinds.items():
-                self._learn(work_type, count, seconds * count / len(leases), MOST_CONTROL)
+                self._learn(work_type, count, seconds * count / len(leases), (CONTROL_SECONDS, MOST_CONTROL))
 
-    def _learn(self, work_type: str, count: int, seconds: float, most: int) -> None:
+    def _learn(self, work_type: str, count: int, seconds: float, bound: tuple[float, int]) -> None:
+        target_seconds, most = bound
         present = self._sizes[work_type] if work_type in self._sizes else 1
-        fitting = most if seconds <= 0 else int(TARGET_SECONDS * count / seconds)
+        fitting = most if seconds <= 0 else int(target_seconds * count / seconds)
         self._sizes[work_type] = max(1, min(fitting, max(present, count) * GROWTH, most))

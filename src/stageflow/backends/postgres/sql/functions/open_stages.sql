@@ -16,6 +16,14 @@ declare
     v_range_id bigint;
 begin
     select j.* into v_job from stageflow.jobs j where j.job_id = p_job_id;
+    perform 1 from stageflow.stages s
+    where s.job_id = p_job_id and s.run = v_job.run and s.stage_number = any (p_numbers)
+    limit 1;
+    if found then
+        raise exception using errcode = 'SF002', message = format(
+            'a stage after the present one of job %s is open already; run `stageflow doctor` and correct its rows by hand, or '
+            'cancel it and submit it again.', p_job_id);
+    end if;
     v_work_type := stageflow.control_work_type(v_job.job_type, v_job.workflow_version);
     for v_next in
         select n.* from unnest(
@@ -53,10 +61,5 @@ begin
     from unnest(p_numbers, p_skipped_results) as n (number, result)
     order by n.number;
     return v_range_id;
-exception
-    when unique_violation then
-        raise exception using errcode = 'SF002', message = format(
-            'a stage after the present one of job %s is open already; run `stageflow doctor` and correct its rows by hand, or '
-            'cancel it and submit it again.', p_job_id);
 end
 $$;
