@@ -186,7 +186,7 @@ _CLAIMS: Final = [
     _of("claim", "wait for nobody", "for update skip locked;\n        if not found", "for update;\n        if not found"),
     _of("claim", "busy, not empty", "            v_busy := true;", "            null;"),
     _of("claim", "busy after a closing", "v_busy := v_busy or v_guard.o_skipped + v_guard.o_cancelled > 0;", "null;"),
-    _of("claim", "no more leases than asked", "cardinality(v_leased) < p_max_leases", "cardinality(v_leased) <= p_max_leases"),
+    _of("claim", "no more leases than asked", "v_most integer := p_max_leases;", "v_most integer := p_max_leases + 1;"),
     _of("claim", "admission", "if v_guard.o_admitted then\n            v_last", "if true then\n            v_last"),
     _of(
         "claim", "a suspect range goes singly", "case when v_range.suspect then 1 else v_head.max_tasks end", "v_head.max_tasks"
@@ -925,6 +925,7 @@ _OPERATION: Final = [
         "            v_next.skipped_result is not null, v_next.fail_fast",
         "            false, v_next.fail_fast",
     ),
+    _of("open_stages", "a stage is opened once", "s.stage_number = any (p_numbers)\n", "false\n"),
     _of("open_stages", "skipped stages have no work", "continue when v_next.skipped_result is not null;"),
     _of("require_read_committed", "isolation", "current_setting('transaction_isolation') <> 'read committed'", "false"),
 ]

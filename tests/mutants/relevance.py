@@ -17,7 +17,7 @@ _COMPLETION: Final = (
     "recovery",
     "pausing",
 )
-_CLAIMS: Final = ("claims", "pausing", "plan", "limits", "job_status", "halting", "recovery")
+_CLAIMS: Final = ("claims", "bundles", "pausing", "plan", "limits", "job_status", "halting", "recovery")
 _LEASES: Final = ("leases", "recovery", "fencing", "checkpoints", "outbox")
 _ADVANCE: Final = ("advance", "plan", "groups", "ending", "pausing", "fencing", "resubmission")
 _OPERATION: Final = ("job_status", "ending", "halting", "resubmission", "repair", "pausing", "deadlines", "jobs", "retention")
@@ -32,7 +32,8 @@ RELEVANT: Final = {
     "retry_tasks": (*_COMPLETION, "recovery"),
     "was_cut": _COMPLETION,
     "claim": _CLAIMS,
-    "claim_named": ("named_claims", "outbox"),
+    "claim_named": ("named_claims", "repair", "outbox"),
+    "lock_control": ("bundles",),
     "admit_range": (*_CLAIMS, "named_claims", "groups"),
     "settle_claim": (*_CLAIMS, "deadlines"),
     "lease_range": (*_CLAIMS, "named_claims", "leases", "fencing", "outbox"),
@@ -68,6 +69,7 @@ RELEVANT: Final = {
     "completion": _COMPLETION,
     "closing": ("halting", "checkpoints", "resubmission", "repair"),
     "leases": (*_CLAIMS, "deadlines"),
+    "named": ("named_claims", "repair", "outbox"),
     "ranges": (*_CLAIMS, "named_claims", "leases", "fencing", "outbox", "completion"),
     "recovery": (*_LEASES, "halting", "pausing"),
     "holding": (*_LEASES, "resubmission"),

@@ -146,7 +146,7 @@ SQLITE: Final = [
     _of("leases", "a paused job", "    if work.job_paused:\n", "    if False:\n"),
     _of("leases", "a halted stage", "    if work.halted and work.is_task:\n", "    if False:\n"),
     _of("leases", "control of a halted stage", "    if work.halted and work.is_task:\n", "    if work.halted:\n"),
-    _of("leases", "no more leases than asked", "while heads and len(leases) < most:", "while heads:"),
+    _of("leases", "no more leases than asked", "return self.left > 0 and not", "return not"),
     _of("leases", "what is due", "            tx.run(_OPEN_DUE, (work_type, tx.now))\n"),
     _of("leases", "not yet due", "due is not None and due <= tx.now", "due is not None"),
     _of(
@@ -258,10 +258,12 @@ SQLITE: Final = [
     _of("plan", "an empty stage", "    open_barrier(tx, plan.stage_id)\n"),
     _of("plan", "a halted stage is not leased", "if work is None or work.halted:", "if work is None:"),
     _of("advance", "kind of the range", "advance.kind != WorkKind.ADVANCE or ", ""),
-    _of("advance", "stage of the range", " or advance.stage_id != stage_id:", ":"),
-    _of("advance", "an ended job", "            if advance.job_ended:\n", "            if False:\n"),
-    _of("advance", "a paused job", "            if advance.job_paused:\n", "            if False:\n"),
-    _of("advance", "result of the stage", "            store_stage_result(tx, stage_id, stage_status, stage_result)\n"),
+    _of("advance", "stage of the range", " or advance.stage_id != asked.stage_id:", ":"),
+    _of("advance", "an ended job", "    if advance.job_ended:\n", "    if False:\n"),
+    _of("advance", "a paused job", "    if advance.job_paused:\n", "    if False:\n"),
+    _of(
+        "advance", "result of the stage", "    store_stage_result(tx, asked.stage_id, asked.stage_status, asked.stage_result)\n"
+    ),
     _of(
         "advance",
         "siblings of this run",
@@ -274,7 +276,7 @@ SQLITE: Final = [
     _of(
         "advance",
         "end of a sibling's range",
-        "            if verdict is AdvanceOutcome.SIBLINGS_OPEN:\n                delete_range(tx, range_id)\n",
+        "    if verdict is AdvanceOutcome.SIBLINGS_OPEN:\n        delete_range(tx, asked.range_id)\n",
     ),
     _of("advance", "end of the advancement", "    delete_range(tx, advance.range_id)\n"),
     _of("ending", "kind of the range", "control is None or control.is_task or ", "control is None or "),
@@ -284,8 +286,8 @@ SQLITE: Final = [
     _of(
         "ending",
         "end of the advancement",
-        "            delete_range(tx, control.range_id)\n            return _report(tx, job_id, updated=True)",
-        "            return _report(tx, job_id, updated=True)",
+        "    delete_range(tx, control.range_id)\n    return _report(tx, job_id, updated=True)",
+        "    return _report(tx, job_id, updated=True)",
     ),
     _of("ending", "token of the job", "control is None or control.job_id != ending.job_id", "control is None"),
     _of("ending", "an ended job is not ended again", "if row is None or row[0] in TERMINAL_JOB_STATUSES:", "if row is None:"),

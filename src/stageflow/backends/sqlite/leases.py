@@ -152,7 +152,7 @@ def _lease_best(
 ) -> bool:
     """Lease the best of what was seen, and return whether there may be more."""
     heapq.heapify(heads)
-    while heads and room.left > 0:
+    while heads:
         work = heapq.heappop(heads)[-1]
         if not room.has(work):
             return False
