@@ -20,6 +20,7 @@ from stageflow import (
     Stageflow,
     StageResults,
     TaskExecutionContext,
+    WorkerOptions,
     stage,
     task,
 )
@@ -27,8 +28,10 @@ from stageflow.contracts.lease import ClaimRequest, Lease, WorkKind
 from stageflow.errors import StoreUnreachableError
 from stageflow.telemetry import Event
 from stageflow.testing.drain import drain_work, move_clock
+from stageflow.worker import bundle
 from stageflow.worker.dispatch import Carried, Dispatcher
 from stageflow.worker.handlers import HandlerRunner
+from stageflow.worker.heartbeat import Heartbeat
 from stageflow.worker.sizes import CONTROL_SECONDS, MOST_CONTROL, ClaimSizes
 
 PATIENCE: Final = 30.0
@@ -122,6 +125,7 @@ class Slot:
             plans_to_run=True,
         )
         self.dispatcher.sizes.learn("greetings/1/greet", 10, 0.001, 0.001)
+        monkeypatch.setattr(self.dispatcher.sizes, "learn", lambda *_: None)  # how fast this machine is does not matter
         self.asked: list[tuple[str, int]] = []
         for name in ("add_tasks_and_lease", "complete_tasks", "advance_job_stages", "check_job_completions"):
             self._watch(monkeypatch, name)
@@ -389,6 +393,41 @@ def test_heartbeats_keep_all_of_a_bundle(slot: Slot) -> None:
     slot.submit("slow", "b", "c")
     with slot.stuck("plan slow"):
         assert [running.lease.kind for running in slot.dispatcher.board.running()] == [WorkKind.PLAN] * 3
+
+
+def test_heartbeats_keep_what_an_answer_handed_over(slot: Slot, events: list[Event]) -> None:
+    """Before its turn has come, and nothing that was used up by the answer is told to be lost."""
+    ids = slot.submit("slow", "b")
+    beat = Heartbeat(
+        slot.app.repositories,
+        slot.dispatcher,
+        slot.app.telemetry,
+        WorkerOptions(lease_seconds=60.0),
+        worker_id="ada",
+        work_types=["greetings/1"],
+    )
+    with slot.stuck("run slow"):
+        kept = slot.dispatcher.board.running()
+        assert {(each.lease.job_id, each.lease.kind) for each in kept if not each.answered} == {
+            (job_id, WorkKind.TASK) for job_id in ids
+        }
+        move_clock(slot.app, 59)
+        beat.beat()
+        move_clock(slot.app, 59)
+        assert slot.app.maintain().recovery.returned == 0
+    assert slot.statuses(ids) == [JobStatus.COMPLETED] * 2
+    assert [event.name for event in events if event.name in {"lease_lost", "stale_write_refused"}] == []
+
+
+def test_much_text_goes_in_several_transactions(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is too large by itself goes by itself."""
+    ids = slot.submit("a", "x" * 500, "b", "c")
+    monkeypatch.setattr(bundle, "MOST_CHARACTERS", 700)
+    slot.work()
+    assert slot.statuses(ids) == [JobStatus.COMPLETED] * 4
+    assert [count for name, count in slot.asked if name == "add_tasks_and_lease"] == [1, 1, 2] * 2
+    assert [count for name, count in slot.asked if name == "complete_tasks"] == [1, 1, 2] * 2
+    assert sum(count for name, count in slot.asked if name == "check_job_completions") == 4
 
 
 def test_nobody_is_blamed_for_another_bundles_death(slot: Slot) -> None:

@@ -25,8 +25,19 @@ Call = AddTasks | RangeCompletion | StageAdvance | JobClosing
 Answer = PlanAnswer | TaskCompletionResult | StageAdvancementResult | JobCompletionResult
 Steps = Generator[Call, Any, T]
 """A verb that yields what it asks, is sent each answer or thrown the error, and returns what came of it."""
-Errand = Generator[Call | None, Any, None]
-"""The verbs that follow from one lease; its first yield asks nothing: the lease is held, and nothing has begun."""
+
+
+def size_of(call: Call) -> int:
+    """Return about how many characters a call sends."""
+    match call:
+        case AddTasks(chunk=chunk):
+            return sum(map(len, chunk.parameters))
+        case RangeCompletion(results=results, errors=errors):
+            return sum(len(text) for texts in (results, errors) for text in texts if text is not None)
+        case StageAdvance(stage_result=text):
+            return len(text)
+        case JobClosing(stage_result=text, result_data=answer):
+            return len(text or "") + len(answer or "")
 
 
 class Asker:

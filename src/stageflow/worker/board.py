@@ -18,7 +18,11 @@ class Progress(NamedTuple):
 
 
 class RunningLease:
-    """A lease in a slot's hands; satisfies the engine's ``LeaseMonitor``."""
+    """A lease in a slot's hands; satisfies the engine's ``LeaseMonitor``.
+
+    Attributes:
+        answered: The store has answered its last call, and its slot does not know yet: it may be used up by that.
+    """
 
     def __init__(self, lease: Lease, draining: threading.Event) -> None:
         self.lease: Final = lease
@@ -30,6 +34,7 @@ class RunningLease:
         self._lost = False
         self._unwanted = False
         self._progress: Progress | None = None
+        self.answered = False
 
     @property
     def last(self) -> int:
@@ -94,17 +99,25 @@ class LeaseBoard:
         self._lock = threading.Lock()
         self._running: dict[int, RunningLease] = {}
 
+    def keep(self, lease: Lease) -> RunningLease:
+        """Keep a lease alive by the heartbeat from now on."""
+        with self._lock:
+            if lease.token not in self._running:
+                self._running[lease.token] = RunningLease(lease, self.draining)
+            return self._running[lease.token]
+
+    def drop(self, lease: Lease) -> None:
+        """Keep a lease alive no longer."""
+        with self._lock:
+            self._running.pop(lease.token, None)
+
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[RunningLease]:
-        """Keep a lease alive by the heartbeat while the block runs."""
-        running = RunningLease(lease, self.draining)
-        with self._lock:
-            self._running[lease.token] = running
+        """Keep a lease alive while the block runs, and no longer."""
         try:
-            yield running
+            yield self.keep(lease)
         finally:
-            with self._lock:
-                del self._running[lease.token]
+            self.drop(lease)
 
     def running(self) -> list[RunningLease]:
         """Return the leases held now."""

@@ -2,17 +2,20 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
-from itertools import groupby
 from typing import Final
 
 from stageflow.contracts.advancement import StageAdvancementResult
 from stageflow.contracts.lease import Lease, TaskCompletionResult
 from stageflow.contracts.plan import PlanAnswer
-from stageflow.engine.calls import Answer, Asker, Call, Errand
+from stageflow.engine.calls import Answer, Asker, Call, Steps, size_of
 from stageflow.engine.hooks import let_interrupt_pass
 from stageflow.errors import StoreUnreachableError
+from stageflow.worker.board import LeaseBoard, RunningLease
+
+MOST_CHARACTERS: Final = 4_000_000
+"""Of what several calls send in one transaction."""
 
 
 class _State(Enum):
@@ -26,16 +29,19 @@ class _State(Enum):
 
 
 class _Member:
-    """One lease of a bundle.
+    """One lease of a bundle, with the verbs that follow from it.
 
     Attributes:
-        unbegun: The lease, until its errand begins.
+        held: The lease that is carried out.
+        following: The one that is carried out next, in the hands of nobody yet: its own, or what an answer handed over.
     """
 
-    def __init__(self, lease: Lease, errand: Errand) -> None:
-        self.unbegun: Lease | None = lease
+    def __init__(self, lease: Lease, errand: Steps[None]) -> None:
         self.errand: Final = errand
         self.state = _State.WAITING
+        self.held: RunningLease | None = None
+        self.following: Lease | None = lease
+        self.begun = False
         self.call: Call | None = None
         self.answer: Answer | None = None
         self.error: Exception | None = None
@@ -53,42 +59,54 @@ class _Member:
         else:
             self.state = _State.ASKING
 
-    def give_up_next(self) -> Lease | None:
-        """Return the lease that would be carried out next, and forget it."""
-        if self.unbegun is not None:
-            lease, self.unbegun, self.state = self.unbegun, None, _State.ENDED
-            self.errand.close()
-            return lease
-        match self.answer:
-            case PlanAnswer(lease=Lease() as lease):
-                self.answer = self.answer.model_copy(update={"lease": None})
-            case TaskCompletionResult(advance=Lease() as lease):
-                self.answer = self.answer.model_copy(update={"advance": None})
-            case StageAdvancementResult(plan=Lease() as lease):
-                self.answer = self.answer.model_copy(update={"plan": None})
+    def take(self, answer: Answer) -> Lease | None:
+        """Take the answer to the call, and return the lease that it hands over."""
+        self.answer = answer
+        match answer:
+            case PlanAnswer(lease=lease):
+                self.following = lease
+            case TaskCompletionResult(advance=lease):
+                self.following = lease
+            case StageAdvancementResult(plan=lease):
+                self.following = lease
             case _:
-                return None
+                self.following = None
+        return self.following
+
+    def give_up(self) -> Lease | None:
+        """Return the lease that would be carried out next, and do without it."""
+        lease, self.following = self.following, None
+        if not self.begun:
+            self.state = _State.ENDED
+        elif lease is not None:
+            match self.answer:
+                case PlanAnswer():
+                    self.answer = self.answer.model_copy(update={"lease": None})
+                case TaskCompletionResult():
+                    self.answer = self.answer.model_copy(update={"advance": None})
+                case StageAdvancementResult():
+                    self.answer = self.answer.model_copy(update={"plan": None})
         return lease
 
 
 class Bundle:
-    """Leases in the hands of one slot, each with its errand.
+    """Leases in the hands of one slot.
 
     The slot runs one after the other to its next call; when all of them ask, their calls of one kind go together. No job waits
     for another's slow code: :meth:`relieve`, called by another thread, asks what is to be asked, and gives back what has not
-    begun.
+    begun. The heartbeat keeps all of them from the start, and what is handed over from the answer on.
     """
 
     def __init__(
         self,
-        work: Sequence[tuple[Lease, Errand]],
+        work: Sequence[tuple[Lease, Steps[None]]],
         asker: Asker,
-        draining: threading.Event,
+        board: LeaseBoard,
         give_back: Callable[[list[Lease]], None],
     ) -> None:
         self._members: Final = [_Member(lease, errand) for lease, errand in work]
         self._asker = asker
-        self._draining = draining
+        self._board = board
         self._give_back = give_back
         self._changed: Final = threading.Condition()
         self._since = time.monotonic()
@@ -100,9 +118,10 @@ class Bundle:
             BaseException: What the errand of one raised, after the others have ended; a group of them, where it was several.
         """
         errors: list[BaseException] = []
+        for member in self._members:
+            if member.following is not None:
+                self._board.keep(member.following)
         try:
-            for member in self._members:
-                next(member.errand)
             while True:
                 following = self._next()
                 if following is not None:
@@ -110,8 +129,7 @@ class Bundle:
                 elif not self._ask() and not self._was_relieved():
                     break
         finally:
-            for member in self._members:
-                member.errand.close()
+            self._clear()
         if errors and all(error is errors[0] for error in errors):
             raise errors[0]
         if errors:
@@ -125,18 +143,25 @@ class Bundle:
             if not busy or time.monotonic() - self._since <= longer_than_seconds:
                 return
         self._ask()
-        self._let_go()
+        self._let_go(only_unbegun=False)
 
     def _next(self) -> _Member | None:
         """Return who is to run; ``None`` where nobody waits for the slot."""
-        if self._draining.is_set():
+        if self._board.draining.is_set():
             self._let_go(only_unbegun=True)
         with self._changed:
             for member in self._members:
                 if member.state is _State.WAITING:
-                    member.state, member.unbegun, self._since = _State.RUNNING, None, time.monotonic()
+                    self._begin(member)
                     return member
         return None
+
+    def _begin(self, member: _Member) -> None:
+        if member.held is not None:
+            member.held.answered = False
+        if member.following is not None:
+            member.held, member.following = self._board.keep(member.following), None
+        member.state, member.begun, self._since = _State.RUNNING, True, time.monotonic()
 
     @staticmethod
     def _step(member: _Member, errors: list[BaseException]) -> None:
@@ -155,8 +180,8 @@ class Bundle:
         if not asking:
             return False
         try:
-            for _, group in groupby(sorted(asking, key=_kind), key=_kind):
-                self._ask_together(list(group))
+            for together in _by_kind(asking):
+                self._ask_together(together)
         finally:
             with self._changed:
                 for member in asking:
@@ -176,13 +201,19 @@ class Bundle:
                     self._ask_together([member])
         else:
             for member, answer in zip(members, answers, strict=True):
-                member.answer = answer
+                if member.held is not None:
+                    member.held.answered = True
+                lease = member.take(answer)
+                if lease is not None:
+                    self._board.keep(lease)
 
-    def _let_go(self, *, only_unbegun: bool = False) -> None:
+    def _let_go(self, *, only_unbegun: bool) -> None:
         with self._changed:
             waiting = [member for member in self._members if member.state is _State.WAITING]
-            given_up = [member.give_up_next() for member in waiting if member.unbegun is not None or not only_unbegun]
+            given_up = [member.give_up() for member in waiting if not (only_unbegun and member.begun)]
         leases = [lease for lease in given_up if lease is not None]
+        for lease in leases:
+            self._board.drop(lease)
         if leases:
             self._give_back(leases)
 
@@ -192,6 +223,26 @@ class Bundle:
             asked = any(member.state is _State.ASKED for member in self._members)
             return asked and self._changed.wait_for(lambda: all(member.state is not _State.ASKED for member in self._members))
 
+    def _clear(self) -> None:
+        for member in self._members:
+            member.errand.close()
+            if member.following is not None:
+                self._board.drop(member.following)
 
-def _kind(member: _Member) -> str:
-    return type(member.call).__name__
+
+def _by_kind(members: list[_Member]) -> Iterator[list[_Member]]:
+    """Yield those whose calls go together: of one kind, and not too much at a time."""
+    kinds: dict[type[object], list[_Member]] = {}
+    for member in members:
+        kinds.setdefault(type(member.call), []).append(member)
+    for same in kinds.values():
+        together: list[_Member] = []
+        size = 0
+        for member in same:
+            assert member.call is not None  # noqa: S101  it is asking
+            size += size_of(member.call)
+            if together and size > MOST_CHARACTERS:
+                yield together
+                together, size = [], size_of(member.call)
+            together.append(member)
+        yield together

@@ -12,11 +12,13 @@ from stageflow.contracts.lease import CompletionOutcome, Lease, RangeCompletion,
 from stageflow.contracts.message import TaskQueueMessage
 from stageflow.contracts.plan import FirstLease
 from stageflow.engine.advance import advance_stage
-from stageflow.engine.calls import Asker, Errand, Steps
+from stageflow.engine.calls import Asker, Steps
 from stageflow.engine.execute import execute_range
+from stageflow.engine.hooks import error_text
 from stageflow.engine.host import LeaseHost
 from stageflow.engine.plan import FIRST_CHUNK_TASKS, Planned, plan_stage
 from stageflow.engine.writes import HandlerWrites
+from stageflow.errors import StoreError
 from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.board import LeaseBoard, RunningLease
@@ -87,7 +89,7 @@ class Dispatcher:
         """Carry out leases in step, each with what its end handed over."""
         whole = [Carried() for _ in leases]
         work = [(lease, self._errand(lease, carried)) for lease, carried in zip(leases, whole, strict=True)]
-        bundle, started = Bundle(work, self._asker, self.board.draining, self._give_back), time.perf_counter()
+        bundle, started = Bundle(work, self._asker, self.board, self._give_back), time.perf_counter()
         with self._bundles_lock:
             self._bundles.append(bundle)
         try:
@@ -99,11 +101,14 @@ class Dispatcher:
         return whole
 
     def relieve_bundles(self, longer_than_seconds: float) -> None:
-        """Let no job wait for another's code that runs longer than that."""
+        """Let no job wait for another's code that runs longer than that; a trouble of the store is told."""
         with self._bundles_lock:
             bundles = list(self._bundles)
         for bundle in bundles:
-            bundle.relieve(longer_than_seconds)
+            try:
+                bundle.relieve(longer_than_seconds)
+            except StoreError as error:  # what could not be given back is recovered when its lease ends
+                self._telemetry.emit("relief_failed", error=error_text(error))
 
     def most_tasks(self, message: TaskQueueMessage) -> int:
         """Return how many tasks like those of a message are a fitting piece of work; 0 where that is not known."""
@@ -111,20 +116,16 @@ class Dispatcher:
         sizes = [self.sizes.bundle(task_work_type(message.job_type, version, message.task_type)) for version in versions]
         return min((size for size in sizes if size), default=0)
 
-    def _errand(self, lease: Lease, carried: Carried) -> Errand:
-        begun = False
+    def _errand(self, lease: Lease, carried: Carried) -> Steps[None]:
         following: Lease | None = lease
         while following is not None:
             held = following
-            with self.board.holding(held) as running:
-                if not begun:
-                    yield None
-                    begun = True
-                try:
+            try:
+                with self.board.holding(held) as running:
                     following = yield from self._step(held, running, carried)
-                except BaseException as error:
-                    error.add_note(f"This was {held.kind} work of stage {held.stage_number} of job {held.job_id}.")
-                    raise
+            except BaseException as error:
+                error.add_note(f"This was {held.kind} work of stage {held.stage_number} of job {held.job_id}.")
+                raise
 
     def _give_back(self, leases: list[Lease]) -> None:
         unbegun = [RangeReturn(range_id=lease.range_id, token=lease.token, first=lease.first) for lease in leases]

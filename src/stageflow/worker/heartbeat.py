@@ -69,7 +69,7 @@ class Heartbeat:
             for each in running:
                 if each.lease.token in stopping:
                     each.stop()
-                elif each.lease.token not in held and each.lease.token in still and not each.lost:
+                elif each.lease.token not in held and each.lease.token in still and not (each.lost or each.answered):
                     each.lose()
                     self._telemetry.emit("lease_lost", each.lease.job_id, stage=each.lease.stage_number)
         for each in running:
@@ -80,8 +80,7 @@ class Heartbeat:
         self._register()
 
     def return_tails(self) -> None:
-        """Give back what waits behind a task or hook that takes longer than expected, so that others can run it."""
-        self._dispatcher.relieve_bundles(SLOW_SECONDS)
+        """Give back what waits behind a task that takes longer than expected, so that others can run it."""
         for running in self._dispatcher.board.running():
             first = running.take_tail(SLOW_SECONDS)
             if first is not None:

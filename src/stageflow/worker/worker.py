@@ -15,7 +15,7 @@ from stageflow.repositories import Repositories
 from stageflow.telemetry import Telemetry
 from stageflow.worker.dispatch import Dispatcher
 from stageflow.worker.handlers import HandlerRunner
-from stageflow.worker.heartbeat import Heartbeat
+from stageflow.worker.heartbeat import SLOW_SECONDS, Heartbeat
 from stageflow.worker.inbox import Inbox
 from stageflow.worker.messages import MessageProcessor
 from stageflow.worker.options import WorkerOptions
@@ -115,6 +115,7 @@ class Worker:
         source = self._source()
         recoverer = Recoverer(self._repositories, self._telemetry, self.options, self._on_ready, self._registry)
         self._keep_up("heartbeat", lambda: heartbeat.run(self._leaving))
+        self._keep_up("relief", self._relieve)
         self._keep_up("recovery", lambda: recoverer.run(self._stopping))
         self._keep_up("signal", lambda: self._signal.follow(self._wakeup, self._leaving, self.options.poll_seconds))
         for number in range(self.options.slots):
@@ -209,6 +210,11 @@ class Worker:
         self._keep_up("renew", lambda: inbox.renew(self._leaving))
         self._keep_up("relay", lambda: relay.run(self._leaving, inbox.pace))
         return inbox
+
+    def _relieve(self) -> None:
+        """Look after bundles; not in the heartbeat's thread, which must not wait for a row that others hold."""
+        while not self._leaving.wait(SLOW_SECONDS):
+            self._dispatcher.relieve_bundles(SLOW_SECONDS)
 
     def _sign_off(self) -> None:
         """Count as live no more; a store that does not answer will find out by the missing beats."""
