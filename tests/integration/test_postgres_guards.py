@@ -11,6 +11,8 @@ from stageflow.contracts.repair import StageRepair
 from stageflow.errors import StoreStateError
 from stageflow.testing.conformance.builders import (
     advance,
+    chunk,
+    claim_all,
     claim_one,
     control_type,
     create,
@@ -117,3 +119,20 @@ def test_a_skipped_stage_is_planned(store: PostgresStore, caller: psycopg.Connec
     advance(store, run_all(store, _JOB), new_stage(2, skipped=True), new_stage(3))
     rows = caller.execute("select stage_number, planned from stageflow.stages order by stage_number").fetchall()
     assert rows == [(1, True), (2, True), (3, False)]
+
+
+def test_a_stage_is_opened_once(store: PostgresStore, caller: psycopg.Connection) -> None:
+    """A row that is there already, by whoever's hand, is not written over, and the error says what to do."""
+    two = new_job("two stages", stages=2)
+    create(store, two)
+    plans = claim_all(store, control_type(two))
+    plan = next(lease for lease in plans if lease.job_id == two.job_id)
+    store.add_tasks(chunk(plan, 1))
+    lease = run_all(store, two)
+    caller.execute(
+        "insert into stageflow.stages (job_id, run, stage_number, name, task_type, status, group_first, group_last, created_at,"
+        " updated_at) values (%s, 1, 2, 'stray', 'work', 'pending', 2, 2, now(), now())",
+        (two.job_id,),
+    )
+    with pytest.raises(StoreStateError, match="is open already; run `stageflow doctor`"):
+        advance(store, lease, new_stage(2))
