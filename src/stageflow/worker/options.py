@@ -17,7 +17,8 @@ class WorkerOptions(Contract):
         poll_seconds: How often to look for work when nothing wakes the worker.
         grace_seconds: How long a stopping worker lets running handlers finish.
         recover_seconds: Time between rounds of recovery.
-        death_budget: How many workers may die over one task before it is failed.
+        death_budget: How many workers may die over one task before it is failed: its last permitted run is alone in a child
+            process, so with 1 it has none. Twice as many where the child did not tell, and over planning and advancing.
         processes: Child processes for handlers declared ``cpu_bound``.
         stop_seconds: How long a handler whose timeout is over may take to stop, before its thread is left alone.
         cancel_grace_seconds: How long a handler whose work is no longer wanted (its job ended, its lease was lost) may take to
