@@ -128,17 +128,23 @@ def test_repositories_do_not_orchestrate() -> None:
     assert found == []
 
 
-def test_one_place_turns_a_finished_stage_into_the_next() -> None:
-    """advance_job_stage and complete_job are called by engine/advance.py and by nothing else."""
-    callers = {
+@pytest.mark.parametrize(
+    ("methods", "callers"),
+    [
+        ({"advance_of", "closing_of"}, {"engine/advance.py", "repositories/completion.py"}),
+        ({"advance_job_stages", "complete_jobs"}, {"engine/calls.py", "repositories/completion.py"}),
+        ({"advance_job_stage", "complete_job"}, set()),
+    ],
+)
+def test_one_place_turns_a_finished_stage_into_the_next(methods: set[str], callers: set[str]) -> None:
+    """engine/advance.py says what is to become of it, engine/calls.py asks for that, and nothing else does either."""
+    found = {
         str(path.relative_to(SOURCE))
         for path, tree in _trees(SHIPPED)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and node.func.attr in {"advance_job_stage", "complete_job"}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods
     }
-    assert callers == {"engine/advance.py", "repositories/completion.py"}
+    assert found == callers
 
 
 def _loaded_by(code: str) -> set[str]:

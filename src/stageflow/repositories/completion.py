@@ -61,6 +61,7 @@ class StageCompletionRepository:
         )
         return self._store.complete_tasks([completion], worker_id=worker_id, lease_seconds=lease_seconds)[0]
 
+    @enforce_contract
     def advance_of(self, lease: Lease, result: StageResultContract, next_stages: list[NewStage]) -> StageAdvance:
         """Return what the store is to be asked to close the stage of an advance lease, and to open what follows."""
         return StageAdvance(
@@ -100,6 +101,7 @@ class StageCompletionRepository:
         (answer,) = self._store.check_job_completions([JobClosing(job_id=validate_job_id(job_id))])
         return answer.model_copy(update={"task_results": [self._payloads.load_result(each) for each in answer.task_results]})
 
+    @enforce_contract
     def closing_of(
         self, lease: Lease, result: StageResultContract, result_data: str | None, skipped: list[NewStage]
     ) -> JobClosing:
