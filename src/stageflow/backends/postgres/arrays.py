@@ -57,6 +57,11 @@ def flag_array(values: Iterable[bool]) -> str:
     return "{" + ",".join(["t" if value else "f" for value in values]) + "}"
 
 
+def literal_array(arrays: Iterable[str]) -> str:
+    """Return the literal of an array of texts, each of which is the literal of numbers or booleans."""
+    return "{" + ",".join([f'"{array}"' for array in arrays]) + "}"
+
+
 def packed_lists(*columns: Sequence[Sequence[str | None]]) -> tuple[str, list[list[str]]]:
     """Return a separator that none of the texts of the lists holds, and for each column its lists joined by it.
 

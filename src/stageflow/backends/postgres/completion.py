@@ -6,7 +6,15 @@ from operator import itemgetter
 
 from psycopg.rows import TupleRow
 
-from stageflow.backends.postgres.arrays import Doubles, dense_array, flag_array, number_array, packed, packed_lists
+from stageflow.backends.postgres.arrays import (
+    Doubles,
+    dense_array,
+    flag_array,
+    literal_array,
+    number_array,
+    packed,
+    packed_lists,
+)
 from stageflow.backends.postgres.inside import run_inside
 from stageflow.backends.postgres.rows import lease_from_rows
 from stageflow.backends.postgres.sql_text import query
@@ -141,13 +149,13 @@ class Completions(Tasks):
         )
         outer, (names, task_types, skipped_results, *texts) = packed(*lists, *others)
         columns: list[object] = [
-            [dense_array([stage.stage_number for stage in stages]) for stages in following],
+            literal_array([dense_array([stage.stage_number for stage in stages]) for stages in following]),
             names,
             task_types,
-            [flag_array([stage.fail_fast for stage in stages]) for stages in following],
-            [number_array([stage.minimum_success_rate for stage in stages]) for stages in following],
-            [dense_array([stage.group_first for stage in stages]) for stages in following],
-            [dense_array([stage.group_last for stage in stages]) for stages in following],
+            literal_array([flag_array([stage.fail_fast for stage in stages]) for stages in following]),
+            literal_array([number_array([stage.minimum_success_rate for stage in stages]) for stages in following]),
+            literal_array([dense_array([stage.group_first for stage in stages]) for stages in following]),
+            literal_array([dense_array([stage.group_last for stage in stages]) for stages in following]),
             skipped_results,
         ]
         return inner, outer, columns, texts
