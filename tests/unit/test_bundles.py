@@ -273,7 +273,7 @@ def test_a_failing_task_fails_in_its_job(slot: Slot) -> None:
 
 
 def test_the_store_away_is_one_trouble(slot: Slot, monkeypatch: pytest.MonkeyPatch, events: list[Event]) -> None:
-    """It is raised once, nobody asks again one by one, and the leases are left to recovery."""
+    """It is asked once more and raised once, nobody asks one by one, and the leases are left to recovery."""
     ids = slot.submit("a", "b", "c")
     calls: list[int] = []
 
@@ -286,14 +286,66 @@ def test_the_store_away_is_one_trouble(slot: Slot, monkeypatch: pytest.MonkeyPat
         patch.setattr(slot.app.repositories.store, "complete_tasks", away)
         with pytest.raises(StoreUnreachableError, match="away") as caught:
             slot.work()
-    assert calls == [3]
-    assert len(caught.value.__notes__) == 3
+    assert calls == [3, 3]
+    assert caught.value.__notes__ == [f"This was task work of stage 1 of job {ids[0]}."]
     assert slot.dispatcher.board.running() == []
     events.clear()
     move_clock(slot.app, 61)
     assert slot.app.maintain().recovery.returned == 3
     drain_work(slot.app)
     assert slot.statuses(ids) == [JobStatus.COMPLETED] * 3
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_lost_answer_is_asked_for_again(slot: Slot, monkeypatch: pytest.MonkeyPatch, *, written: bool) -> None:
+    """A cut connection costs the jobs of a bundle no wait for their leases' end, whether the call had arrived or not."""
+    ids = slot.submit("a", "b", "c")
+    store, cut = slot.app.repositories.store, [True]
+    original = store.complete_tasks
+
+    def report(*items: Any, **named: Any) -> Any:
+        if not cut:
+            return original(*items, **named)
+        cut.clear()
+        if written:
+            original(*items, **named)
+        message = "the connection was cut; try again"
+        raise StoreUnreachableError(message)
+
+    monkeypatch.setattr(store, "complete_tasks", report)
+    slot.work()
+    if written:  # who was to advance the stages was told by the answer that was lost
+        assert slot.completed_tasks(ids) == [2, 2, 2]
+        move_clock(slot.app, 61)
+        assert slot.app.maintain().recovery.returned == 3
+        drain_work(slot.app)
+    assert slot.statuses(ids) == [JobStatus.COMPLETED] * 3
+
+
+def test_a_store_that_goes_away_is_waited_for_once(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first hook that cannot read stops the bundle: the others would wait as long, each in turn. No job fails for it."""
+    ids = slot.submit("a", "b", "c")
+    asked: list[int] = []
+
+    def away(*_: Any, **__: Any) -> Any:
+        asked.append(1)
+        message = "the store is away; start it"
+        raise StoreUnreachableError(message)
+
+    monkeypatch.setattr(slot.app.repositories.store, "list_result_rows", away)
+    with pytest.raises(StoreUnreachableError):
+        slot.work()
+    assert len(asked) == 1
+    assert slot.dispatcher.board.running() == []
+    assert slot.statuses(ids) == [JobStatus.PROCESSING] * 3
+
+
+def test_waiting_for_its_turn_is_not_slow(slot: Slot) -> None:
+    """The tail of a lease that has not begun is not given back for that: the whole of it is, if anything."""
+    slot.submit("slow", "b")
+    with slot.stuck("run slow"):
+        kept = {running.lease.job_id: running for running in slot.dispatcher.board.running() if not running.answered}
+        assert sorted(running.take_tail(0.0) or 0 for running in kept.values()) == [0, 1]
 
 
 def test_errors_of_several_are_raised_together(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:

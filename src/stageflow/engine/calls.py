@@ -27,6 +27,11 @@ Steps = Generator[Call, Any, T]
 """A verb that yields what it asks, is sent each answer or thrown the error, and returns what came of it."""
 
 
+def token_of(call: Call) -> int | None:
+    """Return the token of the lease under which a call is made."""
+    return call.chunk.token if isinstance(call, AddTasks) else call.token
+
+
 def size_of(call: Call) -> int:
     """Return about how many characters a call sends."""
     match call:

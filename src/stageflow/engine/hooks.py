@@ -10,7 +10,7 @@ from stageflow.contracts.base import Contract
 from stageflow.contracts.context import JobExecutionContext
 from stageflow.contracts.preview import preview, redact
 from stageflow.contracts.task import TaskDefinition
-from stageflow.errors import HookError, RetryableTaskError
+from stageflow.errors import HookError, RetryableTaskError, StoreUnreachableError
 from stageflow.workflow.current import current_job
 
 T = TypeVar("T")
@@ -111,6 +111,8 @@ def _presentable(text: str) -> str:
 
 def _failure(name: str, error: BaseException) -> HookError:
     let_interrupt_pass(error)
+    if isinstance(error, StoreUnreachableError):
+        raise error  # the hook read results: it is not to blame, and is called again when the lease is recovered
     if isinstance(error, RetryableTaskError):
         return RetryPlanningError(error_text(error), error)
     return HookFailedError(f"{name} raised {type(error).__name__}: {error_text(error)}")

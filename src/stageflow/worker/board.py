@@ -30,7 +30,7 @@ class RunningLease:
         self._lock = threading.Lock()
         self._last = lease.last
         self._current = lease.first
-        self._since = time.monotonic()
+        self._since: float | None = None
         self._lost = False
         self._unwanted = False
         self._progress: Progress | None = None
@@ -84,7 +84,7 @@ class RunningLease:
     def take_tail(self, longer_than_seconds: float) -> int | None:
         """Cut off the unstarted tail if the current task runs longer than that, and return its first index."""
         with self._lock:
-            slow = time.monotonic() - self._since > longer_than_seconds
+            slow = self._since is not None and time.monotonic() - self._since > longer_than_seconds
             if not slow or self._lost or self._current + 1 >= self._last:
                 return None
             self._last = self._current + 1
@@ -97,7 +97,7 @@ class LeaseBoard:
     def __init__(self) -> None:
         self.draining: Final = threading.Event()
         self._lock = threading.Lock()
-        self._running: dict[int, RunningLease] = {}
+        self._running: dict[int | None, RunningLease] = {}
 
     def keep(self, lease: Lease) -> RunningLease:
         """Keep a lease alive by the heartbeat from now on."""
@@ -110,6 +110,12 @@ class LeaseBoard:
         """Keep a lease alive no longer."""
         with self._lock:
             self._running.pop(lease.token, None)
+
+    def note_answer(self, token: int | None, *, taken: bool) -> None:
+        """Note that the store has answered a call that was made under a lease, or that its slot has taken the answer."""
+        with self._lock:
+            if token in self._running:
+                self._running[token].answered = not taken
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[RunningLease]:

@@ -9,10 +9,10 @@ from typing import Final
 from stageflow.contracts.advancement import StageAdvancementResult
 from stageflow.contracts.lease import Lease, TaskCompletionResult
 from stageflow.contracts.plan import PlanAnswer
-from stageflow.engine.calls import Answer, Asker, Call, Steps, size_of
+from stageflow.engine.calls import Answer, Asker, Call, Steps, size_of, token_of
 from stageflow.engine.hooks import let_interrupt_pass
 from stageflow.errors import StoreUnreachableError
-from stageflow.worker.board import LeaseBoard, RunningLease
+from stageflow.worker.board import LeaseBoard
 
 MOST_CHARACTERS: Final = 4_000_000
 """Of what several calls send in one transaction."""
@@ -32,14 +32,12 @@ class _Member:
     """One lease of a bundle, with the verbs that follow from it.
 
     Attributes:
-        held: The lease that is carried out.
-        following: The one that is carried out next, in the hands of nobody yet: its own, or what an answer handed over.
+        following: The lease that is carried out next, in the hands of nobody yet: its own, or what an answer handed over.
     """
 
     def __init__(self, lease: Lease, errand: Steps[None]) -> None:
         self.errand: Final = errand
         self.state = _State.WAITING
-        self.held: RunningLease | None = None
         self.following: Lease | None = lease
         self.begun = False
         self.call: Call | None = None
@@ -48,7 +46,7 @@ class _Member:
 
     def step(self) -> None:
         """Run on to the next call; raises what the errand raises."""
-        answer, error, self.call, self.answer, self.error = self.answer, self.error, None, None, None
+        answer, error, self.answer, self.error = self.answer, self.error, None, None
         try:
             self.call = self.errand.send(answer) if error is None else self.errand.throw(error)
         except StopIteration:
@@ -157,19 +155,26 @@ class Bundle:
         return None
 
     def _begin(self, member: _Member) -> None:
-        if member.held is not None:
-            member.held.answered = False
-        if member.following is not None:
-            member.held, member.following = self._board.keep(member.following), None
+        if member.call is not None:
+            self._board.note_answer(token_of(member.call), taken=True)
+        member.following = None
         member.state, member.begun, self._since = _State.RUNNING, True, time.monotonic()
 
-    @staticmethod
-    def _step(member: _Member, errors: list[BaseException]) -> None:
+    def _step(self, member: _Member, errors: list[BaseException]) -> None:
         try:
             member.step()
         except BaseException as error:  # noqa: BLE001  raised when the others have ended
             let_interrupt_pass(error)
             errors.append(error)
+            if isinstance(error, StoreUnreachableError):
+                self._leave_all()
+
+    def _leave_all(self) -> None:
+        """Begin nothing more: each would wait as long for a store that is away. What is left is recovered."""
+        with self._changed:
+            for member in self._members:
+                if member.state is _State.WAITING:
+                    member.state = _State.ENDED
 
     def _ask(self) -> bool:
         """Ask what is to be asked now; ``False`` where that was nothing."""
@@ -189,23 +194,34 @@ class Bundle:
                 self._changed.notify_all()
         return True
 
-    def _ask_together(self, members: list[_Member]) -> None:
+    def _ask_together(self, members: list[_Member], *, again: bool = True) -> None:
+        calls = [member.call for member in members if member.call is not None]
         try:
-            answers = self._asker.ask([member.call for member in members if member.call is not None])
+            answers = self._asker.ask(calls)
+        except StoreUnreachableError as error:
+            # Whether it was written is not known; the answer to the same call tells. Else all would wait for their leases' end.
+            if again:
+                self._ask_together(members, again=False)
+            else:
+                _fail(members, error)
         except Exception as error:  # noqa: BLE001  each verb decides what an error of the store means
-            if len(members) == 1 or isinstance(error, StoreUnreachableError):
-                for member in members:
-                    member.error = error
+            if len(members) == 1:
+                _fail(members, error)
             else:  # nothing was written because of one of them
-                for member in members:
-                    self._ask_together([member])
+                self._ask_singly(members)
         else:
-            for member, answer in zip(members, answers, strict=True):
-                if member.held is not None:
-                    member.held.answered = True
+            for member, call, answer in zip(members, calls, answers, strict=True):
+                self._board.note_answer(token_of(call), taken=False)
                 lease = member.take(answer)
                 if lease is not None:
                     self._board.keep(lease)
+
+    def _ask_singly(self, members: list[_Member]) -> None:
+        for place, member in enumerate(members):
+            self._ask_together([member])
+            if isinstance(member.error, StoreUnreachableError):
+                _fail(members[place:], member.error)
+                break
 
     def _let_go(self, *, only_unbegun: bool) -> None:
         with self._changed:
@@ -228,6 +244,11 @@ class Bundle:
             member.errand.close()
             if member.following is not None:
                 self._board.drop(member.following)
+
+
+def _fail(members: list[_Member], error: Exception) -> None:
+    for member in members:
+        member.error = error
 
 
 def _by_kind(members: list[_Member]) -> Iterator[list[_Member]]:
