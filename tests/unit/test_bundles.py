@@ -25,10 +25,11 @@ from stageflow import (
     task,
 )
 from stageflow.contracts.lease import ClaimRequest, Lease, WorkKind
-from stageflow.errors import StoreUnreachableError
+from stageflow.errors import StoreError, StoreUnreachableError
 from stageflow.telemetry import Event
 from stageflow.testing.drain import drain_work, move_clock
 from stageflow.worker import bundle
+from stageflow.worker.bundle import Bundle
 from stageflow.worker.dispatch import Carried, Dispatcher
 from stageflow.worker.handlers import HandlerRunner
 from stageflow.worker.heartbeat import Heartbeat
@@ -348,6 +349,103 @@ def test_waiting_for_its_turn_is_not_slow(slot: Slot) -> None:
         assert sorted(running.take_tail(0.0) or 0 for running in kept.values()) == [0, 1]
 
 
+def test_nobody_is_forgotten_between_slot_and_relief(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relief asks for a job, the slow one ends, the slot finds nothing to ask, then relief is done: the job still goes on."""
+    ids = slot.submit("a", "slow")
+    original, asked, relieved = Bundle._ask, threading.Event(), threading.Event()  # noqa: SLF001  where the two threads meet
+    reports = slot.app.repositories.store.complete_tasks
+
+    def hold_the_slot(self: Bundle) -> bool:
+        found = original(self)
+        if not found and asked.is_set() and threading.current_thread() is not relief:
+            relieved.set()
+            relief.join(PATIENCE)
+        return found
+
+    def hold_the_relief(*items: Any, **named: Any) -> Any:
+        if threading.current_thread() is relief:
+            asked.set()
+            assert relieved.wait(PATIENCE)
+        return reports(*items, **named)
+
+    monkeypatch.setattr(Bundle, "_ask", hold_the_slot)
+    monkeypatch.setattr(slot.app.repositories.store, "complete_tasks", hold_the_relief)
+    relief = threading.Thread(target=slot.dispatcher.relieve_bundles, args=(0.0,))
+    with slot.stuck("run slow"):
+        relief.start()
+        assert asked.wait(PATIENCE)
+    relief.join(PATIENCE)
+    assert slot.dispatcher.board.running() == []
+    drain_work(slot.app)
+    assert slot.statuses(ids) == [JobStatus.COMPLETED] * 2
+
+
+def test_a_listener_that_raises_leaves_no_lease_behind(slot: Slot) -> None:
+    """What was handed over before is given back at once, and the heartbeat keeps nothing of it."""
+    ids = slot.submit("a", "b")
+
+    def raise_once(event: Event) -> None:
+        if event.name == "stage_planned" and event.job_id == ids[0]:
+            message = "the listener is broken"
+            raise RuntimeError(message)
+
+    with slot.app.telemetry.listening(raise_once), pytest.raises(RuntimeError, match="broken"):
+        slot.work()
+    assert slot.dispatcher.board.running() == []
+    assert slot.statuses(ids) == [JobStatus.PROCESSING, JobStatus.COMPLETED]
+    (lease,) = slot.claim()
+    assert (lease.job_id, lease.kind, lease.first, lease.last) == (ids[0], WorkKind.TASK, 0, 2)
+    slot.dispatcher.carry_out(lease)
+    assert slot.statuses(ids) == [JobStatus.COMPLETED] * 2
+
+
+def test_what_could_not_be_given_back_is_tried_again(slot: Slot, monkeypatch: pytest.MonkeyPatch, events: list[Event]) -> None:
+    """A store in trouble takes nothing from the jobs under way, and the others are there as soon as it is well."""
+    ids = slot.submit("slow", "b", "c")
+
+    def trouble(*_: Any) -> Any:
+        message = "a deadlock; try again"
+        raise StoreError(message)
+
+    with slot.stuck("plan slow"), monkeypatch.context() as patch:
+        patch.setattr(slot.app.repositories.store, "return_ranges", trouble)
+        slot.dispatcher.board.draining.set()
+        slot.dispatcher.relieve_bundles(0.0)
+    assert [event.name for event in events if event.name.startswith(("return", "lease_ret"))] == ["return_failed"]
+    slot.dispatcher.relieve_bundles(0.0)
+    assert [event.job_id for event in events if event.name == "lease_returned"] == ids[1:]
+    assert {lease.job_id for lease in slot.claim()} == set(ids[1:])
+
+
+def test_a_bundle_that_takes_long_is_relieved_too(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many that are each a little slow: what has not begun after a while goes back, though none of them runs for long."""
+    ids = slot.submit("slow", "b")
+    with slot.stuck("plan slow"):
+        slot.dispatcher.relieve_bundles(PATIENCE)
+        assert slot.claim() == []
+        monkeypatch.setattr(bundle, "_PATIENCE", 0)
+        slot.dispatcher.relieve_bundles(PATIENCE)
+        assert [lease.job_id for lease in slot.claim()] == ids[1:]
+
+
+def test_relief_outlives_what_goes_wrong_in_it(app: Stageflow, events: list[Event], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker looks after its bundles again afterwards, and says what went wrong."""
+    twice = threading.Event()
+    calls: list[float] = []
+
+    def relieve(self: Dispatcher, longer_than_seconds: float) -> None:  # noqa: ARG001
+        calls.append(longer_than_seconds)
+        if len(calls) > 1:
+            twice.set()
+        message = "a listener is broken"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(Dispatcher, "relieve_bundles", relieve)
+    with app.worker(WorkerOptions(slots=1)):
+        assert twice.wait(PATIENCE)
+    assert "relief_failed" in {event.name for event in events}
+
+
 def test_errors_of_several_are_raised_together(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the others have ended."""
     ids = slot.submit("a", "b", "c")
@@ -382,6 +480,7 @@ def test_what_has_not_begun_is_given_back_beside_a_slow_planner(slot: Slot, even
         ]
         slot.dispatcher.carry_out_all(other)
         assert slot.statuses(ids) == [JobStatus.PROCESSING, JobStatus.COMPLETED, JobStatus.COMPLETED]
+    drain_work(slot.app)  # a planner that is slow writes what it has, for all
     assert slot.statuses(ids) == [JobStatus.COMPLETED] * 3
 
 

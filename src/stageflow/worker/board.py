@@ -22,6 +22,7 @@ class RunningLease:
 
     Attributes:
         answered: The store has answered its last call, and its slot does not know yet: it may be used up by that.
+        begun: Somebody carries it out; until then it is kept for who will.
     """
 
     def __init__(self, lease: Lease, draining: threading.Event) -> None:
@@ -35,6 +36,7 @@ class RunningLease:
         self._unwanted = False
         self._progress: Progress | None = None
         self.answered = False
+        self.begun = False
 
     @property
     def last(self) -> int:
@@ -117,11 +119,21 @@ class LeaseBoard:
             if token in self._running:
                 self._running[token].answered = not taken
 
+    def drop_unbegun(self, lease: Lease) -> bool:
+        """Keep a lease alive no longer that was kept for somebody who has not begun with it; ``False`` where there is none."""
+        with self._lock:
+            if lease.token not in self._running or self._running[lease.token].begun:
+                return False
+            del self._running[lease.token]
+            return True
+
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[RunningLease]:
         """Keep a lease alive while the block runs, and no longer."""
+        running = self.keep(lease)
+        running.begun = True
         try:
-            yield self.keep(lease)
+            yield running
         finally:
             self.drop(lease)
 

@@ -16,6 +16,8 @@ from stageflow.worker.board import LeaseBoard
 
 MOST_CHARACTERS: Final = 4_000_000
 """Of what several calls send in one transaction."""
+_PATIENCE: Final = 5
+"""How much longer all may take than one."""
 
 
 class _State(Enum):
@@ -36,6 +38,7 @@ class _Member:
     """
 
     def __init__(self, lease: Lease, errand: Steps[None]) -> None:
+        self.lease: Final = lease
         self.errand: Final = errand
         self.state = _State.WAITING
         self.following: Lease | None = lease
@@ -107,7 +110,8 @@ class Bundle:
         self._board = board
         self._give_back = give_back
         self._changed: Final = threading.Condition()
-        self._since = time.monotonic()
+        self._started: Final = time.monotonic()
+        self._since = self._started
 
     def run(self) -> None:
         """Carry all of them out.
@@ -124,7 +128,7 @@ class Bundle:
                 following = self._next()
                 if following is not None:
                     self._step(following, errors)
-                elif not self._ask() and not self._was_relieved():
+                elif not self._ask() and not self._goes_on():
                     break
         finally:
             self._clear()
@@ -137,16 +141,26 @@ class Bundle:
     def relieve(self, longer_than_seconds: float) -> None:
         """Where one runs longer than that, ask for those that wait for it, and give back what they would begin."""
         with self._changed:
-            busy = any(member.state is _State.RUNNING for member in self._members)
-            if not busy or time.monotonic() - self._since <= longer_than_seconds:
+            if not self._is_slow(longer_than_seconds):
                 return
         self._ask()
-        self._let_go(only_unbegun=False)
+        self._let_go(longer_than_seconds)
+
+    @property
+    def begun(self) -> list[Lease]:
+        """The leases that were carried out, not given back."""
+        return [member.lease for member in self._members if member.begun]
+
+    def _is_slow(self, longer_than_seconds: float) -> bool:
+        """Whether one runs for longer than that, or all of them together for much longer, and one does still."""
+        now = time.monotonic()
+        slow = now - self._since > longer_than_seconds or now - self._started > _PATIENCE * longer_than_seconds
+        return slow and any(member.state is _State.RUNNING for member in self._members)
 
     def _next(self) -> _Member | None:
         """Return who is to run; ``None`` where nobody waits for the slot."""
         if self._board.draining.is_set():
-            self._let_go(only_unbegun=True)
+            self._let_go(None)
         with self._changed:
             for member in self._members:
                 if member.state is _State.WAITING:
@@ -157,7 +171,6 @@ class Bundle:
     def _begin(self, member: _Member) -> None:
         if member.call is not None:
             self._board.note_answer(token_of(member.call), taken=True)
-        member.following = None
         member.state, member.begun, self._since = _State.RUNNING, True, time.monotonic()
 
     def _step(self, member: _Member, errors: list[BaseException]) -> None:
@@ -168,6 +181,9 @@ class Bundle:
             errors.append(error)
             if isinstance(error, StoreUnreachableError):
                 self._leave_all()
+        following, member.following = member.following, None
+        if following is not None and self._board.drop_unbegun(following):
+            self._give_back([following])
 
     def _leave_all(self) -> None:
         """Begin nothing more: each would wait as long for a store that is away. What is left is recovered."""
@@ -184,9 +200,14 @@ class Bundle:
                 member.state = _State.ASKED
         if not asking:
             return False
+        away: Exception | None = None
         try:
             for together in _by_kind(asking):
-                self._ask_together(together)
+                if away is None:
+                    self._ask_together(together)
+                    away = _trouble_of(together)
+                else:
+                    _fail(together, away)
         finally:
             with self._changed:
                 for member in asking:
@@ -219,31 +240,47 @@ class Bundle:
     def _ask_singly(self, members: list[_Member]) -> None:
         for place, member in enumerate(members):
             self._ask_together([member])
-            if isinstance(member.error, StoreUnreachableError):
-                _fail(members[place:], member.error)
+            away = _trouble_of([member])
+            if away is not None:
+                _fail(members[place:], away)
                 break
 
-    def _let_go(self, *, only_unbegun: bool) -> None:
+    def _let_go(self, longer_than_seconds: float | None) -> None:
+        """Give back what waits beside one that runs for longer than that; without a time, what has not begun."""
         with self._changed:
+            if longer_than_seconds is not None and not self._is_slow(longer_than_seconds):
+                return
             waiting = [member for member in self._members if member.state is _State.WAITING]
-            given_up = [member.give_up() for member in waiting if not (only_unbegun and member.begun)]
+            given_up = [member.give_up() for member in waiting if longer_than_seconds is not None or not member.begun]
         leases = [lease for lease in given_up if lease is not None]
         for lease in leases:
             self._board.drop(lease)
         if leases:
             self._give_back(leases)
 
-    def _was_relieved(self) -> bool:
-        """Wait for what another thread asks just now, and return whether that was anything."""
+    def _nobody_asks(self) -> bool:
+        return all(member.state is not _State.ASKED for member in self._members)
+
+    def _goes_on(self) -> bool:
+        """Wait for what another thread asks just now, and return whether anything is left to do."""
         with self._changed:
-            asked = any(member.state is _State.ASKED for member in self._members)
-            return asked and self._changed.wait_for(lambda: all(member.state is not _State.ASKED for member in self._members))
+            self._changed.wait_for(self._nobody_asks)
+            return any(member.state is not _State.ENDED for member in self._members)
 
     def _clear(self) -> None:
+        with self._changed:
+            self._changed.wait_for(self._nobody_asks)
+            for member in self._members:
+                member.state = _State.ENDED
         for member in self._members:
             member.errand.close()
             if member.following is not None:
                 self._board.drop(member.following)
+
+
+def _trouble_of(members: list[_Member]) -> Exception | None:
+    """Return the error of a store that is away, which others need not wait for too."""
+    return next((member.error for member in members if isinstance(member.error, StoreUnreachableError)), None)
 
 
 def _fail(members: list[_Member], error: Exception) -> None:

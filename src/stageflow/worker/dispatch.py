@@ -71,6 +71,7 @@ class Dispatcher:
         self._lease_seconds = lease_seconds
         self._asker = Asker(repositories, worker_id=worker_id, lease_seconds=lease_seconds)
         self._bundles: list[Bundle] = []
+        self._going_back: list[Lease] = []
         self._bundles_lock = threading.Lock()
         self.board: Final = LeaseBoard()
         self.sizes: Final = ClaimSizes()
@@ -97,18 +98,16 @@ class Dispatcher:
         finally:
             with self._bundles_lock:
                 self._bundles.remove(bundle)
-        self.sizes.learn_control(leases, time.perf_counter() - started)
+        self.sizes.learn_control(bundle.begun, time.perf_counter() - started)
         return whole
 
     def relieve_bundles(self, longer_than_seconds: float) -> None:
-        """Let no job wait for another's code that runs longer than that; a trouble of the store is told."""
+        """Let no job wait for another's code that runs longer than that; and give back what could not be before."""
+        self._give_back([])
         with self._bundles_lock:
             bundles = list(self._bundles)
         for bundle in bundles:
-            try:
-                bundle.relieve(longer_than_seconds)
-            except StoreError as error:  # what could not be given back is recovered when its lease ends
-                self._telemetry.emit("relief_failed", error=error_text(error))
+            bundle.relieve(longer_than_seconds)
 
     def most_tasks(self, message: TaskQueueMessage) -> int:
         """Return how many tasks like those of a message are a fitting piece of work; 0 where that is not known."""
@@ -128,8 +127,20 @@ class Dispatcher:
                 raise
 
     def _give_back(self, leases: list[Lease]) -> None:
+        """Give back leases of which nothing has begun; what a store in trouble does not take is kept for the next time."""
+        with self._bundles_lock:
+            leases, self._going_back = [*self._going_back, *leases], []
+        if not leases:
+            return
         unbegun = [RangeReturn(range_id=lease.range_id, token=lease.token, first=lease.first) for lease in leases]
-        for lease, taken in zip(leases, self._repositories.leases.return_ranges(unbegun), strict=True):
+        try:
+            answers = self._repositories.leases.return_ranges(unbegun)
+        except StoreError as error:
+            with self._bundles_lock:
+                self._going_back += leases
+            self._telemetry.emit("return_failed", leases=len(leases), error=error_text(error))
+            return
+        for lease, taken in zip(leases, answers, strict=True):
             self.on_ready(lease.job_id)
             event = "lease_returned" if taken else "stale_write_refused"
             self._telemetry.emit(event, lease.job_id, stage=lease.stage_number, first=lease.first)

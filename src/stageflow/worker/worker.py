@@ -214,7 +214,10 @@ class Worker:
     def _relieve(self) -> None:
         """Look after bundles; not in the heartbeat's thread, which must not wait for a row that others hold."""
         while not self._leaving.wait(SLOW_SECONDS):
-            self._dispatcher.relieve_bundles(SLOW_SECONDS)
+            try:
+                self._dispatcher.relieve_bundles(SLOW_SECONDS)
+            except Exception as error:  # noqa: BLE001  the thread that looks after bundles must outlive a listener that raises
+                self._telemetry.emit("relief_failed", error=error_text(error))
 
     def _sign_off(self) -> None:
         """Count as live no more; a store that does not answer will find out by the missing beats."""
