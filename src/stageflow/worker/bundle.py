@@ -174,6 +174,7 @@ class Bundle:
         member.state, member.begun, self._since = _State.RUNNING, True, time.monotonic()
 
     def _step(self, member: _Member, errors: list[BaseException]) -> None:
+        begins, member.following = member.following, None  # before others may ask for it
         try:
             member.step()
         except BaseException as error:  # noqa: BLE001  raised when the others have ended
@@ -181,9 +182,8 @@ class Bundle:
             errors.append(error)
             if isinstance(error, StoreUnreachableError):
                 self._leave_all()
-        following, member.following = member.following, None
-        if following is not None and self._board.drop_unbegun(following):
-            self._give_back([following])
+        if begins is not None and self._board.drop_unbegun(begins):
+            self._give_back([begins])
 
     def _leave_all(self) -> None:
         """Begin nothing more: each would wait as long for a store that is away. What is left is recovered."""
