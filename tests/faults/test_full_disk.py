@@ -6,7 +6,7 @@ No file may grow beyond a limit that the processes which write them are given: t
 import random
 import resource
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -88,10 +88,11 @@ class PostgresDisk:
 
 
 def limit_files(pids: Sequence[int], size_bytes: int | None) -> None:
-    """Limit the size of files that processes write."""
+    """Limit the size of files that processes write; one that has ended meanwhile writes nothing more."""
     soft = resource.RLIM_INFINITY if size_bytes is None else size_bytes
     for pid in pids:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, resource.RLIM_INFINITY))
 
 
 @contextmanager
