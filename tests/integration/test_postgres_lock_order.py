@@ -16,10 +16,12 @@ from stageflow.contracts.plan import FirstLease
 from stageflow.testing.conformance.builders import (
     LEASE_SECONDS,
     advance,
+    advance_of,
     ask,
     cancel,
     chunk,
     claim_all,
+    closing_of,
     complete,
     complete_ok,
     control_type,
@@ -32,7 +34,7 @@ from stageflow.testing.conformance.builders import (
     start,
     tasks_type,
 )
-from stageflow.testing.conformance.bundles import advance_of, closing_of, run_in_step
+from stageflow.testing.conformance.bundles import run_in_step
 
 _PATIENCE_SECONDS: Final = 30.0
 _ONE_WAITS: Final = "select count(*) = 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"

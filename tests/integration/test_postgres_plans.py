@@ -21,6 +21,7 @@ from stageflow.testing.conformance.builders import (
     BAD,
     Again,
     advance,
+    advance_of,
     all_types,
     ask,
     cancel,
@@ -28,6 +29,7 @@ from stageflow.testing.conformance.builders import (
     claim_all,
     claim_one,
     claim_plan,
+    closing_of,
     complete_ok,
     complete_one,
     create,
@@ -40,7 +42,6 @@ from stageflow.testing.conformance.builders import (
     start,
     tasks_type,
 )
-from stageflow.testing.conformance.bundles import advance_of, closing_of
 
 _WIDE: Final = new_job("wide", job_type="wide")
 _ROWS: Final = 10_000

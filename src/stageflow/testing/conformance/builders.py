@@ -340,6 +340,36 @@ def stored_result(store: MovableStore, lease: Lease, status: StageStatus | None 
     return result.status.value, StageResultsFormatter.to_stored(result)
 
 
+def advance_of(store: MovableStore, lease: Lease, *next_stages: NewStage, status: StageStatus | None = None) -> StageAdvance:
+    """Return what closes a stage whose tasks have ended."""
+    stage_status, text = stored_result(store, lease, status)
+    return StageAdvance(
+        range_id=lease.range_id,
+        token=lease.token,
+        stage_id=lease.stage_id,
+        stage_status=stage_status,
+        stage_result=text,
+        next_stages=list(next_stages),
+    )
+
+
+def closing_of(
+    store: MovableStore, lease: Lease, *skipped: NewStage, answer: str | None = None, status: StageStatus | None = None
+) -> JobClosing:
+    """Return what ends a job whose last stage's tasks have ended."""
+    stage_status, text = stored_result(store, lease, status)
+    return JobClosing(
+        job_id=lease.job_id,
+        range_id=lease.range_id,
+        token=lease.token,
+        stage_id=lease.stage_id,
+        stage_status=stage_status,
+        stage_result=text,
+        result_data=answer,
+        skipped=list(skipped),
+    )
+
+
 def advance(
     store: MovableStore,
     lease: Lease,
@@ -348,15 +378,7 @@ def advance(
     worker: str = "ada",
 ) -> StageAdvancementResult:
     """Close a stage and open what follows it."""
-    stage_status, text = stored_result(store, lease, status)
-    asked = StageAdvance(
-        range_id=lease.range_id,
-        token=lease.token,
-        stage_id=lease.stage_id,
-        stage_status=stage_status,
-        stage_result=text,
-        next_stages=list(next_stages),
-    )
+    asked = advance_of(store, lease, *next_stages, status=status)
     (answer,) = store.advance_job_stages([asked], worker_id=worker, lease_seconds=LEASE_SECONDS)
     return answer
 
@@ -375,18 +397,7 @@ def finish(
     result_data: str | None = None,
 ) -> JobCompletionResult:
     """Close the last stage and end the job in one call."""
-    stage_status, text = stored_result(store, lease, status)
-    closing = JobClosing(
-        job_id=lease.job_id,
-        range_id=lease.range_id,
-        token=lease.token,
-        stage_id=lease.stage_id,
-        stage_status=stage_status,
-        stage_result=text,
-        result_data=result_data,
-        skipped=list(skipped),
-    )
-    return close_job(store, closing)
+    return close_job(store, closing_of(store, lease, *skipped, answer=result_data, status=status))
 
 
 def close_job(store: MovableStore, closing: JobClosing) -> JobCompletionResult:

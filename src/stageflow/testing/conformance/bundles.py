@@ -2,23 +2,24 @@
 
 import pytest
 
-from stageflow.contracts.advancement import AdvanceOutcome, StageAdvance
+from stageflow.contracts.advancement import AdvanceOutcome
 from stageflow.contracts.job import JobClosing, NewJob
 from stageflow.contracts.lease import ClaimOutcome, ClaimRequest, CompletionOutcome, Lease, WorkKind
 from stageflow.contracts.limits import TaskTypeLimit
 from stageflow.contracts.plan import FirstLease, PlanOutcome
-from stageflow.contracts.stage import NewStage
 from stageflow.contracts.status import JobStatus, StageStatus
 from stageflow.errors import InvalidValueError, StoreStateError
 from stageflow.testing.conformance.builders import (
     LEASE_SECONDS,
     TASK_TYPE,
     MovableStore,
+    advance_of,
     all_types,
     ask,
     cancel,
     chunk,
     claim_all,
+    closing_of,
     complete,
     complete_ok,
     control_type,
@@ -32,7 +33,6 @@ from stageflow.testing.conformance.builders import (
     recover,
     resume,
     start,
-    stored_result,
     tasks_type,
 )
 from stageflow.testing.conformance.looking import check_partition, get_job, get_stage, get_status, get_tasks, snapshot
@@ -70,34 +70,6 @@ def run_in_step(store: MovableStore, *jobs: NewJob, count: int = 2) -> list[Leas
     advances = [answer.advance for answer in complete(store, *map(complete_ok, leases)) if answer.advance is not None]
     assert len(advances) == len(jobs)
     return advances
-
-
-def advance_of(store: MovableStore, lease: Lease, *next_stages: NewStage) -> StageAdvance:
-    """Return what closes a stage whose tasks have ended."""
-    status, text = stored_result(store, lease)
-    return StageAdvance(
-        range_id=lease.range_id,
-        token=lease.token,
-        stage_id=lease.stage_id,
-        stage_status=status,
-        stage_result=text,
-        next_stages=list(next_stages),
-    )
-
-
-def closing_of(store: MovableStore, lease: Lease, *skipped: NewStage, answer: str | None = None) -> JobClosing:
-    """Return what ends a job whose last stage's tasks have ended."""
-    status, text = stored_result(store, lease)
-    return JobClosing(
-        job_id=lease.job_id,
-        range_id=lease.range_id,
-        token=lease.token,
-        stage_id=lease.stage_id,
-        stage_status=status,
-        stage_result=text,
-        result_data=answer,
-        skipped=list(skipped),
-    )
 
 
 def _in_order(leases: list[Lease], jobs: tuple[NewJob, ...]) -> list[Lease]:
