@@ -13,8 +13,9 @@ TARGET_SECONDS: Final = 0.05
 LARGEST: Final = 1000
 GROWTH: Final = 4
 CONTROL_SECONDS: Final = 0.2
-"""Of work on the jobs of one bundle: it is a bundle only where more wait than there are slots, each for longer than that."""
+"""Of work on the jobs of one bundle; there is one only where jobs wait anyway."""
 MOST_CONTROL: Final = 64
+"""Jobs of one bundle."""
 
 
 class ClaimSizes:
